@@ -1,1 +1,31 @@
+//! The log engine of mk.
+//!
+//! From the bytes up:
+//!
+//! * [`batch`]: Kafka's RecordBatch v2: build, check, iterate. Also what clients use.
+//! * [`disk`]: the small trait between the engine and the file system, with two disks behind it:
+//!   [`disk::MappedDisk`] (memory maps; the only `unsafe` of the crate) and
+//!   [`disk::MemoryDisk`] (for tests; it can crash).
+//! * [`index`]: sparse offset and time indexes, in Kafka's format.
+//! * [`segment`]: one `.log` file with its two indexes.
+//! * [`recover`]: the scan that tells a clean end from a torn tail.
+//! * [`checkpoint`]: recovery point, log start, leader epochs of a partition.
+//! * [`log`]: the log of one partition: append, read, find, truncate, flush, reopen.
+//! * [`directory`]: the data directory: lock, identity, layout, clean-shutdown mark.
+//!
+//! What it does not do: it opens no socket, knows no protocol, runs no async code and has no clock
+//! and no random source of its own; callers pass `now_ms` where time matters. What it answers to a
+//! read is a [`log::FileRange`], a piece of a file, so that whoever serves it need not copy it.
 
+pub mod batch;
+pub mod checkpoint;
+pub mod directory;
+pub mod disk;
+pub mod error;
+pub mod index;
+pub mod log;
+pub mod recover;
+pub mod segment;
+mod types;
+
+pub use types::{Epoch, Offset, Position, Timestamp};

@@ -1,0 +1,284 @@
+//! Builds a batch, record by record.
+
+use super::compression::{Compression, CompressionError};
+use super::header::{HEADER_LEN, Header};
+use super::varint;
+use crate::{Epoch, Offset, Timestamp};
+
+/// What a producer gives for one record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecordFields<'a> {
+    /// The key, if any.
+    pub key: Option<&'a [u8]>,
+    /// The value, if any.
+    pub value: Option<&'a [u8]>,
+    /// Name and value of each header.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+}
+
+/// Collects records and makes a batch of them.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    compression: Compression,
+    /// `HEADER_LEN` bytes for the header, then the records, uncompressed.
+    bytes: Vec<u8>,
+    records: u32,
+    base_timestamp: Timestamp,
+    max_timestamp: Timestamp,
+}
+
+impl BatchBuilder {
+    /// An empty batch.
+    pub fn new(compression: Compression) -> BatchBuilder {
+        BatchBuilder {
+            compression,
+            bytes: vec![0; HEADER_LEN],
+            records: 0,
+            base_timestamp: Timestamp::NONE,
+            max_timestamp: Timestamp::NONE,
+        }
+    }
+
+    /// How many records it has.
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Bytes that the batch would take uncompressed.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// An upper bound of the bytes that a batch of this one record takes uncompressed.
+    pub fn size_of_one(record: &RecordFields<'_>) -> usize {
+        HEADER_LEN + record_upper_bound(record)
+    }
+
+    /// An upper bound of the bytes that one more record adds.
+    pub fn size_added(record: &RecordFields<'_>) -> usize {
+        record_upper_bound(record)
+    }
+
+    /// Adds a record at the end.
+    pub fn push(&mut self, timestamp: Timestamp, record: &RecordFields<'_>) {
+        if self.records == 0 {
+            self.base_timestamp = timestamp;
+            self.max_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp.0);
+        let offset_delta = i64::from(self.records);
+        let body =
+            1 + varint::size(timestamp_delta) + varint::size(offset_delta) + fields_size(record);
+        let out = &mut self.bytes;
+        varint::write(out, body as i64);
+        let start = out.len();
+        out.push(0);
+        varint::write(out, timestamp_delta);
+        varint::write(out, offset_delta);
+        write_field(out, record.key);
+        write_field(out, record.value);
+        varint::write(out, record.headers.len() as i64);
+        for (name, value) in record.headers {
+            write_field(out, Some(name.as_bytes()));
+            write_field(out, *value);
+        }
+        debug_assert_eq!(out.len() - start, body);
+        self.records += 1;
+    }
+
+    /// The finished batch: base offset 0, leader epoch -1, no producer id. At least one record
+    /// must have been pushed.
+    pub fn finish(self) -> Result<Vec<u8>, CompressionError> {
+        debug_assert!(self.records > 0, "a batch has records");
+        let mut bytes = self.bytes;
+        if self.compression != Compression::None {
+            let mut packed = vec![0; HEADER_LEN];
+            self.compression.compress(&bytes[HEADER_LEN..], &mut packed)?;
+            bytes = packed;
+        }
+        let header = Header {
+            base_offset: Offset(0),
+            size: bytes.len(),
+            leader_epoch: Epoch(-1),
+            crc: 0,
+            attributes: self.compression.attributes(),
+            last_offset_delta: self.records.saturating_sub(1),
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: self.records,
+        };
+        header.write(&mut bytes);
+        Ok(bytes)
+    }
+}
+
+fn record_upper_bound(record: &RecordFields<'_>) -> usize {
+    // Length, timestamp delta and offset delta at their longest, the attributes, then the fields.
+    5 + 10 + 5 + 1 + fields_size(record)
+}
+
+fn fields_size(record: &RecordFields<'_>) -> usize {
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(*value))
+        .sum();
+    field_size(record.key)
+        + field_size(record.value)
+        + varint::size(record.headers.len() as i64)
+        + headers
+}
+
+fn field_size(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |bytes| varint::size(bytes.len() as i64) + bytes.len())
+}
+
+fn write_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    match field {
+        None => varint::write(out, -1),
+        Some(bytes) => {
+            varint::write(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::super::{CheckedBatch, RejectedBatch, records};
+    use super::*;
+
+    type Fields = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+
+    fn build(compression: Compression, fields: &[Fields]) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(compression);
+        for (timestamp, key, value, headers) in fields {
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+            let record =
+                RecordFields { key: key.as_deref(), value: value.as_deref(), headers: &headers };
+            let before = builder.size();
+            builder.push(Timestamp(*timestamp), &record);
+            assert!(builder.size() - before <= BatchBuilder::size_added(&record));
+        }
+        builder.finish().unwrap()
+    }
+
+    fn read(batch: &[u8]) -> Vec<Fields> {
+        records(&Bytes::copy_from_slice(batch), 1 << 24)
+            .unwrap()
+            .map(|record| {
+                let record = record.unwrap();
+                let headers = record
+                    .headers
+                    .iter()
+                    .map(|h| (h.name_text().into_owned(), h.value.as_ref().map(|v| v.to_vec())))
+                    .collect();
+                let plain = |field: Option<Bytes>| field.map(|bytes| bytes.to_vec());
+                (record.timestamp.0, plain(record.key), plain(record.value), headers)
+            })
+            .collect()
+    }
+
+    fn one_record() -> impl Strategy<Value = Fields> {
+        let bytes = || prop::option::of(prop::collection::vec(any::<u8>(), 0..200));
+        let header = ("[a-zé]{0,8}", bytes());
+        (0i64..1 << 50, bytes(), bytes(), prop::collection::vec(header, 0..4))
+    }
+
+    fn codec() -> impl Strategy<Value = Compression> {
+        (0u16..5).prop_map(|n| Compression::from_attributes(n).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back(codec in codec(), fields in prop::collection::vec(one_record(), 1..20)) {
+            let batch = build(codec, &fields);
+            let checked = CheckedBatch::check(&batch, batch.len()).unwrap();
+            prop_assert_eq!(checked.header().record_count as usize, fields.len());
+            prop_assert_eq!(read(&batch), fields);
+        }
+
+        /// Any single flipped bit behind the leader epoch is refused.
+        #[test]
+        fn a_flipped_bit_is_refused(fields in prop::collection::vec(one_record(), 1..4), at: prop::sample::Index, bit in 0..8) {
+            let mut batch = build(Compression::None, &fields);
+            let at = 16 + at.index(batch.len() - 16);
+            batch[at] ^= 1u8 << bit;
+            prop_assert!(CheckedBatch::check(&batch, 1 << 20).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_survived(bytes: Vec<u8>, fields in prop::collection::vec(one_record(), 1..4)) {
+            let _ = CheckedBatch::check(&bytes, 1 << 20);
+            // Random bytes where the records should be, behind a header that is in order.
+            let mut batch = build(Compression::None, &fields);
+            let end = batch.len();
+            for (place, byte) in batch[HEADER_LEN..end].iter_mut().zip(&bytes) {
+                *place = *byte;
+            }
+            for record in records(&Bytes::from(batch), 1 << 20).unwrap() {
+                let _ = record;
+            }
+        }
+    }
+
+    #[test]
+    fn limits_and_holes_are_refused() {
+        let batch = build(Compression::None, &[(1, None, Some(vec![7; 100]), vec![])]);
+        let too_large = CheckedBatch::check(&batch, batch.len() - 1).unwrap_err();
+        assert!(matches!(too_large, RejectedBatch::TooLarge { .. }), "{too_large}");
+        let cut = CheckedBatch::check(&batch[..batch.len() - 1], 1 << 20).unwrap_err();
+        assert!(matches!(cut, RejectedBatch::Incomplete { .. }), "{cut}");
+        let two = [batch.clone(), batch.clone()].concat();
+        let two = CheckedBatch::check(&two, 1 << 20).unwrap_err();
+        assert!(matches!(two, RejectedBatch::Extra { .. }), "{two}");
+
+        let mut header = Header::parse(&batch).unwrap();
+        header.last_offset_delta = 5;
+        let mut holes = batch.clone();
+        header.write(&mut holes);
+        let holes = CheckedBatch::check(&holes, 1 << 20).unwrap_err();
+        assert!(matches!(holes, RejectedBatch::Count { .. }), "{holes}");
+    }
+
+    /// Byte for byte what the format documentation of Kafka gives, not only what we read back:
+    /// one record, key "k", value "v", no headers, CreateTime 0.
+    #[test]
+    fn the_layout_is_kafkas() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        let record = RecordFields { key: Some(b"k"), value: Some(b"v"), headers: &[] };
+        builder.push(Timestamp(0), &record);
+        let batch = builder.finish().unwrap();
+        let mut expected = vec![0, 0, 0, 0, 0, 0, 0, 0]; // base offset
+        expected.extend([0, 0, 0, 58]); // length: 49 of header, 9 of record
+        expected.extend([0xff, 0xff, 0xff, 0xff]); // leader epoch
+        expected.push(2); // magic
+        expected.extend(checksum_of(&batch)); // CRC-32C
+        expected.extend([0, 0, 0, 0, 0, 0]); // attributes, last offset delta
+        expected.extend([0; 16]); // base and max timestamp
+        expected.extend([0xff; 14]); // producer id, epoch, sequence
+        expected.extend([0, 0, 0, 1]); // record count
+        expected.extend([16, 0, 0, 0, 2, b'k', 2, b'v', 0]); // the record
+        assert_eq!(batch, expected);
+    }
+
+    fn checksum_of(batch: &[u8]) -> [u8; 4] {
+        super::super::checksum(batch).to_be_bytes()
+    }
+
+    /// CRC-32C's check value of "123456789" (RFC 3720), so that the polynomial is the right one.
+    #[test]
+    fn the_checksum_is_castagnolis() {
+        let mut bytes = vec![0; 21];
+        bytes.extend(b"123456789");
+        assert_eq!(super::super::checksum(&bytes), 0xe306_9283);
+    }
+}

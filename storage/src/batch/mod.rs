@@ -1,0 +1,21 @@
+//! Kafka's RecordBatch v2 (magic 2): the unit that is produced, stored, replicated and fetched.
+//!
+//! The bytes on the wire are the bytes on disk. A broker rewrites only the base offset and the
+//! leader epoch, which the batch's checksum leaves out for just this reason; everything else is
+//! the producer's. Layout: [`header`] and `docs/format.md`.
+
+mod build;
+mod check;
+mod compression;
+mod header;
+mod record;
+mod varint;
+
+pub use build::{BatchBuilder, RecordFields};
+pub use check::{CheckedBatch, RejectedBatch};
+pub use compression::{Compression, CompressionError};
+pub use header::{
+    ATTRIBUTE_CONTROL, ATTRIBUTE_LOG_APPEND_TIME, ATTRIBUTE_TRANSACTIONAL, HEADER_LEN, Header,
+    HeaderError, LENGTH_OVERHEAD, MAGIC, checksum,
+};
+pub use record::{HeaderField, Record, RecordError, Records, records};

@@ -1,0 +1,212 @@
+//! The records inside a batch.
+//!
+//! ```text
+//! length            varint   bytes after this field
+//! attributes        i8       0
+//! timestamp delta   varlong  from the batch's base timestamp
+//! offset delta      varint   from the batch's base offset
+//! key length        varint   -1: no key
+//! key
+//! value length      varint   -1: no value
+//! value
+//! header count      varint
+//!   name length     varint
+//!   name            UTF-8
+//!   value length    varint   -1: no value
+//!   value
+//! ```
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::compression::{Compression, CompressionError};
+use super::header::{ATTRIBUTE_LOG_APPEND_TIME, HEADER_LEN, Header, HeaderError};
+use super::varint;
+use crate::{Offset, Timestamp};
+
+/// One record. Key, value and header values are views of the batch, not copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its offset in the partition.
+    pub offset: Offset,
+    /// When it was created, or appended where the topic says so.
+    pub timestamp: Timestamp,
+    /// The key; `None` and empty are two things.
+    pub key: Option<Bytes>,
+    /// The value; `None` (a tombstone) and empty are two things.
+    pub value: Option<Bytes>,
+    /// The headers, in order, names possibly more than once.
+    pub headers: Vec<HeaderField>,
+}
+
+/// One header of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderField {
+    /// Its name, UTF-8 by Kafka's rules.
+    pub name: Bytes,
+    /// Its value.
+    pub value: Option<Bytes>,
+}
+
+/// Why a batch's records cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// There is no batch to begin with.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The batch ends before its length says.
+    #[error("a batch of {size} bytes of which {have} are at hand")]
+    Incomplete {
+        /// What the header says.
+        size: usize,
+        /// Bytes at hand.
+        have: usize,
+    },
+    /// The codec failed.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    /// A record's fields do not fit its length, or the batch's.
+    #[error("record {number} of {count}: {what} does not fit")]
+    Malformed {
+        /// Which record, from 0.
+        number: u32,
+        /// How many the batch says it has.
+        count: u32,
+        /// Which field.
+        what: &'static str,
+    },
+}
+
+/// The records of the batch at the start of `batch`, unpacking at most `limit` bytes.
+///
+/// Trusts the header's word that the bytes are whole; see [`super::checksum`] for the proof.
+pub fn records(batch: &Bytes, limit: usize) -> Result<Records, RecordError> {
+    let header = Header::parse(batch)?;
+    if header.size > batch.len() {
+        return Err(RecordError::Incomplete { size: header.size, have: batch.len() });
+    }
+    let body = batch.slice(HEADER_LEN..header.size);
+    let rest = match Compression::from_attributes(header.attributes)? {
+        Compression::None => body,
+        codec => {
+            let mut plain = Vec::new();
+            codec.decompress(&body, &mut plain, limit)?;
+            Bytes::from(plain)
+        }
+    };
+    Ok(Records { header, rest, number: 0 })
+}
+
+/// Iterator over a batch's records. Ends after the first error.
+#[derive(Debug)]
+pub struct Records {
+    header: Header,
+    rest: Bytes,
+    number: u32,
+}
+
+impl Records {
+    /// The header of the batch that they are in.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    fn take(&mut self) -> Result<Record, &'static str> {
+        let mut cursor: &[u8] = &self.rest;
+        let length = length(&mut cursor, "record length")?.ok_or("record length")?;
+        let body = cursor.get(..length).ok_or("record length")?;
+        let body = self.rest.slice_ref(body);
+        let record = self.parse(&body)?;
+        let taken = self.rest.len() - cursor.len() + length;
+        self.rest = self.rest.slice(taken..);
+        Ok(record)
+    }
+
+    fn parse(&self, body: &Bytes) -> Result<Record, &'static str> {
+        let mut cursor: &[u8] = body.get(1..).ok_or("attributes")?;
+        let timestamp_delta = varint::read(&mut cursor).ok_or("timestamp delta")?;
+        let offset_delta = varint::read(&mut cursor).ok_or("offset delta")?;
+        if !(0..=i64::from(self.header.last_offset_delta)).contains(&offset_delta) {
+            return Err("offset delta");
+        }
+        let key = field(body, &mut cursor, "key")?;
+        let value = field(body, &mut cursor, "value")?;
+        let headers = headers(body, &mut cursor)?;
+        if !cursor.is_empty() {
+            return Err("end of record");
+        }
+        let timestamp = if self.header.attributes & ATTRIBUTE_LOG_APPEND_TIME != 0 {
+            self.header.max_timestamp
+        } else {
+            Timestamp(self.header.base_timestamp.0.saturating_add(timestamp_delta))
+        };
+        let offset = self.header.base_offset.plus(offset_delta as u64);
+        Ok(Record { offset, timestamp, key, value, headers })
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let count = self.header.record_count;
+        if self.number >= count {
+            return None;
+        }
+        let number = self.number;
+        self.number += 1;
+        Some(self.take().map_err(|what| {
+            self.number = count;
+            RecordError::Malformed { number, count, what }
+        }))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // A record takes 7 bytes or more, so a claimed count cannot make a caller reserve much.
+        let most = (self.header.record_count - self.number) as usize;
+        (0, Some(most.min(self.rest.len() / 7 + 1)))
+    }
+}
+
+impl HeaderField {
+    /// The name as text, damaged UTF-8 replaced.
+    pub fn name_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.name)
+    }
+}
+
+fn headers(body: &Bytes, cursor: &mut &[u8]) -> Result<Vec<HeaderField>, &'static str> {
+    let count = length(cursor, "header count")?.ok_or("header count")?;
+    // A header takes two bytes at least.
+    if count > cursor.len() / 2 {
+        return Err("header count");
+    }
+    let mut headers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let name = field(body, cursor, "header name")?.ok_or("header name")?;
+        let value = field(body, cursor, "header value")?;
+        headers.push(HeaderField { name, value });
+    }
+    Ok(headers)
+}
+
+/// A length-prefixed field as a view of `body`; a length of -1 is `None`.
+fn field(
+    body: &Bytes,
+    cursor: &mut &[u8],
+    what: &'static str,
+) -> Result<Option<Bytes>, &'static str> {
+    let Some(length) = length(cursor, what)? else { return Ok(None) };
+    let (bytes, rest) = cursor.split_at_checked(length).ok_or(what)?;
+    *cursor = rest;
+    Ok(Some(body.slice_ref(bytes)))
+}
+
+/// A length or count: -1 is `None`, anything below an error.
+fn length(cursor: &mut &[u8], what: &'static str) -> Result<Option<usize>, &'static str> {
+    match varint::read(cursor).ok_or(what)? {
+        -1 => Ok(None),
+        length => usize::try_from(length).map(Some).map_err(|_| what),
+    }
+}

@@ -1,0 +1,403 @@
+//! The real disk: files appended to through memory maps.
+//!
+//! An append is a copy into a *window*: a piece of the file whose blocks are reserved (so that a
+//! full disk is an error here and not a signal later), mapped, and populated (so that no append
+//! waits for a page fault). A helper thread prepares the next window while the present one fills,
+//! and takes down those that are full. Windows start small and double, so that a quiet file
+//! reserves little and a busy one rarely needs a new window.
+//!
+//! Nothing is read through a map: readers use the file, which the kernel keeps coherent with its
+//! shared maps (mmap(2), MAP_SHARED).
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use memmap2::{MmapMut, MmapOptions};
+use parking_lot::{Condvar, Mutex};
+
+use super::{Appender, Disk, Entry, Pace, View};
+
+/// Bytes that are written at once where a file system cannot reserve.
+const ZEROS: usize = 64 * 1024;
+
+/// The file system, written through memory maps. Cloning it is cheap; all clones share the helper.
+#[derive(Clone, Debug)]
+pub struct MappedDisk {
+    helper: mpsc::Sender<Job>,
+}
+
+#[derive(Debug)]
+struct MappedFile {
+    file: Arc<File>,
+}
+
+/// Invariant: `windows` cover `end ..` without a gap, and what they cover is reserved.
+#[derive(Debug)]
+struct MappedAppender {
+    file: Arc<MappedFile>,
+    end: u64,
+    windows: VecDeque<Window>,
+    ahead: Option<Arc<Slot>>,
+    pace: Pace,
+    step: u64,
+    helper: mpsc::Sender<Job>,
+}
+
+/// A mapped piece of the file: bytes `start .. start + map.len()`.
+#[derive(Debug)]
+struct Window {
+    start: u64,
+    map: MmapMut,
+}
+
+/// Where the helper puts the window that it was asked for.
+#[derive(Debug, Default)]
+struct Slot {
+    ready: Mutex<Option<io::Result<Window>>>,
+    filled: Condvar,
+}
+
+#[derive(Debug)]
+enum Job {
+    Prepare { file: Arc<File>, start: u64, length: u64, slot: Arc<Slot> },
+    Retire(Window),
+}
+
+impl MappedDisk {
+    /// Starts the helper thread; it ends with the last clone and the last file.
+    pub fn start() -> io::Result<MappedDisk> {
+        let (helper, jobs) = mpsc::channel();
+        thread::Builder::new().name("mk-windows".into()).spawn(move || serve(&jobs))?;
+        Ok(MappedDisk { helper })
+    }
+
+    fn appender(&self, file: MappedFile, end: u64, pace: Pace) -> Box<dyn Appender> {
+        Box::new(MappedAppender {
+            file: Arc::new(file),
+            end,
+            windows: VecDeque::new(),
+            ahead: None,
+            pace,
+            step: pace.first,
+            helper: self.helper.clone(),
+        })
+    }
+}
+
+impl Disk for MappedDisk {
+    fn create(&self, path: &Path, pace: Pace) -> io::Result<Box<dyn Appender>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(self.appender(MappedFile::new(file), 0, pace))
+    }
+
+    fn append_to(&self, path: &Path, end: u64, pace: Pace) -> io::Result<Box<dyn Appender>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let length = file.metadata()?.len();
+        if length < end {
+            let what = format!("{} has {length} bytes, {end} are needed", path.display());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
+        if length > end {
+            file.set_len(end)?;
+            file.sync_all()?;
+        }
+        Ok(self.appender(MappedFile::new(file), end, pace))
+    }
+
+    fn view(&self, path: &Path) -> io::Result<Arc<dyn View>> {
+        Ok(Arc::new(MappedFile::new(File::open(path)?)))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            entries.push(Entry { name, is_dir: entry.file_type()?.is_dir() });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+impl MappedFile {
+    fn new(file: File) -> MappedFile {
+        MappedFile { file: Arc::new(file) }
+    }
+}
+
+impl View for MappedFile {
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(into, position) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn file(&self) -> Option<&Arc<File>> {
+        Some(&self.file)
+    }
+}
+
+impl Appender for MappedAppender {
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn reserve(&mut self, bytes: usize) -> io::Result<()> {
+        let needed = self.end + bytes as u64;
+        while self.covered() < needed {
+            let window = match self.ahead.take() {
+                Some(slot) => slot.wait()?,
+                None => {
+                    let start = self.covered();
+                    let least = needed - floor(start);
+                    prepare(&self.file.file, floor(start), self.next_length(start, least))?
+                }
+            };
+            self.windows.push_back(window);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        self.reserve(parts.iter().map(|part| part.len()).sum())?;
+        for part in parts {
+            self.copy(part);
+        }
+        self.look_ahead();
+        Ok(())
+    }
+
+    fn truncate(&mut self, end: u64) -> io::Result<()> {
+        debug_assert!(end <= self.end);
+        self.unmap();
+        self.end = end;
+        self.file.file.set_len(end)?;
+        self.file.file.sync_all()
+    }
+
+    fn trim(&mut self) -> io::Result<()> {
+        self.unmap();
+        self.file.file.set_len(self.end)
+    }
+
+    fn view(&self) -> Arc<dyn View> {
+        self.file.clone()
+    }
+}
+
+impl MappedAppender {
+    /// First byte that no window covers.
+    fn covered(&self) -> u64 {
+        self.windows.back().map_or(self.end, Window::end)
+    }
+
+    fn copy(&mut self, mut bytes: &[u8]) {
+        while let Some(window) = self.windows.front_mut() {
+            let at = (self.end - window.start) as usize;
+            let room = &mut window.map[at..];
+            let (now, rest) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.end += now.len() as u64;
+            if now.len() == room.len() {
+                self.retire_front();
+            }
+            bytes = rest;
+            if bytes.is_empty() {
+                return;
+            }
+        }
+        assert!(bytes.is_empty(), "an append goes only where reserve() has been");
+    }
+
+    fn retire_front(&mut self) {
+        if let Some(window) = self.windows.pop_front() {
+            // Should the helper be gone, the window is taken down here.
+            let _ = self.helper.send(Job::Retire(window));
+        }
+    }
+
+    /// Asks for the next window when half of the present one is used.
+    fn look_ahead(&mut self) {
+        let covered = self.covered();
+        let left = covered - self.end;
+        if self.ahead.is_some() || covered >= self.pace.limit || left > self.step / 2 {
+            return;
+        }
+        self.step = (self.step * 2).min(self.pace.most);
+        let start = floor(covered);
+        let length = self.next_length(start, 1);
+        let slot = Arc::new(Slot::default());
+        let file = self.file.file.clone();
+        let job = Job::Prepare { file, start, length, slot: slot.clone() };
+        if self.helper.send(job).is_ok() {
+            self.ahead = Some(slot);
+        }
+    }
+
+    /// Length of a window from `start` on that holds `least` bytes.
+    fn next_length(&self, start: u64, least: u64) -> u64 {
+        let wanted = self.step.min(self.pace.limit.saturating_sub(start)).max(least);
+        wanted.next_multiple_of(page_size())
+    }
+
+    fn unmap(&mut self) {
+        if let Some(slot) = self.ahead.take() {
+            // Waited for, so that the helper does not reserve behind our back; its result is not
+            // needed any more.
+            drop(slot.wait());
+        }
+        self.windows.clear();
+        self.step = self.pace.first;
+    }
+}
+
+impl Drop for MappedAppender {
+    fn drop(&mut self) {
+        // The helper must not reserve any more when somebody else may append to the file.
+        self.unmap();
+    }
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.start + self.map.len() as u64
+    }
+}
+
+impl Slot {
+    fn wait(&self) -> io::Result<Window> {
+        let mut ready = self.ready.lock();
+        loop {
+            match ready.take() {
+                Some(result) => return result,
+                None => self.filled.wait(&mut ready),
+            }
+        }
+    }
+
+    fn fill(&self, result: io::Result<Window>) {
+        *self.ready.lock() = Some(result);
+        self.filled.notify_one();
+    }
+}
+
+fn serve(jobs: &mpsc::Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Prepare { file, start, length, slot } => {
+                slot.fill(prepare(&file, start, length));
+            }
+            Job::Retire(window) => drop(window),
+        }
+    }
+}
+
+/// Reserves, maps and populates `length` bytes of the file from `start` on.
+fn prepare(file: &File, start: u64, length: u64) -> io::Result<Window> {
+    reserve_blocks(file, start, length)?;
+    let mut options = MmapOptions::new();
+    let options = options.offset(start).len(length as usize);
+    // SAFETY: memmap2 asks that nobody else changes the mapped bytes or shortens the file while
+    // the map lives. The data directory is locked against other processes; within this one, a
+    // file has one appender, which drops its maps before it shortens the file, and readers only
+    // read. Blocks were reserved above, so that a store cannot meet a full disk.
+    let map = unsafe { options.map_mut(file)? };
+    populate(&map)?;
+    Ok(Window { start, map })
+}
+
+fn reserve_blocks(file: &File, start: u64, length: u64) -> io::Result<()> {
+    use rustix::io::Errno;
+    let flags = rustix::fs::FallocateFlags::empty();
+    match rustix::fs::fallocate(file, flags, start, length) {
+        Ok(()) => {}
+        Err(Errno::INTR) => return reserve_blocks(file, start, length),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, start + length),
+        Err(error) => return Err(error.into()),
+    }
+    if file.metadata()?.len() < start + length {
+        // macOS reserves without growing the file.
+        file.set_len(start + length)?;
+    }
+    Ok(())
+}
+
+/// Reservation for file systems that cannot do it otherwise.
+fn write_zeros(file: &File, until: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS];
+    let mut at = file.metadata()?.len();
+    while at < until {
+        let now = zeros.len().min((until - at) as usize);
+        file.write_all_at(&zeros[..now], at)?;
+        at += now as u64;
+    }
+    Ok(())
+}
+
+/// Brings the pages in, writable, and answers an error where a store would have raised a signal.
+#[cfg(target_os = "linux")]
+fn populate(map: &MmapMut) -> io::Result<()> {
+    match map.advise(memmap2::Advice::PopulateWrite) {
+        // Linux before 5.14 does not know the advice; pages then come in as they are stored to.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn populate(_map: &MmapMut) -> io::Result<()> {
+    Ok(())
+}
+
+/// The start of the page that holds `position`: maps begin at pages.
+fn floor(position: u64) -> u64 {
+    position - position % page_size()
+}
+
+fn page_size() -> u64 {
+    rustix::param::page_size() as u64
+}

@@ -1,0 +1,236 @@
+//! Sparse indexes, in the format of Kafka's `.index` and `.timeindex` files.
+//!
+//! An offset index entry `(relative offset i32, position i32)` says: the batch whose last offset
+//! is `base + relative` begins at `position`. A time index entry `(timestamp i64, relative offset
+//! i32)` says: every record with a larger timestamp comes after that offset. Entries are
+//! big-endian and strictly increasing. There is one for about every `index.interval.bytes` of log.
+//!
+//! An index carries no checksum: the log is the authority, and an index that does not fit is
+//! built anew from it.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::disk::{Appender, View, read_fully};
+use crate::{Offset, Position, Timestamp};
+
+/// What the two kinds of entry have in common.
+pub trait Entry: Copy + std::fmt::Debug {
+    /// Bytes of an entry.
+    const SIZE: usize;
+    /// Reads an entry of exactly [`Entry::SIZE`] bytes.
+    fn decode(bytes: &[u8], base: Offset) -> Option<Self>;
+    /// Appends the entry's bytes.
+    fn encode(&self, base: Offset, out: &mut Vec<u8>);
+    /// True if `self` may follow `earlier`.
+    fn follows(&self, earlier: &Self) -> bool;
+    /// The offset that the entry speaks of.
+    fn offset(&self) -> Offset;
+}
+
+/// Entry of an offset index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetEntry {
+    /// Last offset of a batch.
+    pub offset: Offset,
+    /// Where that batch begins.
+    pub position: Position,
+}
+
+/// Entry of a time index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeEntry {
+    /// Largest timestamp up to the offset.
+    pub timestamp: Timestamp,
+    /// Last offset of the batch that has it.
+    pub offset: Offset,
+}
+
+/// The reading side of an index: binary search over the file, no lock. Invariant: the first
+/// `count` entries are written and never change.
+#[derive(Debug)]
+pub struct Index<E> {
+    base: Offset,
+    view: Arc<dyn View>,
+    count: AtomicU32,
+    entry: PhantomData<E>,
+}
+
+/// The offset index of a segment.
+pub type OffsetIndex = Index<OffsetEntry>;
+/// The time index of a segment.
+pub type TimeIndex = Index<TimeEntry>;
+
+impl<E: Entry> Index<E> {
+    /// An index whose file has `count` good entries.
+    pub fn new(base: Offset, view: Arc<dyn View>, count: u32) -> Index<E> {
+        Index { base, view, count: AtomicU32::new(count), entry: PhantomData }
+    }
+
+    /// How many entries there are.
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// The last entry that satisfies `matches`, which must hold for a run of entries from the
+    /// first on and for none behind.
+    pub fn last_where(&self, matches: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
+        let mut found = None;
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = self.entry(middle)?;
+            if matches(&entry) {
+                found = Some(entry);
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> io::Result<Option<E>> {
+        self.count().checked_sub(1).map(|at| self.entry(at)).transpose()
+    }
+
+    /// Appends an entry by way of `appender`, the writing side of the same file, and publishes it.
+    /// Room for it must have been reserved.
+    pub fn push(&self, appender: &mut dyn Appender, entry: &E) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(E::SIZE);
+        entry.encode(self.base, &mut bytes);
+        appender.append(&[&bytes])?;
+        self.count.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes the file's bytes safe.
+    pub fn sync(&self) -> io::Result<()> {
+        self.view.sync()
+    }
+
+    fn entry(&self, at: u32) -> io::Result<E> {
+        let mut bytes = [0; 16];
+        let bytes = &mut bytes[..E::SIZE];
+        let read = read_fully(self.view.as_ref(), u64::from(at) * E::SIZE as u64, bytes)?;
+        let entry = if read == E::SIZE { E::decode(bytes, self.base) } else { None };
+        entry.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("entry {at}")))
+    }
+}
+
+/// The entries of an index file from its start, as long as they increase; stops at the zeroes of
+/// a reserved tail and at whatever is no entry.
+pub fn entries<E: Entry>(file: &[u8], base: Offset) -> Vec<E> {
+    let mut found: Vec<E> = Vec::new();
+    for bytes in file.chunks_exact(E::SIZE) {
+        match E::decode(bytes, base) {
+            Some(entry) if found.last().is_none_or(|last| entry.follows(last)) => {
+                if bytes.iter().all(|byte| *byte == 0) {
+                    break;
+                }
+                found.push(entry);
+            }
+            _ => break,
+        }
+    }
+    found
+}
+
+impl Entry for OffsetEntry {
+    const SIZE: usize = 8;
+
+    fn decode(bytes: &[u8], base: Offset) -> Option<OffsetEntry> {
+        let relative = not_negative(bytes.first_chunk()?)?;
+        let position = not_negative(bytes.get(4..)?.first_chunk()?)?;
+        Some(OffsetEntry { offset: base.plus(relative), position: Position(position) })
+    }
+
+    fn encode(&self, base: Offset, out: &mut Vec<u8>) {
+        out.extend_from_slice(&((self.offset.0 - base.0) as i32).to_be_bytes());
+        out.extend_from_slice(&(self.position.0 as i32).to_be_bytes());
+    }
+
+    fn follows(&self, earlier: &OffsetEntry) -> bool {
+        self.offset > earlier.offset && self.position > earlier.position
+    }
+
+    fn offset(&self) -> Offset {
+        self.offset
+    }
+}
+
+impl Entry for TimeEntry {
+    const SIZE: usize = 12;
+
+    fn decode(bytes: &[u8], base: Offset) -> Option<TimeEntry> {
+        let timestamp = i64::from_be_bytes(*bytes.first_chunk()?);
+        let relative = not_negative(bytes.get(8..)?.first_chunk()?)?;
+        Some(TimeEntry { timestamp: Timestamp(timestamp), offset: base.plus(relative) })
+    }
+
+    fn encode(&self, base: Offset, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.timestamp.0.to_be_bytes());
+        out.extend_from_slice(&((self.offset.0 - base.0) as i32).to_be_bytes());
+    }
+
+    fn follows(&self, earlier: &TimeEntry) -> bool {
+        self.timestamp > earlier.timestamp && self.offset > earlier.offset
+    }
+
+    fn offset(&self) -> Offset {
+        self.offset
+    }
+}
+
+fn not_negative(bytes: &[u8; 4]) -> Option<u64> {
+    u64::try_from(i32::from_be_bytes(*bytes)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::disk::{Disk, MemoryDisk, Pace};
+
+    const PACE: Pace = Pace { first: 4096, most: 4096, limit: 1 << 20 };
+
+    #[test]
+    fn searches_find_the_last_entry_not_beyond() {
+        let disk = MemoryDisk::new();
+        let mut appender = disk.create(Path::new("x.index"), PACE).unwrap();
+        let index = OffsetIndex::new(Offset(1000), appender.view(), 0);
+        assert_eq!(index.last().unwrap(), None);
+        for n in 1..=100 {
+            let entry = OffsetEntry { offset: Offset(1000 + 10 * n), position: Position(500 * n) };
+            index.push(appender.as_mut(), &entry).unwrap();
+        }
+        for target in 1000..2200 {
+            let found = index.last_where(|entry| entry.offset.0 <= target).unwrap();
+            let expected = ((target - 1000) / 10).min(100);
+            assert_eq!(found.map_or(0, |entry| entry.position.0 / 500), expected, "{target}");
+        }
+        let file = disk.bytes(Path::new("x.index")).unwrap();
+        assert_eq!(entries::<OffsetEntry>(&file, Offset(1000)).len(), 100);
+    }
+
+    #[test]
+    fn entries_end_at_zeroes_and_at_nonsense() {
+        let mut file = Vec::new();
+        for n in 1..=3u64 {
+            let entry = OffsetEntry { offset: Offset(n), position: Position(n * 10) };
+            entry.encode(Offset(0), &mut file);
+        }
+        let good = file.clone();
+        file.extend([0; 4096]);
+        assert_eq!(entries::<OffsetEntry>(&file, Offset(0)).len(), 3);
+        for bad in [[0xff; 8], [0, 0, 0, 2, 0, 0, 0, 99], [0, 0, 0, 9, 0, 0, 0, 1]] {
+            let file = [good.as_slice(), &bad].concat();
+            assert_eq!(entries::<OffsetEntry>(&file, Offset(0)).len(), 3, "{bad:?}");
+        }
+        assert!(entries::<TimeEntry>(&[0; 12], Offset(0)).is_empty());
+    }
+}

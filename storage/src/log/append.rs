@@ -1,0 +1,107 @@
+//! Appending, and closing a segment to begin the next.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Log, LogSettings, Writer};
+use crate::batch::CheckedBatch;
+use crate::error::{AppendError, DiskError};
+use crate::segment::{PlacedBatch, Segment};
+use crate::{Epoch, Offset};
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset that follows its last: once [`Log::synced`] has reached it, the batch is safe.
+    pub next_offset: Offset,
+    /// True if a segment was closed, which the next [`Log::flush`] trims and syncs.
+    pub rolled: bool,
+}
+
+impl Log {
+    /// Appends a batch as the leader of `epoch` at `now_ms` (milliseconds since 1970): gives it
+    /// the next offsets, and publishes it to readers. On error nothing was appended.
+    pub fn append(
+        &self,
+        batch: &CheckedBatch<'_>,
+        epoch: Epoch,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let settings = self.settings();
+        let mut writer = self.writer.lock();
+        if let Some(poisoned) = &writer.poisoned {
+            return Err(poisoned.clone().into());
+        }
+        let header = batch.header();
+        let base_offset = self.end();
+        let next_offset = base_offset.plus(header.record_count.into());
+        let mut active = self.active();
+        let rolled =
+            must_roll(&writer, &active, next_offset, header.size as u64, &settings, now_ms);
+        if rolled {
+            active = self.roll(&mut writer, active, &settings)?;
+        }
+        let placed = PlacedBatch { header, base_offset, epoch, bytes: batch.bytes() };
+        writer.active.append(&active, placed, now_ms)?;
+        note_epoch(&mut writer.epochs, epoch, base_offset);
+        self.end.store(next_offset.0, Ordering::Release);
+        Ok(Appended { base_offset, next_offset, rolled })
+    }
+
+    /// Closes the active segment if it is older than `segment.ms`; answers whether it did.
+    pub fn roll_if_old(&self, now_ms: i64) -> Result<bool, AppendError> {
+        let settings = self.settings();
+        let mut writer = self.writer.lock();
+        let active = self.active();
+        let old = must_roll(&writer, &active, self.end(), 0, &settings, now_ms);
+        if old {
+            self.roll(&mut writer, active, &settings)?;
+        }
+        Ok(old)
+    }
+
+    fn roll(
+        &self,
+        writer: &mut Writer,
+        old: Arc<Segment>,
+        settings: &LogSettings,
+    ) -> Result<Arc<Segment>, DiskError> {
+        writer.active.finish(&old)?;
+        let disk = self.disk.as_ref();
+        let (segment, fresh) = Segment::create(disk, &self.dir, self.end(), settings)?;
+        let segment = Arc::new(segment);
+        let full = std::mem::replace(&mut writer.active, fresh);
+        writer.rolled.push((old, full));
+        writer.names_unsynced = true;
+        let mut segments = self.segments.load().to_vec();
+        segments.push(segment.clone());
+        self.publish_segments(segments);
+        Ok(segment)
+    }
+}
+
+/// True if a batch of `size` bytes that ends before `next_offset` must open a new segment.
+fn must_roll(
+    writer: &Writer,
+    active: &Segment,
+    next_offset: Offset,
+    size: u64,
+    settings: &LogSettings,
+    now_ms: i64,
+) -> bool {
+    let Some(first_append_ms) = writer.active.first_append_ms() else { return false };
+    // Index entries hold offsets and positions of 31 bits.
+    let most_bytes = settings.segment_bytes.min(i32::MAX as u64);
+    writer.active.end().0 + size > most_bytes
+        || next_offset.0 - active.base().0 > i32::MAX as u64
+        || now_ms.saturating_sub(first_append_ms) >= settings.segment_ms
+}
+
+/// Enters an epoch that begins at `offset`, if it is a new one.
+pub(super) fn note_epoch(epochs: &mut Vec<(Epoch, Offset)>, epoch: Epoch, offset: Offset) {
+    if epochs.last().is_none_or(|(last, _)| *last < epoch) {
+        epochs.push((epoch, offset));
+    }
+}

@@ -1,0 +1,145 @@
+//! The log of one partition.
+//!
+//! Appends take one short lock. Readers take none: they load the published end, then the list of
+//! segments, then a segment's published end, each with acquire, while an append stores them in
+//! the opposite order with release; so whatever a reader sees of the log is whole.
+
+mod append;
+mod flush;
+mod open;
+mod read;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod truncate;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+pub use append::Appended;
+pub use open::Recovery;
+pub use read::{FileRange, FoundTime, Slice};
+pub use truncate::TruncateError;
+
+use crate::disk::Disk;
+use crate::error::Poisoned;
+use crate::segment::{Segment, SegmentWriter};
+use crate::{Epoch, Offset};
+
+/// Settings of a log, under Kafka's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `segment.bytes`: a segment is closed before it would grow beyond. At most 2^31 - 1.
+    pub segment_bytes: u64,
+    /// `segment.ms`: a segment is closed when its first batch is that old, in milliseconds.
+    pub segment_ms: i64,
+    /// `index.interval.bytes`: about this many bytes of log have one index entry.
+    pub index_interval_bytes: u64,
+}
+
+impl Default for LogSettings {
+    fn default() -> LogSettings {
+        LogSettings {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3600 * 1000,
+            index_interval_bytes: 4096,
+        }
+    }
+}
+
+/// The log of one partition. All methods may be called from any thread.
+///
+/// Invariant: `start <= synced <= end`, but for a log that was trimmed to its end before a sync.
+#[derive(Debug)]
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    settings: ArcSwap<LogSettings>,
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    start: AtomicU64,
+    end: AtomicU64,
+    synced: AtomicU64,
+    writer: Mutex<Writer>,
+    /// Held by whoever syncs: one sync at a time.
+    flushing: Mutex<()>,
+}
+
+/// What the append lock guards.
+#[derive(Debug)]
+struct Writer {
+    active: SegmentWriter,
+    /// Segments closed since the last flush, oldest first; they are still to be trimmed and synced.
+    rolled: Vec<(Arc<Segment>, SegmentWriter)>,
+    /// True if files were made whose names are not yet safe.
+    names_unsynced: bool,
+    epochs: Vec<(Epoch, Offset)>,
+    poisoned: Option<Poisoned>,
+}
+
+impl Log {
+    /// The folder of its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// First offset that is served.
+    pub fn start(&self) -> Offset {
+        Offset(self.start.load(Ordering::Acquire))
+    }
+
+    /// Offset that the next record gets. Records below are whole in memory, and on the disk as far
+    /// as [`Log::synced`] goes.
+    pub fn end(&self) -> Offset {
+        Offset(self.end.load(Ordering::Acquire))
+    }
+
+    /// Records below this offset survive a power failure.
+    pub fn synced(&self) -> Offset {
+        Offset(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Its segments, oldest first; the last one is being appended to. Never empty.
+    pub fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.segments.load_full()
+    }
+
+    /// Bytes of its batches.
+    pub fn size_bytes(&self) -> u64 {
+        self.segments.load().iter().map(|segment| segment.end().0).sum()
+    }
+
+    /// Leader epochs and where each began, both increasing.
+    pub fn epochs(&self) -> Vec<(Epoch, Offset)> {
+        self.writer.lock().epochs.clone()
+    }
+
+    /// Why it takes no records any more, if a sync failed.
+    pub fn poisoned(&self) -> Option<Poisoned> {
+        self.writer.lock().poisoned.clone()
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> LogSettings {
+        **self.settings.load()
+    }
+
+    /// Changes its settings from the next append on.
+    pub fn set_settings(&self, settings: LogSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    fn publish_segments(&self, segments: Vec<Arc<Segment>>) {
+        debug_assert!(!segments.is_empty());
+        debug_assert!(segments.windows(2).all(|pair| pair[0].base() < pair[1].base()));
+        self.segments.store(Arc::new(segments));
+    }
+
+    fn active(&self) -> Arc<Segment> {
+        let segments = self.segments.load();
+        segments.last().expect("a log has an active segment").clone()
+    }
+}

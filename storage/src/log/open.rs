@@ -1,0 +1,331 @@
+//! Opening a log: after a clean stop, after a killed process, after a power failure.
+//!
+//! Segments below the recovery point are taken as they are, once their indexes and last headers lead
+//! to where the next segment begins. From the recovery point on every batch is checked. The first break
+//! there ends the log: it is what a crash leaves, and nobody was promised what lies behind it. A
+//! break *below* the recovery point is damage: the log is not opened, and nothing is cut.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::append::note_epoch;
+use super::survey::Survey;
+use super::{Log, LogSettings, Writer};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::disk::{Disk, Pace};
+use crate::error::{Corruption, DiskError, OpenError};
+use crate::recover::{Scan, ScanFrom, Tail, scan};
+use crate::segment::{LOG, OFFSET_INDEX, Segment, SegmentWriter, TIME_INDEX, base_of, file_name};
+use crate::{Epoch, Offset, Position};
+
+/// What opening a log had to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Bytes of batches that were checked.
+    pub bytes_scanned: u64,
+    /// Bytes that were cut off: a torn tail.
+    pub bytes_cut: u64,
+    /// Why they were cut.
+    pub cut_because: Option<String>,
+    /// Indexes that were built anew from the log.
+    pub indexes_rebuilt: u32,
+    /// True if the checkpoint was missing or damaged, so that everything was scanned.
+    pub checkpoint_rebuilt: bool,
+}
+
+impl Log {
+    /// Opens the log in the folder `dir`, making it if there is none; `now_ms` is the time in
+    /// milliseconds since 1970.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        settings: LogSettings,
+        now_ms: i64,
+    ) -> Result<(Log, Recovery), OpenError> {
+        let mut opening = Opening::new(disk, dir, settings, now_ms)?;
+        let bases = opening.bases.clone();
+        let (start, writer) = match bases.as_slice() {
+            [] => (Offset(0), opening.begin()?),
+            bases => {
+                let start = opening.checked_start(bases)?;
+                let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
+                opening.remove(&bases[..trimmed])?;
+                (start, opening.open_segments(&bases[trimmed..])?)
+            }
+        };
+        let end = opening.next;
+        let Opening { disk, dir, settings, recovery, segments, checkpoint, .. } = opening;
+        let synced = checkpoint.map_or(start, |checkpoint| checkpoint.recovery_point).min(end);
+        let log = Log {
+            disk,
+            dir,
+            settings: ArcSwap::from_pointee(settings),
+            segments: ArcSwap::from_pointee(segments),
+            start: AtomicU64::new(start.0),
+            end: AtomicU64::new(end.0),
+            synced: AtomicU64::new(synced.0),
+            writer: Mutex::new(writer),
+            flushing: Mutex::new(()),
+        };
+        Ok((log, recovery))
+    }
+}
+
+struct Opening {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    settings: LogSettings,
+    now_ms: i64,
+    checkpoint: Option<Checkpoint>,
+    bases: Vec<Offset>,
+    segments: Vec<Arc<Segment>>,
+    recovery: Recovery,
+    epochs: Vec<(Epoch, Offset)>,
+    /// Offset and epoch that follow the segments opened so far.
+    next: Offset,
+    epoch: Epoch,
+}
+
+impl Opening {
+    fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        settings: LogSettings,
+        now_ms: i64,
+    ) -> Result<Opening, OpenError> {
+        disk.create_dir(dir).map_err(DiskError::at("make", dir))?;
+        let mut bases = Vec::new();
+        for entry in disk.list(dir).map_err(DiskError::at("list", dir))? {
+            bases.extend(base_of(&entry.name, LOG));
+        }
+        let mut recovery = Recovery::default();
+        let checkpoint = match Checkpoint::read(disk.as_ref(), dir) {
+            Ok(checkpoint) => checkpoint,
+            Err(CheckpointError::Damaged(_)) => None,
+            Err(CheckpointError::Io(error)) => {
+                return Err(DiskError::at("read the checkpoint in", dir)(error).into());
+            }
+            Err(error @ CheckpointError::Version { .. }) => {
+                return Err(DiskError::at("read the checkpoint in", dir)(std::io::Error::new(
+                    std::io::ErrorKind::InvalidData,
+                    error,
+                ))
+                .into());
+            }
+        };
+        recovery.checkpoint_rebuilt = checkpoint.is_none() && !bases.is_empty();
+        let epochs = checkpoint.as_ref().map(|found| found.epochs.clone()).unwrap_or_default();
+        Ok(Opening {
+            disk,
+            dir: dir.to_owned(),
+            settings,
+            now_ms,
+            checkpoint,
+            bases,
+            segments: Vec::new(),
+            recovery,
+            epochs,
+            next: Offset(0),
+            epoch: Epoch(i32::MIN),
+        })
+    }
+
+    fn recovery_point(&self) -> Offset {
+        self.checkpoint.as_ref().map_or(Offset(0), |checkpoint| checkpoint.recovery_point)
+    }
+
+    /// Makes the first segment of a new log.
+    fn begin(&mut self) -> Result<Writer, OpenError> {
+        let recovery_point = self.recovery_point();
+        if recovery_point > Offset(0) {
+            let what = format!("no segment is left of a log that had {recovery_point} records");
+            return Err(self.lost(&self.dir, Position(0), Offset(0), what).into());
+        }
+        let (segment, active) =
+            Segment::create(self.disk.as_ref(), &self.dir, Offset(0), &self.settings)?;
+        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        self.segments.push(Arc::new(segment));
+        Ok(self.writer(active))
+    }
+
+    /// The first offset that is served; an error if the segment that should hold it is gone.
+    fn checked_start(&self, bases: &[Offset]) -> Result<Offset, Corruption> {
+        let first = bases[0];
+        let start = self.checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start);
+        if first > start {
+            let what = format!("the log starts at {start}, its first segment at {first}");
+            return Err(self.lost(&self.dir, Position(0), start, what));
+        }
+        Ok(start)
+    }
+
+    fn open_segments(&mut self, bases: &[Offset]) -> Result<Writer, OpenError> {
+        let recovery_point = self.recovery_point();
+        self.next = bases[0];
+        let mut last = None;
+        for (at, &base) in bases.iter().enumerate() {
+            if base != self.next {
+                self.refuse_loss(base)?;
+                self.remove_from(&bases[at..], "records before it are missing")?;
+                break;
+            }
+            let next_base = bases.get(at + 1).copied();
+            let known_end = next_base.unwrap_or(Offset(u64::MAX)).min(recovery_point).max(base);
+            let (survey, broken) = self.open_segment(base, known_end, next_base)?;
+            last = Some(survey);
+            if let Some(reason) = broken {
+                self.recovery.cut_because.get_or_insert(reason);
+                self.remove_from(&bases[at + 1..], "the log ends before it")?;
+                break;
+            }
+        }
+        self.refuse_loss(recovery_point)?;
+        self.epochs.retain(|(_, start)| *start < self.next);
+        let (Some(segment), Some(survey)) = (self.segments.last(), last) else {
+            return Err(self.lost(&self.dir, Position(0), self.next, "no segment".into()).into());
+        };
+        let state = survey.state(self.now_ms);
+        let active = segment.writer(self.disk.as_ref(), state, &self.settings)?;
+        Ok(self.writer(active))
+    }
+
+    /// Opens the segment at `base`, of which everything before `known_end` was synced. Answers what
+    /// is known of it, and why the log ends in it if it does.
+    fn open_segment(
+        &mut self,
+        base: Offset,
+        known_end: Offset,
+        next_base: Option<Offset>,
+    ) -> Result<(Survey, Option<String>), OpenError> {
+        let disk = self.disk.clone();
+        let survey = Survey::before(disk.as_ref(), &self.dir, base, &self.settings, known_end)?;
+        let closed = next_base.is_some();
+        match survey {
+            Some(survey) if next_base == Some(survey.next) && survey.times_are_complete() => {
+                if survey.offsets.is_empty() || survey.times.is_empty() {
+                    // Too short to need entries; still, the files must be there.
+                    self.recovery.indexes_rebuilt +=
+                        survey.mend_indexes(disk.as_ref(), &self.dir, base)?;
+                }
+                self.push(base, &survey)?;
+                Ok((survey, None))
+            }
+            Some(survey) => self.scan_rest(base, survey, closed),
+            None => self.scan_rest(base, Survey::nothing(base, &self.settings), closed),
+        }
+    }
+
+    /// Checks a segment behind what is known of it, mends its indexes and cuts its tail.
+    fn scan_rest(
+        &mut self,
+        base: Offset,
+        mut survey: Survey,
+        closed: bool,
+    ) -> Result<(Survey, Option<String>), OpenError> {
+        let path = self.dir.join(file_name(base, LOG));
+        let view = self.disk.view(&path).map_err(DiskError::at("open", &path))?;
+        let epoch = survey.epoch.max(self.epoch);
+        let from = ScanFrom { position: survey.end, offset: survey.next, epoch };
+        let epochs = &mut self.epochs;
+        let result = scan(view.as_ref(), from, |position, header, _| {
+            survey.add(position, header);
+            note_epoch(epochs, header.leader_epoch, header.base_offset);
+        });
+        let Scan { end, next, tail, .. } = result.map_err(DiskError::at("scan", &path))?;
+        self.recovery.bytes_scanned += end.0 - from.position.0;
+        let broken = match tail {
+            Tail::Clean => None,
+            Tail::Broken { reason, .. } if next < self.recovery_point() => {
+                return Err(self.lost(&path, end, next, reason).into());
+            }
+            Tail::Broken { reason, used } => {
+                self.recovery.bytes_cut += used;
+                Some(format!("{} byte {end}, offset {next}: {reason}", path.display()))
+            }
+        };
+        if closed {
+            survey.times.extend(survey.indexer.last_time_entry());
+        }
+        self.mend_files(base, &survey)?;
+        self.push(base, &survey)?;
+        Ok((survey, broken))
+    }
+
+    /// Writes the indexes where they differ from what was found, and cuts and syncs the log file.
+    fn mend_files(&mut self, base: Offset, survey: &Survey) -> Result<(), DiskError> {
+        self.recovery.indexes_rebuilt +=
+            survey.mend_indexes(self.disk.as_ref(), &self.dir, base)?;
+        let path = self.dir.join(file_name(base, LOG));
+        let pace = Pace { first: 0, most: 0, limit: 0 };
+        let cut = self.disk.append_to(&path, survey.end.0, pace);
+        cut.map_err(DiskError::at("cut", &path)).map(drop)
+    }
+
+    fn push(&mut self, base: Offset, survey: &Survey) -> Result<(), DiskError> {
+        let state = survey.state(self.now_ms);
+        let segment = Segment::open(self.disk.as_ref(), &self.dir, base, &state, survey.counts())?;
+        self.segments.push(Arc::new(segment));
+        self.next = survey.next;
+        self.epoch = survey.epoch.max(self.epoch);
+        Ok(())
+    }
+
+    /// An error if the log ends before `until` though records there were once synced.
+    fn refuse_loss(&self, until: Offset) -> Result<(), Corruption> {
+        let vouched = self.recovery_point().min(until);
+        if self.next >= vouched {
+            return Ok(());
+        }
+        let file = self.segments.last().map_or(self.dir.as_path(), |segment| segment.path());
+        let position = self.segments.last().map_or(Position(0), |segment| segment.end());
+        let what =
+            format!("records {} to {} were synced and are missing", self.next, vouched.0 - 1);
+        Err(self.lost(file, position, self.next, what))
+    }
+
+    /// Removes segments behind the end of the log, and counts them as cut.
+    fn remove_from(&mut self, bases: &[Offset], why: &str) -> Result<(), DiskError> {
+        for &base in bases {
+            let path = self.dir.join(file_name(base, LOG));
+            let length = self.disk.view(&path).and_then(|view| view.len());
+            self.recovery.bytes_cut += length.map_err(DiskError::at("read", &path))?;
+            let because = || format!("{}: {why}", path.display());
+            self.recovery.cut_because.get_or_insert_with(because);
+        }
+        self.remove(bases)
+    }
+
+    /// Removes segments, the last first, so that what a crash leaves of them has no hole.
+    fn remove(&self, bases: &[Offset]) -> Result<(), DiskError> {
+        if bases.is_empty() {
+            return Ok(());
+        }
+        for &base in bases.iter().rev() {
+            for ending in [OFFSET_INDEX, TIME_INDEX, LOG] {
+                let path = self.dir.join(file_name(base, ending));
+                if self.disk.view(&path).is_ok() {
+                    self.disk.remove(&path).map_err(DiskError::at("remove", &path))?;
+                }
+            }
+        }
+        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))
+    }
+
+    fn writer(&self, active: SegmentWriter) -> Writer {
+        Writer {
+            active,
+            rolled: Vec::new(),
+            names_unsynced: true,
+            epochs: self.epochs.clone(),
+            poisoned: None,
+        }
+    }
+
+    fn lost(&self, file: &Path, position: Position, offset: Offset, what: String) -> Corruption {
+        Corruption { file: file.to_owned(), position, offset, what }
+    }
+}

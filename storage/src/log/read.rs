@@ -1,0 +1,150 @@
+//! Reading: by offset, by time. What is answered is a piece of a file.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Log;
+use crate::batch::{Header, records};
+use crate::disk::{View, read_fully};
+use crate::error::ReadError;
+use crate::segment::Segment;
+use crate::{Offset, Position, Timestamp};
+
+/// A piece of a file: whole batches.
+#[derive(Clone, Debug)]
+pub struct FileRange {
+    /// The file. Stays readable when the log removes it.
+    pub view: Arc<dyn View>,
+    /// First byte.
+    pub position: u64,
+    /// How many bytes.
+    pub length: u64,
+}
+
+/// Answer to a read.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    /// The batches, from the one that holds the offset on; `None` at the end of the log.
+    pub range: Option<FileRange>,
+    /// First offset of the log when it was read.
+    pub start: Offset,
+    /// End of the log when it was read.
+    pub end: Offset,
+}
+
+/// A record found by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundTime {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: Timestamp,
+}
+
+/// Bytes that one batch may unpack to when a record is searched by its time.
+const UNPACK_LIMIT: usize = 256 << 20;
+
+impl FileRange {
+    /// Copies the bytes out; for those who cannot send from the file.
+    pub fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.length as usize];
+        let read = read_fully(self.view.as_ref(), self.position, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+impl Log {
+    /// The batches from `offset` on: as many whole ones of one segment as `max_bytes` holds, at
+    /// least one. The first may begin before `offset`.
+    pub fn read(&self, offset: Offset, max_bytes: u64) -> Result<Slice, ReadError> {
+        let (start, end) = (self.start(), self.end());
+        if offset < start || offset > end {
+            return Err(ReadError::OutOfRange { requested: offset, start, end });
+        }
+        if offset == end {
+            return Ok(Slice { range: None, start, end });
+        }
+        let segments = self.segments.load();
+        let after = segments.partition_point(|segment| segment.base() <= offset);
+        for segment in segments.iter().skip(after.saturating_sub(1)) {
+            if let Some((position, _)) = segment.find(offset)? {
+                let cut = segment.cut(position, position.plus(max_bytes))?;
+                let length = cut.0 - position.0;
+                let range = FileRange { view: segment.log().clone(), position: position.0, length };
+                return Ok(Slice { range: Some(range), start, end });
+            }
+        }
+        // The log was cut while it was read.
+        Err(ReadError::OutOfRange { requested: offset, start: self.start(), end: self.end() })
+    }
+
+    /// The first record, by offset, whose timestamp is `at_least` or more.
+    pub fn find_time(&self, at_least: Timestamp) -> Result<Option<FoundTime>, ReadError> {
+        for segment in self.segments.load().iter() {
+            if segment.max_timestamp() < at_least {
+                continue;
+            }
+            if let Some((position, header)) = segment.find_time(at_least)? {
+                let start = self.start();
+                let found = first_in_batch(segment, position, &header, at_least, start)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                // Only in a trimmed log, or where a header claims a time that no record has.
+                return self.find_time_slowly(at_least);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record with the largest timestamp of all.
+    pub fn find_max_time(&self) -> Result<Option<FoundTime>, ReadError> {
+        let segments = self.segments.load();
+        let max = segments.iter().map(|segment| segment.max_timestamp()).max();
+        match max {
+            Some(max) if max > Timestamp::NONE => self.find_time(max),
+            _ => Ok(None),
+        }
+    }
+
+    fn find_time_slowly(&self, at_least: Timestamp) -> Result<Option<FoundTime>, ReadError> {
+        let start = self.start();
+        for segment in self.segments.load().iter() {
+            for item in segment.headers(Position(0)) {
+                let (position, header) = item?;
+                if header.max_timestamp < at_least || header.last_offset() < start {
+                    continue;
+                }
+                let found = first_in_batch(segment, position, &header, at_least, start)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn first_in_batch(
+    segment: &Segment,
+    position: Position,
+    header: &Header,
+    at_least: Timestamp,
+    start: Offset,
+) -> Result<Option<FoundTime>, ReadError> {
+    let range =
+        FileRange { view: segment.log().clone(), position: position.0, length: header.size as u64 };
+    let bytes = Bytes::from(range.read().map_err(|error| segment.disk_error(error))?);
+    let damaged = |error: crate::batch::RecordError| {
+        segment.corruption(position, header.base_offset, error.to_string())
+    };
+    for record in records(&bytes, UNPACK_LIMIT).map_err(damaged)? {
+        let record = record.map_err(damaged)?;
+        if record.timestamp >= at_least && record.offset >= start {
+            return Ok(Some(FoundTime { offset: record.offset, timestamp: record.timestamp }));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,142 @@
+//! Cutting the log: its end (a replica that must forget) and its start (records no longer wanted).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::survey::Survey;
+use super::{Log, Writer};
+use crate::error::{AppendError, DiskError, OpenError, ReadError};
+use crate::segment::{self, Segment};
+use crate::{Offset, Position};
+
+/// Why a log was not cut.
+#[derive(Debug, thiserror::Error)]
+pub enum TruncateError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The log could not be read where it is to be cut.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The log cannot be opened behind the cut.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log takes no changes.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The offset lies outside of the log.
+    #[error("offset {requested} is outside of {start}..={end}")]
+    OutOfRange {
+        /// What was asked for.
+        requested: Offset,
+        /// First offset of the log.
+        start: Offset,
+        /// Its end.
+        end: Offset,
+    },
+}
+
+impl Log {
+    /// Removes the records from `to` on; where `to` is inside a batch, the whole batch. When it
+    /// returns, the cut is on the disk and cannot come undone. Answers the new end.
+    pub fn truncate(&self, to: Offset) -> Result<Offset, TruncateError> {
+        let _turn = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        let (start, end) = (self.start(), self.end());
+        if to >= end {
+            return Ok(end);
+        }
+        if to < start {
+            return Err(TruncateError::OutOfRange { requested: to, start, end });
+        }
+        let rolled = std::mem::take(&mut writer.rolled);
+        self.sync_files(rolled, true, &self.active())?;
+        let segments = self.segments();
+        let after = segments.partition_point(|segment| segment.base() <= to);
+        let kept = &segments[..after];
+        let last = kept[after - 1].clone();
+        let (cut, new_end) = match last.find(to)? {
+            Some((position, header)) => (position, header.base_offset),
+            None => (last.end(), to),
+        };
+        // The recovery point goes first: were the cut to happen alone, recovery would miss what
+        // lies between and call it lost.
+        writer.epochs.retain(|(_, first)| *first < new_end);
+        self.synced.fetch_min(new_end.0, Ordering::AcqRel);
+        self.write_checkpoint(self.synced(), writer.epochs.clone())?;
+        for gone in segments[after..].iter().rev() {
+            self.remove_segment(gone)?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        self.cut_segment(&mut writer, kept, &last, cut, new_end)?;
+        Ok(new_end)
+    }
+
+    /// Moves the first offset that is served to `to`, at most the end, and removes the segments
+    /// that are wholly below. Never moves it back. Answers the new start.
+    pub fn trim(&self, to: Offset) -> Result<Offset, TruncateError> {
+        let end = self.end();
+        if to > end {
+            return Err(TruncateError::OutOfRange { requested: to, start: self.start(), end });
+        }
+        // What is removed or no longer served must not be all that the recovery point vouches for.
+        self.flush()?;
+        let _turn = self.flushing.lock();
+        self.start.fetch_max(to.0, Ordering::AcqRel);
+        self.write_checkpoint(self.synced(), self.epochs())?;
+        let gone = {
+            // The lock keeps a roll from publishing a list in between.
+            let _writer = self.writer.lock();
+            let segments = self.segments();
+            let start = self.start();
+            let below = segments.windows(2).take_while(|pair| pair[1].base() <= start).count();
+            self.publish_segments(segments[below..].to_vec());
+            segments[..below].to_vec()
+        };
+        for segment in &gone {
+            self.remove_segment(segment)?;
+        }
+        Ok(self.start())
+    }
+
+    /// Cuts the last kept segment and makes it the active one.
+    fn cut_segment(
+        &self,
+        writer: &mut Writer,
+        kept: &[Arc<Segment>],
+        last: &Segment,
+        cut: Position,
+        new_end: Offset,
+    ) -> Result<(), TruncateError> {
+        let settings = self.settings();
+        let base = last.base();
+        let disk = self.disk.as_ref();
+        let survey = match Survey::before(disk, &self.dir, base, &settings, new_end)? {
+            None => Survey::before_by_headers(disk, &self.dir, base, &settings, new_end)?,
+            found => found,
+        };
+        let Some(survey) = survey.filter(|survey| survey.end == cut) else {
+            let what = "its headers do not lead to the cut".to_owned();
+            return Err(OpenError::from(last.corruption(cut, new_end, what)).into());
+        };
+        let state = survey.state(i64::MAX);
+        // The old writer holds maps of a file that is about to be shortened: they go first.
+        writer.active.trim(last)?;
+        survey.mend_indexes(disk, &self.dir, base)?;
+        let fresh = Arc::new(Segment::open(disk, &self.dir, base, &state, survey.counts())?);
+        writer.active = fresh.writer(disk, state, &settings)?;
+        let mut segments = kept[..kept.len() - 1].to_vec();
+        segments.push(fresh);
+        self.end.store(new_end.0, Ordering::Release);
+        self.publish_segments(segments);
+        Ok(())
+    }
+
+    fn remove_segment(&self, segment: &Segment) -> Result<(), DiskError> {
+        for ending in [segment::OFFSET_INDEX, segment::TIME_INDEX, segment::LOG] {
+            let path = self.dir.join(segment::file_name(segment.base(), ending));
+            self.disk.remove(&path).map_err(DiskError::at("remove", &path))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! The scan that finds where a log's whole batches end.
+//!
+//! A batch counts if and only if (1) its header is one, (2) all its bytes are there, (3) its
+//! checksum is right, (4) its base offset is the one that follows, (5) its leader epoch is not
+//! below the one before. A length of zero ends the log; that is how a reserved tail begins.
+
+use std::io;
+
+use crate::batch::{HEADER_LEN, Header, LENGTH_OVERHEAD, checksum};
+use crate::disk::{View, read_fully};
+use crate::{Epoch, Offset, Position};
+
+/// Where a scan begins, and what must hold there.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanFrom {
+    /// First byte to look at, the start of a batch.
+    pub position: Position,
+    /// Offset of the first record there.
+    pub offset: Offset,
+    /// Leader epoch of the batch before.
+    pub epoch: Epoch,
+}
+
+/// What a scan found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Where the whole batches end.
+    pub end: Position,
+    /// Offset that follows the last whole batch.
+    pub next: Offset,
+    /// Leader epoch of the last whole batch.
+    pub epoch: Epoch,
+    /// What is behind them.
+    pub tail: Tail,
+}
+
+/// What is behind the whole batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// The end of the file, or nothing but zeroes.
+    Clean,
+    /// Bytes that are no batch, `used` of them up to the last that is not zero.
+    Broken {
+        /// Why the scan went no further.
+        reason: String,
+        /// Bytes up to the last that is not zero.
+        used: u64,
+    },
+}
+
+/// Bytes read at once: large enough that reading costs little beside the checksums.
+const CHUNK: usize = 1 << 20;
+
+/// Scans a segment file from `from` to its end and hands every whole batch to `each`.
+pub fn scan(
+    view: &dyn View,
+    from: ScanFrom,
+    mut each: impl FnMut(Position, &Header, &[u8]),
+) -> io::Result<Scan> {
+    let mut reader = ChunkReader::new(view, from.position.0)?;
+    let mut found =
+        Scan { end: from.position, next: from.offset, epoch: from.epoch, tail: Tail::Clean };
+    loop {
+        match next_batch(&mut reader, &found)? {
+            Next::Batch(header) => {
+                each(found.end, &header, reader.bytes(header.size)?);
+                reader.skip(header.size);
+                found.end = found.end.plus(header.size as u64);
+                found.next = header.next_offset();
+                found.epoch = header.leader_epoch;
+            }
+            Next::Nothing => {
+                let used = reader.used_bytes()?;
+                if used > 0 {
+                    let reason = "data behind a length of zero".to_owned();
+                    found.tail = Tail::Broken { reason, used };
+                }
+                return Ok(found);
+            }
+            Next::Broken(reason) => {
+                found.tail = Tail::Broken { reason, used: reader.used_bytes()? };
+                return Ok(found);
+            }
+        }
+    }
+}
+
+enum Next {
+    Batch(Header),
+    Nothing,
+    Broken(String),
+}
+
+/// Judges the bytes at the reader's place by the five conditions.
+fn next_batch(reader: &mut ChunkReader<'_>, before: &Scan) -> io::Result<Next> {
+    let head = reader.bytes(HEADER_LEN)?;
+    let length = head.get(8..LENGTH_OVERHEAD).unwrap_or(head);
+    if length.iter().all(|byte| *byte == 0) {
+        return Ok(Next::Nothing);
+    }
+    let header = match Header::parse(head) {
+        Ok(header) => header,
+        Err(error) => return Ok(Next::Broken(error.to_string())),
+    };
+    if header.size as u64 > reader.left() {
+        let what = format!("a batch of {} bytes where the file has {}", header.size, reader.left());
+        return Ok(Next::Broken(what));
+    }
+    let computed = checksum(reader.bytes(header.size)?);
+    if computed != header.crc {
+        let what = format!("CRC-32C is {:#010x}, computed {computed:#010x}", header.crc);
+        return Ok(Next::Broken(what));
+    }
+    if header.base_offset != before.next {
+        let what = format!("offset {} where {} follows", header.base_offset, before.next);
+        return Ok(Next::Broken(what));
+    }
+    if header.leader_epoch < before.epoch {
+        let what = format!("leader epoch {} behind {}", header.leader_epoch, before.epoch);
+        return Ok(Next::Broken(what));
+    }
+    Ok(Next::Batch(header))
+}
+
+/// Reads a file in large chunks and shows it piece by piece.
+struct ChunkReader<'a> {
+    view: &'a dyn View,
+    length: u64,
+    /// Position in the file of the first byte of `buffer[start..]`.
+    position: u64,
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl<'a> ChunkReader<'a> {
+    fn new(view: &'a dyn View, position: u64) -> io::Result<ChunkReader<'a>> {
+        let length = view.len()?;
+        Ok(ChunkReader { view, length, position, buffer: Vec::new(), start: 0 })
+    }
+
+    /// Bytes of the file not yet skipped.
+    fn left(&self) -> u64 {
+        self.length.saturating_sub(self.position)
+    }
+
+    /// The next `wanted` bytes, fewer only where the file ends.
+    fn bytes(&mut self, wanted: usize) -> io::Result<&[u8]> {
+        let wanted = (wanted as u64).min(self.left()) as usize;
+        if self.buffer.len() - self.start < wanted {
+            let chunk = (wanted.max(CHUNK) as u64).min(self.left()) as usize;
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            let have = self.buffer.len();
+            self.buffer.resize(chunk, 0);
+            let at = self.position + have as u64;
+            let read = read_fully(self.view, at, &mut self.buffer[have..])?;
+            self.buffer.truncate(have + read);
+        }
+        let end = (self.start + wanted).min(self.buffer.len());
+        Ok(&self.buffer[self.start..end])
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.position += bytes as u64;
+    }
+
+    /// Bytes from here to the last that is not zero.
+    fn used_bytes(&mut self) -> io::Result<u64> {
+        let from = self.position;
+        let mut used = 0;
+        while self.left() > 0 {
+            let chunk = self.bytes(CHUNK)?;
+            let length = chunk.len();
+            let last = chunk.iter().rposition(|byte| *byte != 0);
+            if length == 0 {
+                break;
+            }
+            if let Some(last) = last {
+                used = self.position - from + last as u64 + 1;
+            }
+            self.skip(length);
+        }
+        Ok(used)
+    }
+}

@@ -1,0 +1,487 @@
+//! A segment: one `.log` file of batches, its offset index and its time index.
+//!
+//! [`Segment`] is what readers share, without a lock; [`SegmentWriter`] is the writing end, of
+//! which the active segment has one. The only bridge between them is the published end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use crate::batch::{HEADER_LEN, Header};
+use crate::disk::{Appender, Disk, Pace, View, read_fully};
+use crate::error::{Corruption, DiskError, ReadError};
+use crate::index::{Entry, Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
+use crate::log::LogSettings;
+use crate::{Epoch, Offset, Position, Timestamp};
+
+/// Ending of the files that hold batches.
+pub const LOG: &str = "log";
+/// Ending of the offset indexes.
+pub const OFFSET_INDEX: &str = "index";
+/// Ending of the time indexes.
+pub const TIME_INDEX: &str = "timeindex";
+
+/// Reservation of a `.log` file: quiet partitions hold 64 KiB, busy ones get 16 MiB at a time.
+fn log_pace(segment_bytes: u64) -> Pace {
+    Pace { first: 64 << 10, most: 16 << 20, limit: segment_bytes }
+}
+
+/// Reservation of an index: a page first.
+const INDEX_PACE: Pace = Pace { first: 4 << 10, most: 256 << 10, limit: 1 << 30 };
+
+/// The reading side. Invariant: bytes `0 .. end` are whole batches and never change.
+#[derive(Debug)]
+pub struct Segment {
+    base: Offset,
+    path: PathBuf,
+    log: Arc<dyn View>,
+    offsets: OffsetIndex,
+    times: TimeIndex,
+    end: AtomicU64,
+    max_timestamp: AtomicI64,
+}
+
+/// The writing side of the active segment.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    log: Box<dyn Appender>,
+    offsets: Box<dyn Appender>,
+    times: Box<dyn Appender>,
+    indexer: Indexer,
+    /// When the first batch came, by the clock of whoever appends.
+    first_append_ms: Option<i64>,
+}
+
+/// What is known of a segment when it is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentState {
+    pub end: Position,
+    pub indexer: Indexer,
+    pub first_append_ms: Option<i64>,
+}
+
+/// Decides which batches get index entries: the writer and recovery ask it alike, so that an
+/// index built anew is the one that was lost.
+#[derive(Clone, Debug)]
+pub(crate) struct Indexer {
+    interval_bytes: u64,
+    /// Bytes since the start of the last indexed batch.
+    unindexed: u64,
+    /// Largest timestamp so far and the last offset of the batch that has it.
+    max: TimeEntry,
+    /// Timestamp of the last time index entry.
+    last_time: Timestamp,
+}
+
+/// The file of a segment: `00000000000000000042.log`.
+pub fn file_name(base: Offset, ending: &str) -> String {
+    format!("{:020}.{ending}", base.0)
+}
+
+/// The base offset that a file name tells, if it has this ending.
+pub fn base_of(name: &str, ending: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(ending)?.strip_suffix('.')?;
+    let all_digits = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if all_digits { digits.parse().ok().map(Offset) } else { None }
+}
+
+impl Segment {
+    /// Makes the files of a new, empty segment.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        base: Offset,
+        settings: &LogSettings,
+    ) -> Result<(Segment, SegmentWriter), DiskError> {
+        let make = |ending, pace| {
+            let path = dir.join(file_name(base, ending));
+            remove_leftover(disk, &path, ending)?;
+            disk.create(&path, pace).map_err(DiskError::at("create", &path))
+        };
+        let log = make(LOG, log_pace(settings.segment_bytes))?;
+        let offsets = make(OFFSET_INDEX, INDEX_PACE)?;
+        let times = make(TIME_INDEX, INDEX_PACE)?;
+        let segment = Segment {
+            base,
+            path: dir.join(file_name(base, LOG)),
+            log: log.view(),
+            offsets: Index::new(base, offsets.view(), 0),
+            times: Index::new(base, times.view(), 0),
+            end: AtomicU64::new(0),
+            max_timestamp: AtomicI64::new(Timestamp::NONE.0),
+        };
+        let indexer = Indexer::new(base, settings.index_interval_bytes);
+        Ok((segment, SegmentWriter { log, offsets, times, indexer, first_append_ms: None }))
+    }
+
+    /// Opens a segment that will not be appended to, with the good entries of its indexes.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        base: Offset,
+        state: &SegmentState,
+        entries: (u32, u32),
+    ) -> Result<Segment, DiskError> {
+        let view = |ending| {
+            let path = dir.join(file_name(base, ending));
+            disk.view(&path).map_err(DiskError::at("open", &path))
+        };
+        Ok(Segment {
+            base,
+            path: dir.join(file_name(base, LOG)),
+            log: view(LOG)?,
+            offsets: Index::new(base, view(OFFSET_INDEX)?, entries.0),
+            times: Index::new(base, view(TIME_INDEX)?, entries.1),
+            end: AtomicU64::new(state.end.0),
+            max_timestamp: AtomicI64::new(state.indexer.max.timestamp.0),
+        })
+    }
+
+    /// Opens the writing side of this segment; cuts its files behind what the state tells.
+    pub(crate) fn writer(
+        &self,
+        disk: &dyn Disk,
+        state: SegmentState,
+        settings: &LogSettings,
+    ) -> Result<SegmentWriter, DiskError> {
+        let open = |ending, end, pace| {
+            let path = self.path.with_file_name(file_name(self.base, ending));
+            disk.append_to(&path, end, pace).map_err(DiskError::at("open", &path))
+        };
+        let offset_bytes = u64::from(self.offsets.count()) * OffsetEntry::SIZE as u64;
+        let time_bytes = u64::from(self.times.count()) * TimeEntry::SIZE as u64;
+        let log = open(LOG, state.end.0, log_pace(settings.segment_bytes))?;
+        let offsets = open(OFFSET_INDEX, offset_bytes, INDEX_PACE)?;
+        let times = open(TIME_INDEX, time_bytes, INDEX_PACE)?;
+        let SegmentState { indexer, first_append_ms, .. } = state;
+        Ok(SegmentWriter { log, offsets, times, indexer, first_append_ms })
+    }
+
+    /// Offset of its first record, and its name.
+    pub fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// Path of its `.log` file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Published end of its batches.
+    pub fn end(&self) -> Position {
+        Position(self.end.load(Ordering::Acquire))
+    }
+
+    /// Largest timestamp in it.
+    pub fn max_timestamp(&self) -> Timestamp {
+        Timestamp(self.max_timestamp.load(Ordering::Acquire))
+    }
+
+    /// The reading end of its `.log` file.
+    pub fn log(&self) -> &Arc<dyn View> {
+        &self.log
+    }
+
+    /// The batch that holds `offset`, or the first behind it; `None` if there is none.
+    pub fn find(&self, offset: Offset) -> Result<Option<(Position, Header)>, ReadError> {
+        let hint = self.offsets.last_where(|entry| entry.offset <= offset);
+        let from = hint.map_err(|error| self.disk_error(error))?;
+        let from = from.map_or(Position(0), |entry| entry.position);
+        self.first_where(from, |header| header.last_offset() >= offset)
+    }
+
+    /// The first batch whose largest timestamp is `at_least` or more.
+    pub fn find_time(&self, at_least: Timestamp) -> Result<Option<(Position, Header)>, ReadError> {
+        let hint = self.times.last_where(|entry| entry.timestamp < at_least);
+        let hint = hint.map_err(|error| self.disk_error(error))?;
+        let from = match hint {
+            Some(entry) => self.find(entry.offset)?.map_or(Position(0), |(position, _)| position),
+            None => Position(0),
+        };
+        self.first_where(from, |header| header.max_timestamp >= at_least)
+    }
+
+    /// The end of the last batch that ends at or before `limit`; at least the end of the batch at
+    /// `from`.
+    pub fn cut(&self, from: Position, limit: Position) -> Result<Position, ReadError> {
+        let end = self.end();
+        if limit >= end {
+            return Ok(end);
+        }
+        let hint = self.offsets.last_where(|entry| entry.position <= limit);
+        let hint = hint.map_err(|error| self.disk_error(error))?;
+        let mut cut = hint.map_or(from, |entry| entry.position.max(from));
+        for item in self.headers(cut) {
+            let (position, header) = item?;
+            let next = position.plus(header.size as u64);
+            if next > limit && cut > from {
+                break;
+            }
+            cut = next;
+            if next >= limit {
+                break;
+            }
+        }
+        Ok(cut)
+    }
+
+    /// The headers of its batches from `from` on, which must be where one begins.
+    pub fn headers(&self, from: Position) -> Headers<'_> {
+        Headers::new(self.log.as_ref(), &self.path, from, self.end())
+    }
+
+    /// Makes its batches safe.
+    pub(crate) fn sync(&self) -> Result<(), DiskError> {
+        self.log.sync().map_err(DiskError::at("sync", &self.path))
+    }
+
+    /// Makes its indexes safe.
+    pub(crate) fn sync_indexes(&self) -> Result<(), DiskError> {
+        let synced = self.offsets.sync().and_then(|()| self.times.sync());
+        synced.map_err(DiskError::at("sync the indexes of", &self.path))
+    }
+
+    /// Says that this segment is damaged at `position`.
+    pub(crate) fn corruption(
+        &self,
+        position: Position,
+        offset: Offset,
+        what: String,
+    ) -> Corruption {
+        Corruption { file: self.path.clone(), position, offset, what }
+    }
+
+    pub(crate) fn disk_error(&self, error: io::Error) -> DiskError {
+        DiskError::at("read", &self.path)(error)
+    }
+
+    fn first_where(
+        &self,
+        from: Position,
+        matches: impl Fn(&Header) -> bool,
+    ) -> Result<Option<(Position, Header)>, ReadError> {
+        for item in self.headers(from) {
+            let (position, header) = item?;
+            if matches(&header) {
+                return Ok(Some((position, header)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Walks over the headers of a segment's batches, each with its position. Ends after an error.
+#[derive(Debug)]
+pub struct Headers<'a> {
+    view: &'a dyn View,
+    path: &'a Path,
+    position: Position,
+    end: Position,
+    /// The file's bytes from `at` on.
+    buffer: Vec<u8>,
+    at: Position,
+}
+
+/// Bytes read at once when walking: about what lies between two index entries.
+const WALK_CHUNK: usize = 4096;
+
+impl<'a> Headers<'a> {
+    /// The headers in the file `path` from byte `from`, where a batch must begin, to byte `end`.
+    pub fn new(view: &'a dyn View, path: &'a Path, from: Position, end: Position) -> Headers<'a> {
+        Headers { view, path, position: from, end, buffer: Vec::new(), at: from }
+    }
+
+    fn step(&mut self) -> Result<(Position, Header), ReadError> {
+        let position = self.position;
+        let path = self.path;
+        let damaged = |offset, what| Corruption { file: path.to_owned(), position, offset, what };
+        let bytes = self.bytes_here().map_err(DiskError::at("read", path))?;
+        let header = Header::parse(bytes).map_err(|error| damaged(Offset(0), error.to_string()))?;
+        let next = position.plus(header.size as u64);
+        if next > self.end {
+            let what = format!("a batch of {} bytes beyond the end {}", header.size, self.end);
+            return Err(damaged(header.base_offset, what).into());
+        }
+        self.position = next;
+        Ok((position, header))
+    }
+
+    /// The bytes at the walk's place, a header's worth if the file has it.
+    fn bytes_here(&mut self) -> io::Result<&[u8]> {
+        let skipped = (self.position.0 - self.at.0) as usize;
+        if self.buffer.len() < skipped + HEADER_LEN {
+            let left = (self.end.0 - self.position.0) as usize;
+            self.buffer.resize(WALK_CHUNK.min(left), 0);
+            self.at = self.position;
+            let read = read_fully(self.view, self.position.0, &mut self.buffer)?;
+            self.buffer.truncate(read);
+            return Ok(&self.buffer);
+        }
+        Ok(&self.buffer[skipped..])
+    }
+}
+
+impl Iterator for Headers<'_> {
+    type Item = Result<(Position, Header), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.position >= self.end {
+            return None;
+        }
+        let item = self.step();
+        if item.is_err() {
+            self.position = self.end;
+        }
+        Some(item)
+    }
+}
+
+impl SegmentWriter {
+    /// Where the next batch goes.
+    pub fn end(&self) -> Position {
+        Position(self.log.end())
+    }
+
+    /// When the first batch came.
+    pub fn first_append_ms(&self) -> Option<i64> {
+        self.first_append_ms
+    }
+
+    /// Appends a batch at `base_offset`; all or, with an error, nothing.
+    pub fn append(
+        &mut self,
+        segment: &Segment,
+        batch: PlacedBatch<'_>,
+        now_ms: i64,
+    ) -> Result<(), DiskError> {
+        let PlacedBatch { header, base_offset, epoch, bytes } = batch;
+        let position = self.end();
+        if self.indexer.is_due() {
+            self.reserve_entries(segment)?;
+        }
+        let placed = header.placed(base_offset, epoch);
+        self.log
+            .append(&[&placed, &bytes[placed.len()..]])
+            .map_err(DiskError::at("append to", &segment.path))?;
+        let last_offset = base_offset.plus(header.last_offset_delta.into());
+        let (offset_entry, time_entry) = self.indexer.note(position, last_offset, header);
+        if let Some(entry) = offset_entry {
+            let pushed = segment.offsets.push(self.offsets.as_mut(), &entry);
+            pushed.map_err(DiskError::at("index", &segment.path))?;
+        }
+        self.push_time_entry(segment, time_entry)?;
+        self.first_append_ms.get_or_insert(now_ms);
+        segment.max_timestamp.store(self.indexer.max.timestamp.0, Ordering::Release);
+        segment.end.store(self.log.end(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes the last time index entry, by which a reopened segment knows its largest timestamp.
+    pub fn finish(&mut self, segment: &Segment) -> Result<(), DiskError> {
+        self.reserve_entries(segment)?;
+        let entry = self.indexer.last_time_entry();
+        self.push_time_entry(segment, entry)
+    }
+
+    /// Gives back what is reserved beyond the end of each file.
+    pub fn trim(&mut self, segment: &Segment) -> Result<(), DiskError> {
+        let trimmed =
+            self.log.trim().and_then(|()| self.offsets.trim()).and_then(|()| self.times.trim());
+        trimmed.map_err(DiskError::at("trim", &segment.path))
+    }
+
+    fn reserve_entries(&mut self, segment: &Segment) -> Result<(), DiskError> {
+        let reserved = self
+            .offsets
+            .reserve(OffsetEntry::SIZE)
+            .and_then(|()| self.times.reserve(TimeEntry::SIZE));
+        reserved.map_err(DiskError::at("reserve index space of", &segment.path))
+    }
+
+    fn push_time_entry(
+        &mut self,
+        segment: &Segment,
+        entry: Option<TimeEntry>,
+    ) -> Result<(), DiskError> {
+        let Some(entry) = entry else { return Ok(()) };
+        let pushed = segment.times.push(self.times.as_mut(), &entry);
+        pushed.map_err(DiskError::at("index", &segment.path))
+    }
+}
+
+impl Indexer {
+    pub fn new(base: Offset, interval_bytes: u64) -> Indexer {
+        let max = TimeEntry { timestamp: Timestamp::NONE, offset: base };
+        // An entry of time 0 and relative offset 0 would look like the zeroes behind the last one;
+        // so times up to 0, which stand for "none" anyway, get no entry.
+        Indexer { interval_bytes, unindexed: 0, max, last_time: Timestamp(0) }
+    }
+
+    /// Goes on behind these index entries, the last of which begins `unindexed` bytes before the
+    /// place to go on at.
+    pub fn resume(mut self, unindexed: u64, last_time: Option<TimeEntry>) -> Indexer {
+        self.unindexed = unindexed;
+        if let Some(entry) = last_time {
+            self.max = entry;
+            self.last_time = entry.timestamp;
+        }
+        self
+    }
+
+    /// True if the next batch gets an entry.
+    pub fn is_due(&self) -> bool {
+        self.unindexed > self.interval_bytes
+    }
+
+    /// Takes note of the batch at `position`; answers the entries that it gets.
+    pub fn note(
+        &mut self,
+        position: Position,
+        last_offset: Offset,
+        header: &Header,
+    ) -> (Option<OffsetEntry>, Option<TimeEntry>) {
+        let due = self.is_due();
+        self.note_time(last_offset, header);
+        if !due {
+            self.unindexed += header.size as u64;
+            return (None, None);
+        }
+        self.unindexed = header.size as u64;
+        (Some(OffsetEntry { offset: last_offset, position }), self.last_time_entry())
+    }
+
+    /// Takes note of the times of a batch whose entries are there already.
+    pub fn note_time(&mut self, last_offset: Offset, header: &Header) {
+        if header.max_timestamp > self.max.timestamp {
+            self.max = TimeEntry { timestamp: header.max_timestamp, offset: last_offset };
+        }
+    }
+
+    /// The entry that tells the largest timestamp so far, unless there is one.
+    pub fn last_time_entry(&mut self) -> Option<TimeEntry> {
+        let new = self.max.timestamp > self.last_time;
+        self.last_time = self.last_time.max(self.max.timestamp);
+        new.then_some(self.max)
+    }
+}
+
+/// Removes what a crash or an error in the middle of a roll has left under the name of a new
+/// segment: indexes, and a log without a byte.
+fn remove_leftover(disk: &dyn Disk, path: &Path, ending: &str) -> Result<(), DiskError> {
+    let Ok(view) = disk.view(path) else { return Ok(()) };
+    let empty = view.is_empty().map_err(DiskError::at("read", path))?;
+    if empty || ending != LOG {
+        disk.remove(path).map_err(DiskError::at("remove", path))?;
+    }
+    Ok(())
+}
+
+/// A batch with the offset and epoch that it gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlacedBatch<'a> {
+    pub header: &'a Header,
+    pub base_offset: Offset,
+    pub epoch: Epoch,
+    pub bytes: &'a [u8],
+}

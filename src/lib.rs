@@ -1,1 +1,3 @@
-//! mk
+//! mk: a log broker in the manner of Apache Kafka.
+
+pub mod settings;

@@ -7,6 +7,7 @@ use crate::batch::Header;
 use crate::disk::{self, Disk};
 use crate::error::{DiskError, ReadError};
 use crate::index::{Entry, OffsetEntry, TimeEntry, entries};
+use crate::recover::{ScanFrom, scan};
 use crate::segment::{Headers, Indexer, LOG, OFFSET_INDEX, SegmentState, TIME_INDEX, file_name};
 use crate::{Epoch, Offset, Position, Timestamp};
 
@@ -193,6 +194,29 @@ fn index_below<E: Entry>(
     Ok(found)
 }
 
+/// Writes both indexes of a segment anew from its batches, for a log that nobody has open. Answers
+/// how many entries they have. `closed` tells that it is not the last segment of the log.
+pub fn rebuild_indexes(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Offset,
+    settings: &LogSettings,
+    closed: bool,
+) -> Result<(usize, usize), DiskError> {
+    let mut survey = Survey::nothing(base, settings);
+    let path = dir.join(file_name(base, LOG));
+    let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
+    let from = ScanFrom { position: Position(0), offset: base, epoch: Epoch(i32::MIN) };
+    scan(view.as_ref(), from, |position, header, _| survey.add(position, header))
+        .map_err(DiskError::at("scan", &path))?;
+    if closed {
+        survey.times.extend(survey.indexer.last_time_entry());
+    }
+    write_index(disk, dir, base, OFFSET_INDEX, &survey.offsets)?;
+    write_index(disk, dir, base, TIME_INDEX, &survey.times)?;
+    Ok((survey.offsets.len(), survey.times.len()))
+}
+
 fn mend_index<E: Entry>(
     disk: &dyn Disk,
     dir: &Path,
@@ -201,13 +225,29 @@ fn mend_index<E: Entry>(
     entries: &[E],
 ) -> Result<u32, DiskError> {
     let path = dir.join(file_name(base, ending));
-    let mut wanted = Vec::with_capacity(entries.len() * E::SIZE);
-    for entry in entries {
-        entry.encode(base, &mut wanted);
-    }
+    let wanted = encoded(base, entries);
     if disk::read(disk, &path, MOST_INDEX_BYTES).is_ok_and(|found| found.starts_with(&wanted)) {
         return Ok(0);
     }
-    disk.write(&path, &wanted).map_err(DiskError::at("write", &path))?;
+    write_index(disk, dir, base, ending, entries)?;
     Ok(1)
+}
+
+fn write_index<E: Entry>(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: Offset,
+    ending: &str,
+    entries: &[E],
+) -> Result<(), DiskError> {
+    let path = dir.join(file_name(base, ending));
+    disk.write(&path, &encoded(base, entries)).map_err(DiskError::at("write", &path))
+}
+
+fn encoded<E: Entry>(base: Offset, entries: &[E]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * E::SIZE);
+    for entry in entries {
+        entry.encode(base, &mut bytes);
+    }
+    bytes
 }

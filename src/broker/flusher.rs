@@ -1,0 +1,209 @@
+//! Group commit: threads that sync partitions, so that no event loop waits for a disk.
+//!
+//! One sync covers everything that was appended before it began. While it runs, further appends
+//! gather and share the next one. A partition is in the queue once, whoever asks for it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tracing::error;
+
+use super::partition::Partition;
+use crate::settings::FlushPolicy;
+
+/// Asks the flush threads for work. Clones share them.
+#[derive(Clone)]
+pub struct Flusher {
+    shared: Arc<Shared>,
+}
+
+/// The flush threads; [`FlushThreads::stop`] ends them.
+pub struct FlushThreads {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    checkpoint_interval: Duration,
+    /// Told of every partition that was synced, or failed to be.
+    flushed: Box<dyn Fn(&Arc<Partition>) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Queue {
+    stopping: bool,
+    now: VecDeque<Arc<Partition>>,
+    timed: BinaryHeap<Reverse<Timed>>,
+}
+
+/// Ordered by time.
+struct Timed {
+    due: Instant,
+    job: Job,
+    partition: Arc<Partition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    Flush,
+    /// Sync, unless the policy leaves that to the system, and write the recovery point.
+    Checkpoint { sync: bool },
+}
+
+impl FlushThreads {
+    /// Starts `threads` threads. `flushed` is called after every sync.
+    pub fn start(
+        threads: usize,
+        checkpoint_interval: Duration,
+        flushed: impl Fn(&Arc<Partition>) + Send + Sync + 'static,
+    ) -> std::io::Result<(Flusher, FlushThreads)> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::default()),
+            changed: Condvar::new(),
+            checkpoint_interval,
+            flushed: Box::new(flushed),
+        });
+        let threads = (0..threads.max(1)).map(|n| {
+            let shared = shared.clone();
+            thread::Builder::new().name(format!("mk-flush-{n}")).spawn(move || shared.work())
+        });
+        let threads = threads.collect::<Result<_, _>>()?;
+        Ok((Flusher { shared: shared.clone() }, FlushThreads { shared, threads }))
+    }
+
+    /// Ends the threads once they are done with what they have begun. What is queued is left:
+    /// whoever stops the broker closes every log, which syncs it.
+    pub fn stop(self) {
+        self.shared.queue.lock().stopping = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                error!("a flush thread has panicked");
+            }
+        }
+    }
+}
+
+impl Flusher {
+    /// Syncs the partition as soon as a thread is free.
+    pub fn flush_now(&self, partition: &Arc<Partition>) {
+        if partition.flush_queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.shared.queue.lock().now.push_back(partition.clone());
+        self.shared.changed.notify_one();
+    }
+
+    /// Takes note that something was appended under this policy.
+    pub fn appended(&self, partition: &Arc<Partition>, policy: FlushPolicy) {
+        if let FlushPolicy::Interval(millis) = policy
+            && !partition.flush_timed.swap(true, Ordering::AcqRel)
+        {
+            self.shared.schedule(partition, Job::Flush, Duration::from_millis(millis));
+        }
+        if !partition.checkpoint_timed.swap(true, Ordering::AcqRel) {
+            let job = Job::Checkpoint { sync: policy != FlushPolicy::Os };
+            self.shared.schedule(partition, job, self.shared.checkpoint_interval);
+        }
+    }
+}
+
+impl Shared {
+    fn schedule(&self, partition: &Arc<Partition>, job: Job, after: Duration) {
+        let timed = Timed { due: Instant::now() + after, job, partition: partition.clone() };
+        self.queue.lock().timed.push(Reverse(timed));
+        self.changed.notify_one();
+    }
+
+    fn work(&self) {
+        while let Some((partition, job)) = self.next() {
+            let sync = match job {
+                Job::Flush => true,
+                Job::Checkpoint { sync } => sync,
+            };
+            if sync {
+                self.flush(&partition);
+            }
+            if job != Job::Flush {
+                checkpoint(&partition);
+            }
+        }
+    }
+
+    /// Waits for the next job; `None` when the threads are to end. Appends that come after a flag
+    /// is lowered here queue the partition again, so none goes unsynced.
+    fn next(&self) -> Option<(Arc<Partition>, Job)> {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.stopping {
+                return None;
+            }
+            if let Some(partition) = queue.now.pop_front() {
+                partition.flush_queued.store(false, Ordering::Release);
+                return Some((partition, Job::Flush));
+            }
+            let now = Instant::now();
+            match queue.timed.peek() {
+                Some(Reverse(timed)) if timed.due <= now => {
+                    let Some(Reverse(timed)) = queue.timed.pop() else { continue };
+                    let flag = match timed.job {
+                        Job::Flush => &timed.partition.flush_timed,
+                        Job::Checkpoint { .. } => &timed.partition.checkpoint_timed,
+                    };
+                    flag.store(false, Ordering::Release);
+                    return Some((timed.partition, timed.job));
+                }
+                Some(Reverse(timed)) => {
+                    let due = timed.due;
+                    self.changed.wait_until(&mut queue, due);
+                }
+                None => self.changed.wait(&mut queue),
+            }
+        }
+    }
+
+    fn flush(&self, partition: &Arc<Partition>) {
+        if let Ok(log) = partition.log()
+            && let Err(error) = log.flush()
+        {
+            let (topic, number) = (partition.topic(), partition.number());
+            error!(topic, partition = number, %error, "a sync failed; nothing is acknowledged");
+        }
+        (self.flushed)(partition);
+    }
+}
+
+fn checkpoint(partition: &Partition) {
+    let Ok(log) = partition.log() else { return };
+    if let Err(error) = log.checkpoint() {
+        let (topic, number) = (partition.topic(), partition.number());
+        error!(topic, partition = number, %error, "the recovery point could not be written");
+    }
+}
+
+impl PartialEq for Timed {
+    fn eq(&self, other: &Timed) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Timed {}
+
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Timed) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timed {
+    fn cmp(&self, other: &Timed) -> std::cmp::Ordering {
+        self.due.cmp(&other.due)
+    }
+}

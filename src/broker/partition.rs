@@ -1,0 +1,116 @@
+//! A partition as the broker serves it: its log, and who is to be told when it moves.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mk_storage::disk::Disk;
+use mk_storage::error::OpenError;
+use mk_storage::log::{Log, LogSettings, Recovery};
+
+/// A partition. Event loops and flush threads share it.
+#[derive(Debug)]
+pub struct Partition {
+    /// Distinguishes it from every other that this process has had.
+    serial: u64,
+    topic: String,
+    number: u32,
+    state: State,
+    /// Loops (by bit) with a fetch that waits for an append.
+    pub(super) fetchers: LoopSet,
+    /// Loops with a produce that waits for a sync.
+    pub(super) producers: LoopSet,
+    /// True while a flush is queued.
+    pub(super) flush_queued: AtomicBool,
+    /// True while a flush is timed.
+    pub(super) flush_timed: AtomicBool,
+    /// True while a checkpoint is timed.
+    pub(super) checkpoint_timed: AtomicBool,
+}
+
+#[derive(Debug)]
+enum State {
+    Online(Log),
+    /// Its log cannot be opened; the others are served.
+    Offline(String),
+}
+
+/// A set of event loops, of which there are at most 64.
+#[derive(Debug, Default)]
+pub struct LoopSet(AtomicU64);
+
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
+
+impl Partition {
+    /// Opens the partition in the folder `dir`. If its log is damaged the partition is there, but
+    /// offline; only what the disk refuses to tell is an error.
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        topic: &str,
+        number: u32,
+        settings: LogSettings,
+        now_ms: i64,
+    ) -> (Partition, Result<Recovery, OpenError>) {
+        let (state, recovery) = match Log::open(disk.clone(), dir, settings, now_ms) {
+            Ok((log, recovery)) => (State::Online(log), Ok(recovery)),
+            Err(error) => (State::Offline(error.to_string()), Err(error)),
+        };
+        let partition = Partition {
+            serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
+            topic: topic.to_owned(),
+            number,
+            state,
+            fetchers: LoopSet::default(),
+            producers: LoopSet::default(),
+            flush_queued: AtomicBool::new(false),
+            flush_timed: AtomicBool::new(false),
+            checkpoint_timed: AtomicBool::new(false),
+        };
+        (partition, recovery)
+    }
+
+    /// Distinguishes it from every other partition that this process has had.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Its topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Its number in the topic, from 0.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its log, or why it has none.
+    pub fn log(&self) -> Result<&Log, &str> {
+        match &self.state {
+            State::Online(log) => Ok(log),
+            State::Offline(reason) => Err(reason),
+        }
+    }
+}
+
+impl LoopSet {
+    /// How many loops there can be.
+    pub const MOST: usize = 64;
+
+    /// Enters a loop. Whoever does must look at what it waits for once more afterwards.
+    pub fn enter(&self, index: usize) {
+        debug_assert!(index < LoopSet::MOST);
+        self.0.fetch_or(1 << index, Ordering::SeqCst);
+    }
+
+    /// Empties the set and answers the loops that were in it.
+    pub fn take(&self) -> impl Iterator<Item = usize> + use<> {
+        // The plain load keeps appends off the bus where nobody waits, which is mostly.
+        let waiting = match self.0.load(Ordering::SeqCst) {
+            0 => 0,
+            _ => self.0.swap(0, Ordering::SeqCst),
+        };
+        (0..LoopSet::MOST).filter(move |index| waiting & (1 << index) != 0)
+    }
+}

@@ -1,0 +1,257 @@
+//! Every setting there is.
+
+use std::fmt::Write;
+
+use super::SettingError;
+use super::value::{Kind, Value};
+
+/// Where a setting may be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// For the broker.
+    Broker,
+    /// For a topic; a topic without it follows the broker's setting of the name given.
+    Topic {
+        /// The broker's setting.
+        default_from: &'static str,
+    },
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// Its name; Kafka's where Kafka has it.
+    pub name: &'static str,
+    /// Type and range.
+    pub kind: Kind,
+    /// What holds where nobody says otherwise, as people write it. Empty for topic settings.
+    pub default: &'static str,
+    /// Where it may be set.
+    pub scope: Scope,
+    /// What it does.
+    pub doc: &'static str,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const DAY_MS: u64 = 86_400_000;
+const TEN_YEARS_MS: u64 = 3650 * DAY_MS;
+
+const SEGMENT_BYTES: Kind = Kind::Bytes { min: 4 * KIB, max: i32::MAX as u64 };
+const SEGMENT_MS: Kind = Kind::Millis { min: 1, max: TEN_YEARS_MS };
+const INDEX_INTERVAL: Kind = Kind::Bytes { min: 0, max: MIB };
+const MESSAGE_BYTES: Kind = Kind::Bytes { min: 100, max: 64 * MIB };
+
+const fn broker(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Definition {
+    Definition { name, kind, default, scope: Scope::Broker, doc }
+}
+
+const fn topic(
+    name: &'static str,
+    kind: Kind,
+    default_from: &'static str,
+    doc: &'static str,
+) -> Definition {
+    Definition { name, kind, default: "", scope: Scope::Topic { default_from }, doc }
+}
+
+/// All settings, the broker's first, each group by name.
+pub const ALL: &[Definition] = &[
+    broker(
+        "advertised.listeners",
+        Kind::Text,
+        "",
+        "HOST:PORT that clients are told to connect to. Empty: the address listened on.",
+    ),
+    broker(
+        "auto.create.topics.enable",
+        Kind::Bool,
+        "true",
+        "Create a topic when somebody first produces to it or consumes from it.",
+    ),
+    broker(
+        "broker.id",
+        Kind::Count { min: 0, max: i32::MAX as u64 },
+        "1",
+        "Id of the broker; fixed in the data directory from its first start on.",
+    ),
+    broker(
+        "connections.max.idle.ms",
+        Kind::Millis { min: 1000, max: TEN_YEARS_MS },
+        "10m",
+        "Close a connection on which nothing has happened for so long.",
+    ),
+    broker(
+        "log.flush.checkpoint.interval.ms",
+        Kind::Millis { min: 100, max: DAY_MS },
+        "5s",
+        "How often the recovery points are written; after a crash the log is scanned from there.",
+    ),
+    broker(
+        "log.flush.policy",
+        Kind::Flush,
+        "ack",
+        "When records are synced: before an acks=all produce is answered (ack), every so often \
+         (interval:<time>), or when the operating system likes (os).",
+    ),
+    broker(
+        "log.index.interval.bytes",
+        INDEX_INTERVAL,
+        "4KiB",
+        "One index entry for about so many bytes of log.",
+    ),
+    broker("log.roll.ms", SEGMENT_MS, "7d", "Begin a new segment when the last one is so old."),
+    broker(
+        "log.segment.bytes",
+        SEGMENT_BYTES,
+        "1GiB",
+        "Begin a new segment before the last one grows beyond.",
+    ),
+    broker(
+        "max.connections",
+        Kind::Count { min: 1, max: 1_000_000 },
+        "10000",
+        "Connections that are served at once; further ones are closed.",
+    ),
+    broker(
+        "message.max.bytes",
+        MESSAGE_BYTES,
+        "1048588",
+        "Largest batch that is taken, header included.",
+    ),
+    broker(
+        "num.network.threads",
+        Kind::Count { min: 0, max: 256 },
+        "0",
+        "Event loops that serve connections. 0: one for each core.",
+    ),
+    broker(
+        "num.partitions",
+        Kind::Count { min: 1, max: 10_000 },
+        "1",
+        "Partitions of a topic whose creator does not say.",
+    ),
+    broker(
+        "num.recovery.threads.per.data.dir",
+        Kind::Count { min: 1, max: 256 },
+        "2",
+        "Partitions that are opened, flushed and closed side by side.",
+    ),
+    broker(
+        "socket.request.max.bytes",
+        Kind::Bytes { min: 64 * KIB, max: 1 << 30 },
+        "100MiB",
+        "Largest request that is read.",
+    ),
+    topic("flush", Kind::Flush, "log.flush.policy", "When records are synced: ack, interval:<time>, os."),
+    topic(
+        "index.interval.bytes",
+        INDEX_INTERVAL,
+        "log.index.interval.bytes",
+        "One index entry for about so many bytes of log.",
+    ),
+    topic("max.message.bytes", MESSAGE_BYTES, "message.max.bytes", "Largest batch that is taken."),
+    topic(
+        "segment.bytes",
+        SEGMENT_BYTES,
+        "log.segment.bytes",
+        "Begin a new segment before the last one grows beyond.",
+    ),
+    topic("segment.ms", SEGMENT_MS, "log.roll.ms", "Begin a new segment when the last one is so old."),
+];
+
+/// The setting of this name in this scope.
+pub fn definition(name: &str, of_topic: bool) -> Result<&'static Definition, SettingError> {
+    let in_scope = || ALL.iter().filter(|d| matches!(d.scope, Scope::Topic { .. }) == of_topic);
+    in_scope().find(|definition| definition.name == name).ok_or_else(|| {
+        let similarity = |candidate: &str| strsim::jaro_winkler(name, candidate);
+        let nearest = in_scope()
+            .map(|definition| (similarity(definition.name), definition.name))
+            .filter(|(similarity, _)| *similarity > 0.8)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, name)| name);
+        SettingError::Unknown { name: name.to_owned(), nearest }
+    })
+}
+
+impl Definition {
+    /// Reads a value for this setting.
+    pub fn parse(&self, text: &str) -> Result<Value, SettingError> {
+        self.kind.parse(text).map_err(|expected| SettingError::Invalid {
+            name: self.name.to_owned(),
+            found: text.to_owned(),
+            expected: format!("must be {expected}"),
+        })
+    }
+}
+
+/// The text of `docs/settings.md`.
+pub fn documentation() -> String {
+    let mut out = String::from(
+        "# Settings\n\n\
+         Made from the registry in `src/settings/registry.rs`; a test holds this page to it.\n\n\
+         The broker takes them by `--set NAME=VALUE`, then from the environment \
+         (`MKBROKER_LOG_SEGMENT_BYTES`), then from the TOML file that `--config` names, then its \
+         default. A topic's own setting (`mkctl topic create -c NAME=VALUE`, `mkctl topic alter`) \
+         comes before the broker's. An unknown name is an error.\n",
+    );
+    for (title, of_topic) in [("Broker", false), ("Topic", true)] {
+        let _ = writeln!(out, "\n## {title}\n\n| name | default | value | what it does |");
+        let _ = writeln!(out, "|---|---|---|---|");
+        for definition in ALL {
+            let default = match definition.scope {
+                Scope::Topic { default_from } if of_topic => format!("the broker's `{default_from}`"),
+                Scope::Broker if !of_topic => format!("`{}`", definition.default),
+                _ => continue,
+            };
+            let (name, doc) = (definition.name, definition.doc);
+            let value = definition.kind.expectation();
+            let _ = writeln!(out, "| `{name}` | {default} | {value} | {doc} |");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_and_every_topic_setting_has_a_broker_setting() {
+        for definition in ALL {
+            match definition.scope {
+                Scope::Broker => assert!(definition.parse(definition.default).is_ok()),
+                Scope::Topic { default_from } => {
+                    let broker = super::definition(default_from, false).unwrap();
+                    assert_eq!(broker.kind, definition.kind, "{default_from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_gets_the_nearest() {
+        let error = definition("log.segment.byte", false).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "unknown setting 'log.segment.byte'; did you mean 'log.segment.bytes'?"
+        );
+        assert!(definition("segment.bytes", false).is_err(), "a topic's, not the broker's");
+        assert!(definition("zzz", true).unwrap_err().to_string().ends_with("'zzz'"));
+    }
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+        if std::env::var_os("MK_UPDATE_DOCS").is_some() {
+            std::fs::write(path, documentation()).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(found == documentation(), "run the tests once with MK_UPDATE_DOCS=1");
+    }
+}

@@ -1,0 +1,100 @@
+//! A topic's settings, its own over the broker's.
+
+use std::collections::BTreeMap;
+
+use mk_storage::log::LogSettings;
+
+use super::broker::BrokerSettings;
+use super::registry::{Scope, definition};
+use super::value::{Value, parse_millis};
+use super::{SettingError, registry};
+
+/// When records are synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushPolicy {
+    /// Before an acks=all produce is answered.
+    Ack,
+    /// Every so many milliseconds.
+    Interval(u64),
+    /// When the operating system likes.
+    Os,
+}
+
+/// What holds for a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Settings of its logs.
+    pub log: LogSettings,
+    /// Largest batch in bytes.
+    pub max_message_bytes: usize,
+    /// When records are synced.
+    pub flush: FlushPolicy,
+}
+
+/// The topic's settings by name: value as text, and whether it is the topic's own.
+pub type Described = Vec<(&'static str, String, bool)>;
+
+impl TopicSettings {
+    /// Checks names and values of a topic's own settings.
+    pub fn check(own: &BTreeMap<String, String>) -> Result<(), SettingError> {
+        for (name, text) in own {
+            definition(name, true)?.parse(text)?;
+        }
+        Ok(())
+    }
+
+    /// What holds for a topic with these settings of its own, which must have been checked; one
+    /// that does not hold any more counts as not set.
+    pub fn effective(own: &BTreeMap<String, String>, broker: &BrokerSettings) -> TopicSettings {
+        let number = |name| match value(own, broker, name) {
+            Value::Number(number) => number,
+            _ => 0,
+        };
+        let flush = match value(own, broker, "flush") {
+            Value::Text(text) => FlushPolicy::from_text(&text),
+            _ => FlushPolicy::Ack,
+        };
+        TopicSettings {
+            log: LogSettings {
+                segment_bytes: number("segment.bytes"),
+                segment_ms: number("segment.ms") as i64,
+                index_interval_bytes: number("index.interval.bytes"),
+            },
+            max_message_bytes: number("max.message.bytes") as usize,
+            flush,
+        }
+    }
+
+    /// All settings of a topic, for people.
+    pub fn describe(own: &BTreeMap<String, String>, broker: &BrokerSettings) -> Described {
+        let topics = registry::ALL.iter().filter_map(|definition| match definition.scope {
+            Scope::Topic { default_from } => Some((definition.name, default_from)),
+            Scope::Broker => None,
+        });
+        topics
+            .map(|(name, default_from)| match own.get(name) {
+                Some(text) => (name, text.clone(), true),
+                None => (name, broker.text(default_from), false),
+            })
+            .collect()
+    }
+}
+
+impl FlushPolicy {
+    fn from_text(text: &str) -> FlushPolicy {
+        match text.strip_prefix("interval:").and_then(parse_millis) {
+            Some(millis) => FlushPolicy::Interval(millis),
+            None if text == "os" => FlushPolicy::Os,
+            None => FlushPolicy::Ack,
+        }
+    }
+}
+
+fn value(own: &BTreeMap<String, String>, broker: &BrokerSettings, name: &str) -> Value {
+    let Ok(definition) = definition(name, true) else { return Value::Text(String::new()) };
+    let of_topic = own.get(name).and_then(|text| definition.parse(text).ok());
+    of_topic.unwrap_or_else(|| match definition.scope {
+        Scope::Topic { default_from } => broker.value(default_from),
+        Scope::Broker => Value::Text(String::new()),
+    })
+}

@@ -1,0 +1,287 @@
+//! `mkinspect dump`: batches, records, index entries and checkpoints, for people or as JSON lines.
+//! JSON fields have the names of Kafka's DumpLogSegments.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use mk_storage::batch::{Compression, HEADER_LEN, Header, Record, checksum, records};
+use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint};
+use mk_storage::disk::{self, Disk, View, read_fully};
+use mk_storage::error::DiskError;
+use mk_storage::index::{OffsetEntry, TimeEntry, entries};
+use mk_storage::segment::{LOG, OFFSET_INDEX, TIME_INDEX, base_of, file_name};
+use serde_json::{Value, json};
+
+use crate::InspectError;
+use crate::find::partitions;
+
+/// How to dump.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// The records of each batch as well.
+    pub records: bool,
+}
+
+const MOST_BYTES: usize = 512 << 20;
+
+/// Dumps a file, or the `.log` files of all partitions at and below a folder.
+pub fn path(
+    out: &mut impl Write,
+    disk: &dyn Disk,
+    path: &Path,
+    style: Style,
+) -> Result<(), InspectError> {
+    if !path.is_dir() {
+        return file(out, disk, path, style);
+    }
+    for partition in partitions(disk, path)? {
+        for base in &partition.bases {
+            file(out, disk, &partition.dir.join(file_name(*base, LOG)), style)?;
+        }
+    }
+    Ok(())
+}
+
+fn file(
+    out: &mut impl Write,
+    disk: &dyn Disk,
+    path: &Path,
+    style: Style,
+) -> Result<(), InspectError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let read = || disk::read(disk, path, MOST_BYTES).map_err(DiskError::at("read", path));
+    if !style.json {
+        writeln!(out, "{}", path.display())?;
+    }
+    if base_of(name, LOG).is_some() {
+        let view = disk.view(path).map_err(DiskError::at("open", path))?;
+        return segment(out, view.as_ref(), path, style);
+    }
+    if let Some(base) = base_of(name, OFFSET_INDEX) {
+        for OffsetEntry { offset, position } in entries(&read()?, base) {
+            let json = json!({"offset": offset.0, "position": position.0});
+            line(out, style, json, || format!("offset {offset}  position {position}"))?;
+        }
+        return Ok(());
+    }
+    if let Some(base) = base_of(name, TIME_INDEX) {
+        for TimeEntry { timestamp, offset } in entries(&read()?, base) {
+            let json = json!({"timestamp": timestamp.0, "offset": offset.0});
+            line(out, style, json, || format!("time {}  offset {offset}", time_text(timestamp.0)))?;
+        }
+        return Ok(());
+    }
+    if name == CHECKPOINT_FILE {
+        return checkpoint(out, disk, path, style);
+    }
+    let what = "not a .log, .index or .timeindex file nor a checkpoint";
+    Err(InspectError::NotOurs { path: path.to_owned(), what })
+}
+
+fn segment(
+    out: &mut impl Write,
+    view: &dyn View,
+    path: &Path,
+    style: Style,
+) -> Result<(), InspectError> {
+    let failed = |error| InspectError::from(DiskError::at("read", path)(error));
+    let length = view.len().map_err(failed)?;
+    let mut position = 0;
+    while position < length {
+        let mut head = vec![0; HEADER_LEN.min((length - position) as usize)];
+        read_fully(view, position, &mut head).map_err(failed)?;
+        if head.get(8..12).is_none_or(|length| length == [0; 4]) {
+            // A reserved tail; `verify` tells damage from it.
+            return Ok(());
+        }
+        let header = match Header::parse(&head) {
+            Ok(header) if header.size as u64 <= length - position => header,
+            Ok(header) => {
+                let left = length - position;
+                return damage(out, style, path, position, format!("a batch of {} bytes, {left} are left", header.size));
+            }
+            Err(error) => return damage(out, style, path, position, error.to_string()),
+        };
+        let mut bytes = vec![0; header.size];
+        read_fully(view, position, &mut bytes).map_err(failed)?;
+        batch(out, style, position, &header, Bytes::from(bytes))?;
+        position += header.size as u64;
+    }
+    Ok(())
+}
+
+fn damage(
+    out: &mut impl Write,
+    style: Style,
+    path: &Path,
+    position: u64,
+    what: String,
+) -> Result<(), InspectError> {
+    let json = json!({"file": path.display().to_string(), "position": position, "damage": what});
+    line(out, style, json, || format!("DAMAGED at byte {position}: {what}"))
+}
+
+fn batch(
+    out: &mut impl Write,
+    style: Style,
+    position: u64,
+    header: &Header,
+    bytes: Bytes,
+) -> Result<(), InspectError> {
+    let valid = checksum(&bytes) == header.crc;
+    let codec = Compression::from_attributes(header.attributes)
+        .map_or_else(|_| "unknown".to_owned(), |codec| codec.to_string());
+    let json = json!({
+        "baseOffset": header.base_offset.0,
+        "lastOffset": header.last_offset().0,
+        "count": header.record_count,
+        "partitionLeaderEpoch": header.leader_epoch.0,
+        "producerId": header.producer_id,
+        "producerEpoch": header.producer_epoch,
+        "baseSequence": header.base_sequence,
+        "position": position,
+        "CreateTime": header.max_timestamp.0,
+        "size": header.size,
+        "magic": 2,
+        "compresscodec": codec,
+        "crc": header.crc,
+        "isvalid": valid,
+    });
+    line(out, style, json, || {
+        format!(
+            "offset {}..{}  records {}  position {position}  size {}  epoch {}  codec {codec}  \
+             time {}  crc {:#010x} {}",
+            header.base_offset,
+            header.last_offset(),
+            header.record_count,
+            header.size,
+            header.leader_epoch,
+            time_text(header.max_timestamp.0),
+            header.crc,
+            if valid { "ok" } else { "WRONG" },
+        )
+    })?;
+    if style.records {
+        print_records(out, style, &bytes)?;
+    }
+    Ok(())
+}
+
+fn print_records(out: &mut impl Write, style: Style, batch: &Bytes) -> Result<(), InspectError> {
+    let found = match records(batch, MOST_BYTES) {
+        Ok(found) => found,
+        Err(error) => {
+            return line(out, style, json!({"damage": error.to_string()}), || format!("  {error}"));
+        }
+    };
+    for record in found {
+        match record {
+            Ok(record) => {
+                let json = record_json(&record);
+                line(out, style, json, || format!("  {}", record_text(&record)))?;
+            }
+            Err(error) => {
+                line(out, style, json!({"damage": error.to_string()}), || format!("  {error}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn checkpoint(
+    out: &mut impl Write,
+    disk: &dyn Disk,
+    path: &Path,
+    style: Style,
+) -> Result<(), InspectError> {
+    let dir: PathBuf = path.parent().unwrap_or(Path::new(".")).to_owned();
+    let found = match Checkpoint::read(disk, &dir) {
+        Ok(found) => found.unwrap_or_default(),
+        Err(error) => return damage(out, style, path, 0, error.to_string()),
+    };
+    let epochs: Vec<_> =
+        found.epochs.iter().map(|(epoch, start)| json!([epoch.0, start.0])).collect();
+    let json = json!({
+        "recoveryPoint": found.recovery_point.0,
+        "logStartOffset": found.log_start.0,
+        "highWatermark": found.high_watermark.0,
+        "leaderEpochs": epochs,
+    });
+    line(out, style, json, || {
+        let epochs: Vec<_> =
+            found.epochs.iter().map(|(epoch, start)| format!("{epoch} from {start}")).collect();
+        format!(
+            "recovery-point {}  log-start {}  high-watermark {}  epochs {}",
+            found.recovery_point,
+            found.log_start,
+            found.high_watermark,
+            epochs.join(", ")
+        )
+    })
+}
+
+fn line(
+    out: &mut impl Write,
+    style: Style,
+    json: Value,
+    text: impl FnOnce() -> String,
+) -> Result<(), InspectError> {
+    if style.json {
+        writeln!(out, "{json}")?;
+    } else {
+        writeln!(out, "  {}", text())?;
+    }
+    Ok(())
+}
+
+fn record_json(record: &Record) -> Value {
+    let headers: Vec<_> = record
+        .headers
+        .iter()
+        .map(|header| json!([header.name_text(), header.value.as_ref().map(text_or_base64)]))
+        .collect();
+    json!({
+        "offset": record.offset.0,
+        "CreateTime": record.timestamp.0,
+        "key": record.key.as_ref().map(text_or_base64),
+        "payload": record.value.as_ref().map(text_or_base64),
+        "headers": headers,
+    })
+}
+
+/// Text as it is; other bytes as `{"base64": …}`.
+fn text_or_base64(bytes: &Bytes) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!({"base64": STANDARD.encode(bytes)}),
+    }
+}
+
+fn record_text(record: &Record) -> String {
+    let field = |bytes: &Option<Bytes>| match bytes {
+        None => "-".to_owned(),
+        Some(bytes) => format!("\"{}\"", bytes.escape_ascii()),
+    };
+    let mut text = format!(
+        "offset {}  time {}  key {}  value {}",
+        record.offset,
+        time_text(record.timestamp.0),
+        field(&record.key),
+        field(&record.value),
+    );
+    for header in &record.headers {
+        text += &format!("  {}={}", header.name_text(), field(&header.value));
+    }
+    text
+}
+
+/// A time in milliseconds since 1970, as people read it, in UTC.
+pub fn time_text(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis)
+        .map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
+}

@@ -1,0 +1,68 @@
+//! Finds partitions: in a data directory, a topic's folder, a partition's folder.
+
+use std::path::{Path, PathBuf};
+
+use mk_storage::Offset;
+use mk_storage::directory::{LOCK_FILE, META_FILE};
+use mk_storage::disk::Disk;
+use mk_storage::error::DiskError;
+use mk_storage::segment::{LOG, base_of};
+
+use crate::InspectError;
+
+/// A partition's folder and its segments, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionFiles {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Base offsets of its segments, increasing.
+    pub bases: Vec<Offset>,
+}
+
+/// The partitions at and below `path`, in the order of their paths; partition 2 before 10.
+pub fn partitions(disk: &dyn Disk, path: &Path) -> Result<Vec<PartitionFiles>, InspectError> {
+    let mut found = Vec::new();
+    collect(disk, path, 0, &mut found)?;
+    if found.is_empty() {
+        let what = "no partition is here; give a data directory, a topic's or a partition's folder";
+        return Err(InspectError::NotOurs { path: path.to_owned(), what });
+    }
+    found.sort_by_key(|partition| sort_key(&partition.dir));
+    Ok(found)
+}
+
+/// The data directory that `path` is in, if it is in one.
+pub fn data_directory(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let is_data = |dir: &&Path| dir.join(META_FILE).exists() && dir.join(LOCK_FILE).exists();
+    path.ancestors().find(is_data).map(Path::to_owned)
+}
+
+/// data / topics / topic / partition is as deep as it goes.
+const MOST_DEPTH: usize = 4;
+
+fn collect(
+    disk: &dyn Disk,
+    dir: &Path,
+    depth: usize,
+    found: &mut Vec<PartitionFiles>,
+) -> Result<(), InspectError> {
+    let entries = disk.list(dir).map_err(DiskError::at("list", dir))?;
+    let bases: Vec<_> = entries.iter().filter_map(|entry| base_of(&entry.name, LOG)).collect();
+    if !bases.is_empty() {
+        found.push(PartitionFiles { dir: dir.to_owned(), bases });
+        return Ok(());
+    }
+    for entry in entries.iter().filter(|entry| entry.is_dir && entry.name != "trash") {
+        if depth < MOST_DEPTH {
+            collect(disk, &dir.join(&entry.name), depth + 1, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn sort_key(dir: &Path) -> (PathBuf, u64, PathBuf) {
+    let number = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    let parent = dir.parent().unwrap_or(dir).to_owned();
+    (parent, number.unwrap_or(u64::MAX), dir.to_owned())
+}

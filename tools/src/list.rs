@@ -1,0 +1,107 @@
+//! `mkinspect ls`: partitions and their segments.
+
+use std::io::Write;
+
+use mk_storage::batch::Header;
+use mk_storage::checkpoint::Checkpoint;
+use mk_storage::disk::{self, Disk};
+use mk_storage::error::DiskError;
+use mk_storage::index::{OffsetEntry, entries};
+use mk_storage::segment::{Headers, LOG, OFFSET_INDEX, TIME_INDEX, file_name};
+use mk_storage::{Offset, Position};
+
+use crate::InspectError;
+use crate::find::PartitionFiles;
+
+/// One segment, as far as its headers and index tell.
+#[derive(Clone, Debug)]
+pub struct SegmentLine {
+    /// First offset.
+    pub base: Offset,
+    /// Offset that follows its last batch.
+    pub next: Offset,
+    /// Bytes of batches.
+    pub bytes: u64,
+    /// Bytes of the file, reserved ones included.
+    pub file_bytes: u64,
+    /// Bytes of both indexes.
+    pub index_bytes: u64,
+    /// Timestamp of the last batch, in milliseconds since 1970.
+    pub last_timestamp: Option<i64>,
+}
+
+const MOST_INDEX_BYTES: usize = 512 << 20;
+
+/// Looks at each segment of a partition: its last index entry, and the headers behind.
+pub fn segments(
+    disk: &dyn Disk,
+    files: &PartitionFiles,
+) -> Result<Vec<SegmentLine>, InspectError> {
+    let lines = files.bases.iter().map(|&base| segment(disk, files, base));
+    lines.collect()
+}
+
+fn segment(
+    disk: &dyn Disk,
+    files: &PartitionFiles,
+    base: Offset,
+) -> Result<SegmentLine, InspectError> {
+    let path = files.dir.join(file_name(base, LOG));
+    let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
+    let file_bytes = view.len().map_err(DiskError::at("read", &path))?;
+    let index_path = files.dir.join(file_name(base, OFFSET_INDEX));
+    let index = disk::read(disk, &index_path, MOST_INDEX_BYTES).unwrap_or_default();
+    let from = entries::<OffsetEntry>(&index, base).last().map_or(Position(0), |e| e.position);
+    let mut last: Option<(Position, Header)> = None;
+    for item in Headers::new(view.as_ref(), &path, from, Position(file_bytes)) {
+        match item {
+            Ok(found) => last = Some(found),
+            // Where a reserved tail begins; `verify` tells damage from it.
+            Err(_) => break,
+        }
+    }
+    let times = disk.view(&files.dir.join(file_name(base, TIME_INDEX)));
+    let time_bytes = times.and_then(|view| view.len()).unwrap_or(0);
+    Ok(SegmentLine {
+        base,
+        next: last.map_or(base, |(_, header)| header.next_offset()),
+        bytes: last.map_or(0, |(position, header)| position.0 + header.size as u64),
+        file_bytes,
+        index_bytes: index.len() as u64 + time_bytes,
+        last_timestamp: last.map(|(_, header)| header.max_timestamp.0),
+    })
+}
+
+/// Prints a partition's segments as a table.
+pub fn print(
+    out: &mut impl Write,
+    disk: &dyn Disk,
+    files: &PartitionFiles,
+) -> Result<(), InspectError> {
+    let lines = segments(disk, files)?;
+    let checkpoint = Checkpoint::read(disk, &files.dir).ok().flatten().unwrap_or_default();
+    let end = lines.last().map_or(Offset(0), |line| line.next);
+    writeln!(
+        out,
+        "{}  segments {}  start {}  end {end}  recovery-point {}  bytes {}",
+        files.dir.display(),
+        lines.len(),
+        checkpoint.log_start.max(files.bases.first().copied().unwrap_or_default()),
+        checkpoint.recovery_point,
+        lines.iter().map(|line| line.bytes).sum::<u64>(),
+    )?;
+    writeln!(out, "  {:<26} {:>12} {:>12} {:>12} {:>10}  LAST-TIMESTAMP", "SEGMENT", "NEXT", "BYTES", "RESERVED", "INDEX")?;
+    for line in lines {
+        let time = line.last_timestamp.map(crate::dump::time_text).unwrap_or_default();
+        writeln!(
+            out,
+            "  {:<26} {:>12} {:>12} {:>12} {:>10}  {time}",
+            file_name(line.base, LOG),
+            line.next,
+            line.bytes,
+            line.file_bytes - line.bytes,
+            line.index_bytes,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! `mkinspect index rebuild`: writes the indexes anew from the batches.
+
+use mk_storage::Offset;
+use mk_storage::directory;
+use mk_storage::disk::Disk;
+use mk_storage::log::{LogSettings, rebuild_indexes};
+
+use crate::InspectError;
+use crate::find::{PartitionFiles, data_directory};
+
+/// A segment whose indexes were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// First offset of the segment.
+    pub base: Offset,
+    /// Entries of the offset index.
+    pub offsets: usize,
+    /// Entries of the time index.
+    pub times: usize,
+}
+
+/// Writes all indexes of a partition. Refuses if a broker runs on its data directory.
+pub fn partition(
+    disk: &dyn Disk,
+    files: &PartitionFiles,
+    index_interval_bytes: u64,
+) -> Result<Vec<Rebuilt>, InspectError> {
+    if let Some(data) = data_directory(&files.dir)
+        && directory::is_locked(&data)
+    {
+        return Err(InspectError::Locked { path: data });
+    }
+    let settings = LogSettings { index_interval_bytes, ..LogSettings::default() };
+    let last = files.bases.len().saturating_sub(1);
+    let rebuilt = files.bases.iter().enumerate().map(|(at, &base)| {
+        let (offsets, times) = rebuild_indexes(disk, &files.dir, base, &settings, at < last)?;
+        Ok(Rebuilt { base, offsets, times })
+    });
+    rebuilt.collect()
+}

@@ -61,9 +61,9 @@ impl Layers {
     pub fn with_file(mut self, path: &Path) -> Result<Layers, SettingError> {
         let wrong = |what: String| SettingError::File { path: path.display().to_string(), what };
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            wrong(error.to_string().trim_end().to_owned())
-        })?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| wrong(error.to_string().trim_end().to_owned()))?;
         flatten("", &table, &mut self.file).map_err(wrong)?;
         Ok(self)
     }
@@ -79,7 +79,9 @@ fn flatten(
         match value {
             toml::Value::Table(inner) => flatten(&name, inner, out)?,
             toml::Value::String(text) => out.push((name, text.clone())),
-            toml::Value::Integer(_) | toml::Value::Boolean(_) => out.push((name, value.to_string())),
+            toml::Value::Integer(_) | toml::Value::Boolean(_) => {
+                out.push((name, value.to_string()))
+            }
             other => return Err(format!("{name}: a {} is no setting", other.type_str())),
         }
     }

@@ -148,7 +148,12 @@ pub const ALL: &[Definition] = &[
         "100MiB",
         "Largest request that is read.",
     ),
-    topic("flush", Kind::Flush, "log.flush.policy", "When records are synced: ack, interval:<time>, os."),
+    topic(
+        "flush",
+        Kind::Flush,
+        "log.flush.policy",
+        "When records are synced: ack, interval:<time>, os.",
+    ),
     topic(
         "index.interval.bytes",
         INDEX_INTERVAL,
@@ -162,7 +167,12 @@ pub const ALL: &[Definition] = &[
         "log.segment.bytes",
         "Begin a new segment before the last one grows beyond.",
     ),
-    topic("segment.ms", SEGMENT_MS, "log.roll.ms", "Begin a new segment when the last one is so old."),
+    topic(
+        "segment.ms",
+        SEGMENT_MS,
+        "log.roll.ms",
+        "Begin a new segment when the last one is so old.",
+    ),
 ];
 
 /// The setting of this name in this scope.
@@ -205,7 +215,9 @@ pub fn documentation() -> String {
         let _ = writeln!(out, "|---|---|---|---|");
         for definition in ALL {
             let default = match definition.scope {
-                Scope::Topic { default_from } if of_topic => format!("the broker's `{default_from}`"),
+                Scope::Topic { default_from } if of_topic => {
+                    format!("the broker's `{default_from}`")
+                }
                 Scope::Broker if !of_topic => format!("`{}`", definition.default),
                 _ => continue,
             };
@@ -237,10 +249,7 @@ mod tests {
     #[test]
     fn an_unknown_name_gets_the_nearest() {
         let error = definition("log.segment.byte", false).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "unknown setting 'log.segment.byte'; did you mean 'log.segment.bytes'?"
-        );
+        assert_eq!(error, "unknown setting 'log.segment.byte'; did you mean 'log.segment.bytes'?");
         assert!(definition("segment.bytes", false).is_err(), "a topic's, not the broker's");
         assert!(definition("zzz", true).unwrap_err().to_string().ends_with("'zzz'"));
     }

@@ -150,7 +150,8 @@ mod tests {
         for (text, millis) in [("5", 5), ("5ms", 5), ("2s", 2000), ("7d", 604_800_000)] {
             assert_eq!(parse_millis(text), Some(millis), "{text}");
         }
-        for bad in ["", "x", "-1", "1.5s", "1 parsec", "99999999999999999999", "20000000000000GiB"] {
+        for bad in ["", "x", "-1", "1.5s", "1 parsec", "99999999999999999999", "20000000000000GiB"]
+        {
             assert_eq!((parse_bytes(bad), parse_millis(bad)), (None, None), "{bad}");
         }
         assert_eq!(format_bytes(1 << 30), "1GiB");

@@ -103,7 +103,13 @@ fn segment(
             Ok(header) if header.size as u64 <= length - position => header,
             Ok(header) => {
                 let left = length - position;
-                return damage(out, style, path, position, format!("a batch of {} bytes, {left} are left", header.size));
+                return damage(
+                    out,
+                    style,
+                    path,
+                    position,
+                    format!("a batch of {} bytes, {left} are left", header.size),
+                );
             }
             Err(error) => return damage(out, style, path, position, error.to_string()),
         };

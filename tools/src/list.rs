@@ -33,10 +33,7 @@ pub struct SegmentLine {
 const MOST_INDEX_BYTES: usize = 512 << 20;
 
 /// Looks at each segment of a partition: its last index entry, and the headers behind.
-pub fn segments(
-    disk: &dyn Disk,
-    files: &PartitionFiles,
-) -> Result<Vec<SegmentLine>, InspectError> {
+pub fn segments(disk: &dyn Disk, files: &PartitionFiles) -> Result<Vec<SegmentLine>, InspectError> {
     let lines = files.bases.iter().map(|&base| segment(disk, files, base));
     lines.collect()
 }
@@ -90,7 +87,11 @@ pub fn print(
         checkpoint.recovery_point,
         lines.iter().map(|line| line.bytes).sum::<u64>(),
     )?;
-    writeln!(out, "  {:<26} {:>12} {:>12} {:>12} {:>10}  LAST-TIMESTAMP", "SEGMENT", "NEXT", "BYTES", "RESERVED", "INDEX")?;
+    writeln!(
+        out,
+        "  {:<26} {:>12} {:>12} {:>12} {:>10}  LAST-TIMESTAMP",
+        "SEGMENT", "NEXT", "BYTES", "RESERVED", "INDEX"
+    )?;
     for line in lines {
         let time = line.last_timestamp.map(crate::dump::time_text).unwrap_or_default();
         writeln!(

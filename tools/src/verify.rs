@@ -52,10 +52,7 @@ pub struct FileReport {
 }
 
 /// Checks a partition: a report for each of its files.
-pub fn partition(
-    disk: &dyn Disk,
-    files: &PartitionFiles,
-) -> Result<Vec<FileReport>, InspectError> {
+pub fn partition(disk: &dyn Disk, files: &PartitionFiles) -> Result<Vec<FileReport>, InspectError> {
     let running = data_directory(&files.dir).is_some_and(|data| directory::is_locked(&data));
     let mut reports = Vec::new();
     let checkpoint = check_checkpoint(disk, &files.dir, &mut reports)?;
@@ -195,7 +192,8 @@ impl LogCheck<'_> {
                     return Ok(());
                 }
                 Err(what) => {
-                    let cut = if self.is_unsynced() { "; the next start cuts the log here" } else { "" };
+                    let cut =
+                        if self.is_unsynced() { "; the next start cuts the log here" } else { "" };
                     report.add(at, self.expected, format!("{what}{cut}"));
                     return Ok(());
                 }

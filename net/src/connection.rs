@@ -1,0 +1,305 @@
+//! One connection of the server without its socket: bytes go in, requests come out; responses go
+//! in, what to send comes out. Here are the limits of what one client may occupy.
+
+use crate::deframer::Deframer;
+use crate::fault::{ErrorCode, Fault};
+use crate::frame::{Frame, FrameError, FrameHeader, failure};
+use crate::message::Kind;
+use crate::outgoing::{Chunk, Outgoing, Transmit};
+
+/// What one connection may occupy.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Largest frame, in bytes behind its header.
+    pub max_frame: u32,
+    /// No further request is taken while so many bytes wait to be sent.
+    pub max_outgoing: u64,
+    /// No further request is taken while so many wait for their answer.
+    pub max_pending: usize,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    limits: ConnectionLimits,
+    incoming: Deframer,
+    outgoing: Outgoing,
+    /// Requests that were handed out and not answered yet.
+    pending: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The client sends no more; what it asked for is still answered.
+    HalfClosed,
+    /// The client sent what is no frame; what is queued is sent and then the connection ends.
+    Refused,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// What came is no frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A response, from a client.
+    #[error("a response, where requests are expected")]
+    Response,
+}
+
+impl Connection {
+    /// A fresh connection.
+    pub fn new(limits: ConnectionLimits) -> Connection {
+        let incoming = Deframer::new(limits.max_frame);
+        let outgoing = Outgoing::default();
+        Connection { limits, incoming, outgoing, pending: 0, state: State::Open }
+    }
+
+    /// True if bytes should be read from the socket. A client that asks for more than it takes is
+    /// not read from, until it has taken.
+    pub fn wants_read(&self) -> bool {
+        self.state == State::Open && !self.is_congested()
+    }
+
+    /// True if no further request is taken for now.
+    pub fn is_congested(&self) -> bool {
+        self.outgoing.len() >= self.limits.max_outgoing || self.pending >= self.limits.max_pending
+    }
+
+    /// Where bytes that are read go.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.incoming.space()
+    }
+
+    /// Takes note that so many bytes were read; 0: the client sends no more.
+    pub fn received(&mut self, count: usize) {
+        match count {
+            0 => self.state = State::HalfClosed,
+            count => self.incoming.filled(count),
+        }
+    }
+
+    /// The next request; `None` if more bytes must come, or if answers must be taken first. After
+    /// an error, which the client is told of if it can be told, there is none any more.
+    pub fn next_request(&mut self) -> Result<Option<Frame<'_>>, ProtocolError> {
+        if self.state == State::Refused || self.is_congested() {
+            return Ok(None);
+        }
+        // A frame is looked at twice, since an error must be able to change the connection that a
+        // frame would borrow; to look is to parse 24 bytes.
+        match self.incoming.peek() {
+            Ok(None) => Ok(None),
+            Ok(Some(header)) if header.response => {
+                self.refuse(
+                    ErrorCode::INVALID_REQUEST,
+                    header.correlation,
+                    &ProtocolError::Response,
+                );
+                Err(ProtocolError::Response)
+            }
+            Ok(Some(_)) => {
+                self.pending += 1;
+                Ok(self.incoming.next_frame()?)
+            }
+            Err(error) => {
+                let error = ProtocolError::Frame(error);
+                match error {
+                    ProtocolError::Frame(FrameError::TooLarge { correlation, .. }) => {
+                        self.refuse(ErrorCode::MESSAGE_TOO_LARGE, correlation, &error);
+                    }
+                    ProtocolError::Frame(FrameError::Version { .. }) => {
+                        self.refuse(ErrorCode::UNSUPPORTED_VERSION, 0, &error);
+                    }
+                    _ => self.state = State::Refused,
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// True if a request is there that may be taken.
+    pub fn has_request(&self) -> bool {
+        self.state != State::Refused
+            && !self.is_congested()
+            && !matches!(self.incoming.peek(), Ok(None))
+    }
+
+    fn refuse(&mut self, code: ErrorCode, correlation: u32, error: &ProtocolError) {
+        self.state = State::Refused;
+        let to = FrameHeader {
+            response: false,
+            failed: false,
+            kind: Kind::NONE,
+            version: 1,
+            correlation,
+            fields_len: 0,
+            payload_len: 0,
+        };
+        let answer = failure(&to, &Fault::new(code, error.to_string()));
+        self.outgoing.push(Chunk::Bytes(answer));
+    }
+
+    /// Queues a part of a response.
+    pub fn send(&mut self, chunk: Chunk) {
+        self.outgoing.push(chunk);
+    }
+
+    /// Takes note that a request was answered, or that it has no answer.
+    pub fn answered(&mut self) {
+        debug_assert!(self.pending > 0, "an answer without a request");
+        self.pending = self.pending.saturating_sub(1);
+    }
+
+    /// What to send next.
+    pub fn transmit(&self) -> Option<Transmit<'_>> {
+        self.outgoing.next()
+    }
+
+    /// Takes note that so many bytes were sent.
+    pub fn sent(&mut self, count: u64) {
+        self.outgoing.sent(count);
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn outgoing_bytes(&self) -> u64 {
+        self.outgoing.len()
+    }
+
+    /// Requests that wait for their answer.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// True if nothing is left to do for the client: it, or we, said the last word.
+    pub fn is_finished(&self) -> bool {
+        match self.state {
+            State::Open => false,
+            State::HalfClosed => self.outgoing.is_empty() && self.pending == 0,
+            State::Refused => self.outgoing.is_empty(),
+        }
+    }
+
+    /// True if the client sent what is no frame.
+    pub fn is_refused(&self) -> bool {
+        self.state == State::Refused
+    }
+
+    /// Gives back memory that was needed for a moment.
+    pub fn shrink(&mut self) {
+        self.incoming.shrink();
+    }
+
+    /// Gives back all memory that is not needed, as on a connection that has gone quiet.
+    pub fn release(&mut self) {
+        self.incoming.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Wire, decode};
+    use crate::frame::{HEADER_LEN, request};
+    use crate::message::{DeleteTopics, Request};
+
+    const LIMITS: ConnectionLimits =
+        ConnectionLimits { max_frame: 1000, max_outgoing: 100, max_pending: 3 };
+
+    fn feed(connection: &mut Connection, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = connection.space();
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            connection.received(count);
+            bytes = &bytes[count..];
+        }
+    }
+
+    fn delete(correlation: u32) -> bytes::Bytes {
+        request(correlation, &DeleteTopics { names: vec!["a".into()] }, 0)
+    }
+
+    fn sent(connection: &mut Connection) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(Transmit::Bytes { slices, .. }) = connection.transmit() {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            connection.sent(bytes.len() as u64);
+            all.extend(bytes);
+        }
+        all
+    }
+
+    #[test]
+    fn a_client_that_does_not_take_its_answers_is_not_asked_for_more() {
+        let mut connection = Connection::new(LIMITS);
+        feed(&mut connection, &[delete(1), delete(2), delete(3), delete(4)].concat());
+        for correlation in 1..=3 {
+            let frame = connection.next_request().unwrap().unwrap();
+            assert_eq!(frame.header.correlation, correlation);
+        }
+        assert!(connection.next_request().unwrap().is_none(), "three are pending");
+        connection.answered();
+        connection.send(Chunk::Bytes(vec![0; 100].into()));
+        assert!(connection.next_request().unwrap().is_none(), "100 bytes wait");
+        assert!(!connection.wants_read());
+        connection.sent(1);
+        assert!(connection.next_request().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_client_that_ends_its_side_gets_its_answers() {
+        let mut connection = Connection::new(LIMITS);
+        feed(&mut connection, &delete(1));
+        connection.received(0);
+        assert!(connection.next_request().unwrap().is_some());
+        assert!(!connection.is_finished());
+        connection.send(Chunk::Bytes(vec![1].into()));
+        connection.answered();
+        assert!(!connection.is_finished());
+        connection.sent(1);
+        assert!(connection.is_finished());
+    }
+
+    #[test]
+    fn a_frame_that_is_too_large_is_refused_with_its_number() {
+        let mut connection = Connection::new(LIMITS);
+        feed(&mut connection, &request(77, &DeleteTopics { names: vec![] }, 1 << 31));
+        assert!(matches!(
+            connection.next_request(),
+            Err(ProtocolError::Frame(FrameError::TooLarge { correlation: 77, .. }))
+        ));
+        assert!(connection.next_request().unwrap().is_none());
+        assert!(!connection.wants_read() && !connection.is_finished());
+        let answer = sent(&mut connection);
+        let header = answer.first_chunk::<HEADER_LEN>().unwrap();
+        let header = FrameHeader::parse(header, 1000).unwrap();
+        assert!(header.failed && header.correlation == 77);
+        let fault: Fault = decode(&answer[HEADER_LEN..]).unwrap();
+        assert_eq!(fault.code, ErrorCode::MESSAGE_TOO_LARGE);
+        assert!(connection.is_finished());
+    }
+
+    #[test]
+    fn what_is_no_frame_ends_the_connection() {
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 20, 0, 18, 0, 3], &[0xff; 64]] {
+            let mut connection = Connection::new(LIMITS);
+            feed(&mut connection, bytes);
+            assert!(connection.next_request().is_err());
+            assert!(connection.is_finished());
+        }
+        let mut connection = Connection::new(LIMITS);
+        let to = FrameHeader {
+            response: false,
+            failed: false,
+            kind: DeleteTopics::KIND,
+            version: 1,
+            correlation: 1,
+            fields_len: <u32 as Wire>::MIN_SIZE as u32,
+            payload_len: 0,
+        };
+        feed(&mut connection, &crate::frame::response(&to, &0u32, 0));
+        assert_eq!(connection.next_request().unwrap_err(), ProtocolError::Response);
+    }
+}

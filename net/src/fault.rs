@@ -1,0 +1,126 @@
+//! Errors that travel: Kafka's numbers and names, with a text for people.
+
+use std::fmt;
+
+use crate::codec::{DecodeError, Reader, Wire};
+
+/// Kafka's error code. Unknown numbers are kept.
+/// Source: <https://kafka.apache.org/protocol#protocol_error_codes>.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ErrorCode(pub i16);
+
+macro_rules! error_codes {
+    ($($name:ident = $code:literal, $retriable:literal, $hint:literal;)*) => {
+        impl ErrorCode {
+            $(#[doc = concat!($hint, ".")] pub const $name: ErrorCode = ErrorCode($code);)*
+
+            /// All codes that mk uses.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name),*];
+
+            /// Kafka's name of the code.
+            pub fn name(self) -> &'static str {
+                match self.0 { $($code => stringify!($name),)* _ => "UNKNOWN_ERROR_CODE" }
+            }
+
+            /// True if the same request may succeed when it is sent again.
+            pub fn is_retriable(self) -> bool {
+                match self.0 { $($code => $retriable,)* _ => false }
+            }
+
+            /// What to do about it, in one line.
+            pub fn hint(self) -> &'static str {
+                match self.0 { $($code => $hint,)* _ => "This mk does not know the code" }
+            }
+        }
+    };
+}
+
+error_codes! {
+    UNKNOWN_SERVER_ERROR = -1, false, "See the broker's log";
+    NONE = 0, false, "All is well";
+    OFFSET_OUT_OF_RANGE = 1, false, "Start from an offset between the log's start and its end";
+    CORRUPT_MESSAGE = 2, true, "The batch was changed on its way; send it again";
+    UNKNOWN_TOPIC_OR_PARTITION = 3, true, "Create the topic, add the partition, or check the name";
+    INVALID_FETCH_SIZE = 4, false, "Ask for at least one byte";
+    LEADER_NOT_AVAILABLE = 5, true, "Ask for the metadata again in a moment";
+    NOT_LEADER_OR_FOLLOWER = 6, true, "Ask for the metadata again and turn to the leader";
+    REQUEST_TIMED_OUT = 7, true, "The work may have been done all the same";
+    MESSAGE_TOO_LARGE = 10, false, "Send smaller batches, or raise the topic's max.message.bytes";
+    NETWORK_EXCEPTION = 13, true, "Connect again";
+    INVALID_TOPIC_EXCEPTION = 17, false, "Use letters, digits, '.', '_' and '-', at most 249";
+    RECORD_LIST_TOO_LARGE = 18, false, "Send fewer bytes at once";
+    NOT_ENOUGH_REPLICAS = 19, true, "Wait until more replicas are in sync";
+    NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20, true, "The record may have been kept all the same";
+    INVALID_REQUIRED_ACKS = 21, false, "acks is 0, 1 or -1 (all)";
+    INVALID_TIMESTAMP = 32, false, "Use milliseconds since 1970";
+    UNSUPPORTED_VERSION = 35, false, "Ask for the api versions and use one of them";
+    TOPIC_ALREADY_EXISTS = 36, false, "Use the topic that is there, or another name";
+    INVALID_PARTITIONS = 37, false, "A topic has at least one partition and never loses one";
+    INVALID_REPLICATION_FACTOR = 38, false, "Use at most as many replicas as there are brokers";
+    INVALID_CONFIG = 40, false, "See docs/settings.md for names and values";
+    INVALID_REQUEST = 42, false, "The client sent what the protocol does not have";
+    UNSUPPORTED_FOR_MESSAGE_FORMAT = 43, false, "Use record batches of magic 2";
+    POLICY_VIOLATION = 44, false, "A limit of the broker forbids it";
+    KAFKA_STORAGE_ERROR = 56, true, "Look at the broker's disk and its log; try again";
+    FENCED_LEADER_EPOCH = 74, true, "Ask for the metadata again";
+    UNKNOWN_LEADER_EPOCH = 75, true, "Try again; the broker is behind";
+    UNSUPPORTED_COMPRESSION_TYPE = 76, false, "Use none, gzip, snappy, lz4 or zstd";
+    INVALID_RECORD = 87, false, "The broker's rules do not allow the record";
+    UNKNOWN_TOPIC_ID = 100, true, "The topic was deleted; ask for the metadata again";
+    INCONSISTENT_TOPIC_ID = 103, true, "The topic was made anew; ask for the metadata again";
+}
+
+impl fmt::Debug for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.0)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An error that travels.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} [{code}]")]
+pub struct Fault {
+    /// What kind of error.
+    pub code: ErrorCode,
+    /// What happened, in words.
+    pub message: String,
+}
+
+impl Fault {
+    /// An error of this kind.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Fault {
+        Fault { code, message: message.into() }
+    }
+}
+
+impl Wire for Fault {
+    const MIN_SIZE: usize = 4;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.code.0.encode(out);
+        self.message.encode(out);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Fault, DecodeError> {
+        Ok(Fault { code: ErrorCode(i16::decode(reader)?), message: String::decode(reader)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_codes_are_kept() {
+        let fault = Fault::new(ErrorCode(1234), "later");
+        let back: Fault = crate::codec::decode(&crate::codec::encode(&fault)).unwrap();
+        assert_eq!(back, fault);
+        assert_eq!(back.code.name(), "UNKNOWN_ERROR_CODE");
+    }
+}

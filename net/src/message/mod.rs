@@ -1,0 +1,210 @@
+//! Requests and their responses.
+//!
+//! A message is its fields one behind the other, as [`crate::codec`] writes them; the structs here
+//! are the specification, and `docs/protocol.md` says the same for other languages. Record batches
+//! are no field: they travel as the frame's payload.
+
+mod cluster;
+mod records;
+mod topics;
+
+use std::fmt;
+
+pub use cluster::{
+    ApiVersions, ApiVersionsResponse, BrokerAddress, KindVersions, Metadata, MetadataResponse,
+    PartitionMetadata, TopicMetadata, TopicPlaces,
+};
+pub use records::{
+    Appended, At, Durability, Fetch, FetchPart, FetchResponse, Fetched, FoundOffset, ListOffsets,
+    ListOffsetsPart, ListOffsetsResponse, Produce, ProducePart, ProduceResponse, TrimPart,
+    TrimTopic, TrimTopicResponse,
+};
+pub use topics::{
+    AddPartitions, AddPartitionsResponse, AlterTopic, AlterTopicResponse, CreateTopics,
+    CreateTopicsResponse, CreatedTopic, DeleteTopics, DeleteTopicsResponse, DescribeTopics,
+    DescribeTopicsResponse, DescribedPartition, DescribedSetting, DescribedTopic, NewTopic,
+    Setting, SettingSource, TopicResult,
+};
+
+use crate::codec::{DecodeError, Wire, decode};
+use crate::fault::{ErrorCode, Fault};
+use crate::frame::FrameHeader;
+
+/// Which message a frame holds. Unknown numbers are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kind(pub u16);
+
+/// A request, and what answers it.
+pub trait Request: Wire {
+    /// Its number.
+    const KIND: Kind;
+    /// Its newest version.
+    const VERSION: u16;
+    /// What answers it.
+    type Response: Wire;
+}
+
+macro_rules! requests {
+    ($($name:ident = $number:literal, $version:literal, $request:ident -> $response:ident;)*) => {
+        impl Kind {
+            $(#[doc = concat!("[`", stringify!($request), "`].")]
+            pub const $name: Kind = Kind($number);)*
+
+            /// All kinds of requests, each with its oldest and newest version.
+            pub const ALL: &[(Kind, u16, u16)] = &[$((Kind::$name, 1, $version)),*];
+
+            /// Its name in the specification.
+            pub fn name(self) -> &'static str {
+                match self.0 { $($number => stringify!($request),)* _ => "unknown" }
+            }
+        }
+
+        $(impl Request for $request {
+            const KIND: Kind = Kind::$name;
+            const VERSION: u16 = $version;
+            type Response = $response;
+        })*
+    };
+}
+
+requests! {
+    API_VERSIONS = 1, 1, ApiVersions -> ApiVersionsResponse;
+    METADATA = 2, 1, Metadata -> MetadataResponse;
+    CREATE_TOPICS = 3, 1, CreateTopics -> CreateTopicsResponse;
+    DELETE_TOPICS = 4, 1, DeleteTopics -> DeleteTopicsResponse;
+    DESCRIBE_TOPICS = 5, 1, DescribeTopics -> DescribeTopicsResponse;
+    ALTER_TOPIC = 6, 1, AlterTopic -> AlterTopicResponse;
+    ADD_PARTITIONS = 7, 1, AddPartitions -> AddPartitionsResponse;
+    PRODUCE = 8, 1, Produce -> ProduceResponse;
+    FETCH = 9, 1, Fetch -> FetchResponse;
+    LIST_OFFSETS = 10, 1, ListOffsets -> ListOffsetsResponse;
+    TRIM_TOPIC = 11, 1, TrimTopic -> TrimTopicResponse;
+}
+
+impl Kind {
+    /// No request: the kind of a response to a frame that could not be understood at all.
+    pub const NONE: Kind = Kind(0);
+
+    /// Refuses kinds and versions that there are not, with what there is.
+    pub fn check(self, version: u16) -> Result<(), Fault> {
+        let known = Kind::ALL.iter().find(|(kind, _, _)| *kind == self);
+        match known {
+            Some((_, min, max)) if (*min..=*max).contains(&version) => Ok(()),
+            Some((kind, min, max)) => {
+                let what = format!("{kind} version {version}, known are {min} to {max}");
+                Err(Fault::new(ErrorCode::UNSUPPORTED_VERSION, what))
+            }
+            None => {
+                let what = format!("request kind {} is not known", self.0);
+                Err(Fault::new(ErrorCode::UNSUPPORTED_VERSION, what))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.0)
+    }
+}
+
+/// Why a response is not the answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseError {
+    /// The broker refused the request.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The fields are not those of the response.
+    #[error("a response that cannot be read: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+/// Reads the fields of the response to a request of type `R`.
+pub fn parse_response<R: Request>(
+    header: &FrameHeader,
+    fields: &[u8],
+) -> Result<R::Response, ResponseError> {
+    if header.failed {
+        return Err(ResponseError::Fault(decode::<Fault>(fields)?));
+    }
+    Ok(decode(fields)?)
+}
+
+/// A message: its fields one behind the other.
+macro_rules! message {
+    ($($(#[$doc:meta])* pub struct $name:ident {
+        $($(#[$field_doc:meta])* pub $field:ident: $type:ty,)*
+    })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl $crate::codec::Wire for $name {
+            const MIN_SIZE: usize = 0 $(+ <$type as $crate::codec::Wire>::MIN_SIZE)*;
+
+            fn encode(&self, out: &mut Vec<u8>) {
+                $($crate::codec::Wire::encode(&self.$field, out);)*
+            }
+
+            fn decode(
+                reader: &mut $crate::codec::Reader<'_>,
+            ) -> Result<$name, $crate::codec::DecodeError> {
+                Ok($name { $($field: $crate::codec::Wire::decode(reader)?,)* })
+            }
+        }
+    )*};
+}
+
+/// A choice without fields: one byte.
+macro_rules! choice {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$item_doc:meta])* $item:ident = $number:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$item_doc])* $item = $number,)*
+        }
+
+        impl $crate::codec::Wire for $name {
+            const MIN_SIZE: usize = 1;
+
+            fn encode(&self, out: &mut Vec<u8>) {
+                out.push(*self as u8);
+            }
+
+            fn decode(
+                reader: &mut $crate::codec::Reader<'_>,
+            ) -> Result<$name, $crate::codec::DecodeError> {
+                let at = reader.position();
+                match <u8 as $crate::codec::Wire>::decode(reader)? {
+                    $($number => Ok($name::$item),)*
+                    found => Err(reader.invalid(stringify!($name), at, found.into())),
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use {choice, message};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_kinds_and_versions_are_named() {
+        assert_eq!(Kind::FETCH.check(1), Ok(()));
+        let error = Kind::FETCH.check(9).unwrap_err();
+        assert_eq!(error.code, ErrorCode::UNSUPPORTED_VERSION);
+        assert!(error.message.contains("Fetch version 9, known are 1 to 1"), "{error}");
+        assert!(Kind(999).check(1).unwrap_err().message.contains("kind 999"));
+        assert!(Kind::NONE.check(1).is_err());
+    }
+}

@@ -166,8 +166,7 @@ impl TopicFile {
             Err(error) => return Err(DiskError::at("read", &path)(error).into()),
         };
         let text = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
-        let file: TopicFile =
-            toml::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let file: TopicFile = toml::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         if file.version != TOPIC_FILE_VERSION {
             let what = format!("version {}, this mk reads {TOPIC_FILE_VERSION}", file.version);
             return Err(damaged(what));
@@ -181,8 +180,10 @@ impl TopicFile {
     /// Writes the file into a topic's folder.
     pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), CatalogError> {
         let path = dir.join(TOPIC_FILE);
-        let text = toml::to_string(self)
-            .map_err(|error| CatalogError::Damaged { path: path.clone(), what: error.to_string() })?;
+        let text = toml::to_string(self).map_err(|error| CatalogError::Damaged {
+            path: path.clone(),
+            what: error.to_string(),
+        })?;
         disk::replace(disk, &path, text.as_bytes()).map_err(DiskError::at("write", &path))?;
         Ok(())
     }
@@ -213,7 +214,10 @@ pub fn check_name(name: &str) -> Result<(), String> {
         Err(format!("the name has {} characters, 249 are allowed", name.len()))
     } else if let Some(bad) = name.chars().find(|c| !legal(*c)) {
         let name: String = name.chars().take(60).collect();
-        Err(format!("'{}' has {bad:?}; letters, digits, '.', '_' and '-' are allowed", name.escape_debug()))
+        Err(format!(
+            "'{}' has {bad:?}; letters, digits, '.', '_' and '-' are allowed",
+            name.escape_debug()
+        ))
     } else {
         Ok(())
     }

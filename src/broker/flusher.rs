@@ -54,7 +54,9 @@ struct Timed {
 enum Job {
     Flush,
     /// Sync, unless the policy leaves that to the system, and write the recovery point.
-    Checkpoint { sync: bool },
+    Checkpoint {
+        sync: bool,
+    },
 }
 
 impl FlushThreads {
@@ -128,10 +130,11 @@ impl Shared {
                 Job::Flush => true,
                 Job::Checkpoint { sync } => sync,
             };
+            // Whoever waits for a partition that is gone is told all the same.
             if sync {
                 self.flush(&partition);
             }
-            if job != Job::Flush {
+            if job != Job::Flush && !partition.is_deleted() {
                 checkpoint(&partition);
             }
         }
@@ -171,6 +174,7 @@ impl Shared {
 
     fn flush(&self, partition: &Arc<Partition>) {
         if let Ok(log) = partition.log()
+            && !partition.is_deleted()
             && let Err(error) = log.flush()
         {
             let (topic, number) = (partition.topic(), partition.number());
@@ -182,7 +186,9 @@ impl Shared {
 
 fn checkpoint(partition: &Partition) {
     let Ok(log) = partition.log() else { return };
-    if let Err(error) = log.checkpoint() {
+    if let Err(error) = log.checkpoint()
+        && !partition.is_deleted()
+    {
         let (topic, number) = (partition.topic(), partition.number());
         error!(topic, partition = number, %error, "the recovery point could not be written");
     }

@@ -16,6 +16,7 @@ pub struct Partition {
     topic: String,
     number: u32,
     state: State,
+    deleted: AtomicBool,
     /// Loops (by bit) with a fetch that waits for an append.
     pub(super) fetchers: LoopSet,
     /// Loops with a produce that waits for a sync.
@@ -42,8 +43,8 @@ pub struct LoopSet(AtomicU64);
 static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 impl Partition {
-    /// Opens the partition in the folder `dir`. If its log is damaged the partition is there, but
-    /// offline; only what the disk refuses to tell is an error.
+    /// Opens the partition in the folder `dir`. If its log cannot be opened the partition is there,
+    /// but offline.
     pub fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
@@ -52,22 +53,42 @@ impl Partition {
         settings: LogSettings,
         now_ms: i64,
     ) -> (Partition, Result<Recovery, OpenError>) {
-        let (state, recovery) = match Log::open(disk.clone(), dir, settings, now_ms) {
-            Ok((log, recovery)) => (State::Online(log), Ok(recovery)),
-            Err(error) => (State::Offline(error.to_string()), Err(error)),
-        };
-        let partition = Partition {
+        match Log::open(disk.clone(), dir, settings, now_ms) {
+            Ok((log, recovery)) => {
+                (Partition::new(topic, number, State::Online(log)), Ok(recovery))
+            }
+            Err(error) => (Partition::offline(topic, number, error.to_string()), Err(error)),
+        }
+    }
+
+    /// A partition that cannot be served.
+    pub fn offline(topic: &str, number: u32, reason: String) -> Partition {
+        Partition::new(topic, number, State::Offline(reason))
+    }
+
+    fn new(topic: &str, number: u32, state: State) -> Partition {
+        Partition {
             serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
             topic: topic.to_owned(),
             number,
             state,
+            deleted: AtomicBool::new(false),
             fetchers: LoopSet::default(),
             producers: LoopSet::default(),
             flush_queued: AtomicBool::new(false),
             flush_timed: AtomicBool::new(false),
             checkpoint_timed: AtomicBool::new(false),
-        };
-        (partition, recovery)
+        }
+    }
+
+    /// Says whether its topic is deleted: its files are about to go, and need no care any more.
+    pub fn set_deleted(&self, deleted: bool) {
+        self.deleted.store(deleted, Ordering::Release);
+    }
+
+    /// True if its topic is deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
     }
 
     /// Distinguishes it from every other partition that this process has had.

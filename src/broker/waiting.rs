@@ -60,6 +60,11 @@ impl<T> Waiting<T> {
         self.entries.get(&ticket).map(|entry| &entry.request)
     }
 
+    /// The request of a ticket, to be changed while it waits on.
+    pub fn request_mut(&mut self, ticket: Ticket) -> Option<&mut T> {
+        self.entries.get_mut(&ticket).map(|entry| &mut entry.request)
+    }
+
     /// Ends the wait of a request.
     pub fn take(&mut self, ticket: Ticket) -> Option<T> {
         let entry = self.entries.remove(&ticket)?;
@@ -73,6 +78,12 @@ impl<T> Waiting<T> {
             }
         }
         Some(entry.request)
+    }
+
+    /// Ends the wait of the request whose deadline comes next.
+    pub fn take_first(&mut self) -> Option<T> {
+        let (_, ticket) = *self.deadlines.first()?;
+        self.take(ticket)
     }
 
     /// Ends the wait of one request whose deadline is `now` or before.
@@ -97,16 +108,6 @@ impl<T> Waiting<T> {
     /// When the next deadline passes.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    /// How many requests wait.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// True if none waits.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(waiting.request(a), Some(&"a"));
         assert_eq!(waiting.take(a), Some("a"));
         assert_eq!(waiting.take(b), None);
-        assert!(waiting.is_empty());
+        assert!(waiting.entries.is_empty());
         assert!(waiting.by_partition.is_empty() && waiting.deadlines.is_empty());
     }
 
@@ -147,7 +148,7 @@ mod tests {
             waiting.park(n, vec![n], now);
         }
         waiting.forget(|n| n % 2 == 0);
-        assert_eq!(waiting.len(), 5);
+        assert_eq!(waiting.entries.len(), 5);
         assert_eq!(waiting.waiting_for(4), []);
         assert_eq!(waiting.waiting_for(5).len(), 1);
     }

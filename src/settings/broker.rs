@@ -113,6 +113,11 @@ impl BrokerSettings {
         self.values.get(name).map(|(text, _)| text.clone()).unwrap_or_default()
     }
 
+    /// True if nobody has set it to anything else than its default.
+    pub fn is_default(&self, name: &str) -> bool {
+        definition(name, false).is_ok_and(|definition| definition.default == self.text(name))
+    }
+
     /// The value of a setting that is a number: bytes, milliseconds or a count.
     pub fn number(&self, name: &str) -> u64 {
         match self.value(name) {
@@ -157,7 +162,7 @@ mod tests {
         let own = pairs(&[("segment.bytes", "1MiB")]).into_iter().collect();
         let topic = TopicSettings::effective(&own, &settings);
         assert_eq!(topic.log.segment_bytes, 1 << 20);
-        assert_eq!(topic.max_message_bytes, 1_048_588);
+        assert_eq!(topic.max_message_bytes, 2 << 20);
     }
 
     #[test]

@@ -121,12 +121,13 @@ pub const ALL: &[Definition] = &[
     broker(
         "message.max.bytes",
         MESSAGE_BYTES,
-        "1048588",
-        "Largest batch that is taken, header included.",
+        "2MiB",
+        "Largest batch that is taken, header included. Kafka's default is 1048588, in which a \
+         record of 1 MiB does not fit.",
     ),
     broker(
         "num.network.threads",
-        Kind::Count { min: 0, max: 256 },
+        Kind::Count { min: 0, max: 64 },
         "0",
         "Event loops that serve connections. 0: one for each core.",
     ),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mk_net::message::SettingSource;
 use mk_storage::log::LogSettings;
 
 use super::broker::BrokerSettings;
@@ -31,8 +32,8 @@ pub struct TopicSettings {
     pub flush: FlushPolicy,
 }
 
-/// The topic's settings by name: value as text, and whether it is the topic's own.
-pub type Described = Vec<(&'static str, String, bool)>;
+/// The topic's settings by name: value as text, and who set it.
+pub type Described = Vec<(&'static str, String, SettingSource)>;
 
 impl TopicSettings {
     /// Checks names and values of a topic's own settings.
@@ -73,8 +74,11 @@ impl TopicSettings {
         });
         topics
             .map(|(name, default_from)| match own.get(name) {
-                Some(text) => (name, text.clone(), true),
-                None => (name, broker.text(default_from), false),
+                Some(text) => (name, text.clone(), SettingSource::Topic),
+                None if broker.is_default(default_from) => {
+                    (name, broker.text(default_from), SettingSource::Default)
+                }
+                None => (name, broker.text(default_from), SettingSource::Broker),
             })
             .collect()
     }

@@ -27,7 +27,7 @@ pub use mailbox::Mailbox;
 
 use crate::connection::ConnectionLimits;
 use crate::frame::Frame;
-use crate::outgoing::{Chunk, FileRange};
+use crate::outgoing::Chunk;
 use mailbox::{Inbox, Message};
 use run::EventLoop;
 
@@ -138,15 +138,15 @@ impl Context {
         self.respond_with(to, message, std::iter::empty());
     }
 
-    /// Answers a request, with pieces of files as the payload.
+    /// Answers a request, with a payload behind the message.
     pub fn respond_with(
         &mut self,
         to: ConnectionId,
         message: Bytes,
-        payload: impl Iterator<Item = FileRange>,
+        payload: impl Iterator<Item = Chunk>,
     ) {
         self.outputs.push((to, Output::Chunk(Chunk::Bytes(message))));
-        self.outputs.extend(payload.map(|range| (to, Output::Chunk(Chunk::File(range)))));
+        self.outputs.extend(payload.map(|chunk| (to, Output::Chunk(chunk))));
         self.outputs.push((to, Output::Answered));
     }
 

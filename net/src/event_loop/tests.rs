@@ -8,6 +8,7 @@ use crate::codec::{decode, encode};
 use crate::fault::{ErrorCode, Fault};
 use crate::frame::{FrameHeader, HEADER_LEN, request, response};
 use crate::message::{DeleteTopics, Kind, Request};
+use crate::outgoing::FileRange;
 
 /// Sends the payload back; a name is an order.
 struct Echo {
@@ -27,8 +28,9 @@ impl Service for Echo {
             Some("file") => {
                 let length: u64 = order.names[1].parse().unwrap();
                 let half = length / 2;
-                let range =
-                    |position, length| FileRange { file: self.file.clone(), position, length };
+                let range = |position, length| {
+                    Chunk::File(FileRange { file: self.file.clone(), position, length })
+                };
                 let fields = response(&frame.header, &0u32, length as usize);
                 let ranges = [range(0, half), range(half, length - half)];
                 context.respond_with(from, fields, ranges.into_iter());

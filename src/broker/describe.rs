@@ -1,0 +1,117 @@
+//! What there is: brokers, topics, settings, sizes.
+
+use std::sync::Arc;
+
+use mk_net::event_loop::Context;
+use mk_net::fault::Fault;
+use mk_net::frame::response;
+use mk_net::message::{
+    DescribeTopics, DescribeTopicsResponse, DescribedPartition, DescribedSetting, DescribedTopic,
+    Metadata, MetadataResponse, PartitionMetadata, TopicMetadata, TopicPlaces,
+};
+
+use super::catalog::Topic;
+use super::control;
+use super::partition::Partition;
+use super::service::Reply;
+use super::shared::{STANDALONE_EPOCH, Shared, log_of};
+use crate::settings::TopicSettings;
+
+/// Brokers and topics. Topics that there are not are created first, if client and broker want it;
+/// that is the control thread's.
+pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, request: Metadata) {
+    let may_create =
+        request.allow_auto_topic_creation && shared.settings.switch("auto.create.topics.enable");
+    let names = request.topics.unwrap_or_else(|| shared.topics.load().keys().cloned().collect());
+    let all_there = {
+        let topics = shared.topics.load();
+        names.iter().all(|name| topics.contains_key(name))
+    };
+    if all_there || !may_create {
+        let places = names.iter().map(|name| (name.clone(), shared.topic(name)));
+        let answer = answer(shared, places.collect());
+        context.respond(reply.to, response(&reply.header, &answer, 0));
+        return;
+    }
+    let for_worker = shared.clone();
+    shared.control.run(move || {
+        let places = names.into_iter().map(|name| {
+            let topic = control::topic_or_new(&for_worker, &name);
+            (name, topic)
+        });
+        let answer = answer(&for_worker, places.collect());
+        reply.send(&for_worker, response(&reply.header, &answer, 0));
+    });
+}
+
+fn answer(shared: &Shared, topics: Vec<(String, Result<Arc<Topic>, Fault>)>) -> MetadataResponse {
+    let id = shared.identity.broker_id;
+    let topics = topics.into_iter().map(|(name, topic)| {
+        let result = topic.map(|topic| {
+            let partitions = topic.partitions();
+            let partitions = partitions.iter().map(|partition| PartitionMetadata {
+                partition: partition.number(),
+                leader: partition.log().is_ok().then_some(id),
+                leader_epoch: STANDALONE_EPOCH.0,
+                replicas: vec![id],
+                in_sync_replicas: if partition.log().is_ok() { vec![id] } else { vec![] },
+            });
+            TopicPlaces { topic_id: topic.id, partitions: partitions.collect() }
+        });
+        TopicMetadata { name, result }
+    });
+    MetadataResponse {
+        cluster_id: shared.identity.cluster_id.clone(),
+        brokers: vec![shared.address.clone()],
+        topics: topics.collect(),
+    }
+}
+
+/// Settings and sizes of topics.
+pub fn topics(shared: &Shared, request: DescribeTopics) -> DescribeTopicsResponse {
+    let names = request.names.unwrap_or_else(|| shared.topics.load().keys().cloned().collect());
+    let topics = names.into_iter().map(|name| {
+        let described = shared.topic(&name).map(|topic| describe(shared, &topic));
+        (name, described)
+    });
+    DescribeTopicsResponse { topics: topics.collect() }
+}
+
+fn describe(shared: &Shared, topic: &Topic) -> DescribedTopic {
+    let own = topic.settings();
+    let settings = TopicSettings::describe(&own.own, &shared.settings);
+    let settings = settings.into_iter().map(|(name, value, source)| DescribedSetting {
+        name: name.to_owned(),
+        value,
+        source,
+    });
+    DescribedTopic {
+        topic_id: topic.id,
+        created_ms: topic.created_ms,
+        settings: settings.collect(),
+        partitions: topic.partitions().iter().map(|partition| sizes(partition)).collect(),
+    }
+}
+
+fn sizes(partition: &Partition) -> DescribedPartition {
+    let mut described = DescribedPartition {
+        partition: partition.number(),
+        log_start_offset: 0,
+        high_watermark: 0,
+        log_end_offset: 0,
+        size_bytes: 0,
+        segments: 0,
+        fault: None,
+    };
+    match log_of(partition) {
+        Ok(log) => {
+            described.log_start_offset = log.start().0;
+            described.high_watermark = log.end().0;
+            described.log_end_offset = log.end().0;
+            described.size_bytes = log.size_bytes();
+            described.segments = log.segments().len() as u32;
+        }
+        Err(fault) => described.fault = Some(fault),
+    }
+    described
+}

@@ -1,0 +1,27 @@
+//! The broker: where the wire ([`mk_net`]) and the log ([`mk_storage`]) meet.
+//!
+//! A request comes to the [`service`] of the event loop that its connection belongs to. What needs
+//! no disk but the page cache is answered there: produce appends, fetch answers with pieces of
+//! files. What must wait for records or for a sync is parked in [`waiting`] and costs nothing until
+//! it is its turn. What may take a while (topics, times) is done by a [`worker`]. Syncs are the
+//! [`flusher`]'s.
+
+mod catalog;
+mod config;
+mod control;
+mod describe;
+mod fetch;
+mod flusher;
+mod offsets;
+mod open;
+mod partition;
+mod produce;
+mod server;
+mod service;
+mod shared;
+mod waiting;
+mod worker;
+
+pub use config::{BrokerConfig, ConfigError};
+pub use open::RecoverySummary;
+pub use server::{Broker, StartError, StopError};

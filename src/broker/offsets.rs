@@ -1,0 +1,56 @@
+//! Which offset belongs to a time.
+
+use std::sync::Arc;
+
+use mk_net::event_loop::Context;
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::frame::response;
+use mk_net::message::{At, FoundOffset, ListOffsets, ListOffsetsPart, ListOffsetsResponse};
+use mk_storage::Timestamp;
+use uuid::Uuid;
+
+use super::service::Reply;
+use super::shared::{STANDALONE_EPOCH, Shared, log_of};
+
+/// Answers at once if only the ends of logs are asked for; a search by time reads, and is done by
+/// a worker.
+pub fn list(shared: &Arc<Shared>, context: &mut Context, reply: Reply, request: ListOffsets) {
+    let searches = |part: &ListOffsetsPart| !matches!(part.at, At::Earliest | At::Latest);
+    if request.parts.iter().any(searches) {
+        let for_worker = shared.clone();
+        shared.lookup.run(move || {
+            let answer = find_all(&for_worker, &request);
+            reply.send(&for_worker, response(&reply.header, &answer, 0));
+        });
+    } else {
+        context.respond(reply.to, response(&reply.header, &find_all(shared, &request), 0));
+    }
+}
+
+fn find_all(shared: &Shared, request: &ListOffsets) -> ListOffsetsResponse {
+    ListOffsetsResponse { parts: request.parts.iter().map(|part| find(shared, part)).collect() }
+}
+
+fn find(shared: &Shared, part: &ListOffsetsPart) -> Result<FoundOffset, Fault> {
+    let (_, partition) = shared.partition(&part.topic, Uuid::nil(), part.partition)?;
+    let log = log_of(&partition)?;
+    let found = match part.at {
+        At::Earliest => return Ok(place(Some(log.start().0), -1)),
+        At::Latest => return Ok(place(Some(log.end().0), -1)),
+        At::Timestamp(millis) => log.find_time(Timestamp(millis)),
+        At::MaxTimestamp => log.find_max_time(),
+    };
+    match found {
+        Ok(Some(found)) => Ok(place(Some(found.offset.0), found.timestamp.0)),
+        Ok(None) => Ok(place(None, -1)),
+        Err(error) => {
+            let (topic, number) = (partition.topic(), partition.number());
+            tracing::error!(topic, partition = number, %error, "a search by time failed");
+            Err(Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))
+        }
+    }
+}
+
+fn place(offset: Option<u64>, timestamp_ms: i64) -> FoundOffset {
+    FoundOffset { offset, timestamp_ms, leader_epoch: STANDALONE_EPOCH.0 }
+}

@@ -1,0 +1,218 @@
+//! Produce: append now, answer when it is as safe as was asked for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mk_net::event_loop::{ConnectionId, Context};
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::frame::response;
+use mk_net::message::{Appended, Durability, Produce, ProducePart, ProduceResponse};
+use mk_storage::Offset;
+use mk_storage::batch::{CheckedBatch, RejectedBatch};
+use mk_storage::error::AppendError;
+
+use super::partition::Partition;
+use super::service::{Note, Reply};
+use super::shared::{LONGEST_WAIT, STANDALONE_EPOCH, Shared, log_of, now_ms};
+use super::waiting::Waiting;
+use crate::settings::FlushPolicy;
+
+/// The produce requests of one loop.
+pub struct Produces {
+    index: usize,
+    shared: Arc<Shared>,
+    waiting: Waiting<WaitingProduce>,
+}
+
+/// A request whose records are in the log and not yet on the disk.
+struct WaitingProduce {
+    reply: Reply,
+    parts: Vec<Result<Part, Fault>>,
+}
+
+/// A batch in the log.
+struct Part {
+    appended: Appended,
+    /// Set while it waits: the partition, and how far it must be synced.
+    unsynced: Option<(Arc<Partition>, Offset)>,
+}
+
+const ACKS_NONE: i8 = 0;
+const ACKS_LEADER: i8 = 1;
+const ACKS_ALL: i8 = -1;
+
+impl Produces {
+    pub fn new(index: usize, shared: Arc<Shared>) -> Produces {
+        Produces { index, shared, waiting: Waiting::default() }
+    }
+
+    /// Appends; answers at once, or parks the request until the disk has it.
+    pub fn request(
+        &mut self,
+        context: &mut Context,
+        reply: Reply,
+        request: Produce,
+        payload: &[u8],
+    ) -> Result<(), Fault> {
+        let batches = split(&request, payload)?;
+        let parts = request.parts.iter().zip(batches);
+        let parts = parts.map(|(part, batch)| self.append(request.acks, part, batch)).collect();
+        if request.acks == ACKS_NONE {
+            context.no_response(reply.to);
+            return Ok(());
+        }
+        let mut produce = WaitingProduce { reply, parts };
+        if settle(self.index, &mut produce) {
+            produce.answer(context);
+        } else {
+            let timeout = Duration::from_millis(request.timeout_ms.into()).min(LONGEST_WAIT);
+            let serials = produce.unsynced().map(|(partition, _)| partition.serial()).collect();
+            self.waiting.park(produce, serials, context.now() + timeout);
+        }
+        Ok(())
+    }
+
+    fn append(&self, acks: i8, part: &ProducePart, bytes: &[u8]) -> Result<Part, Fault> {
+        let (topic, partition) =
+            self.shared.partition(&part.topic, part.topic_id, part.partition)?;
+        let log = log_of(&partition)?;
+        let settings = topic.effective();
+        let batch = CheckedBatch::check(bytes, settings.max_message_bytes).map_err(rejected)?;
+        let appended =
+            log.append(&batch, STANDALONE_EPOCH, now_ms()).map_err(|error| refused(part, error))?;
+        for index in partition.fetchers.take() {
+            self.shared.mailboxes[index].send(Note::Appended(partition.serial()));
+        }
+        self.shared.flusher.appended(&partition, settings.flush);
+        let must_wait = acks == ACKS_ALL && settings.flush == FlushPolicy::Ack;
+        if must_wait {
+            partition.producers.enter(self.index);
+        }
+        if must_wait || appended.rolled {
+            self.shared.flusher.flush_now(&partition);
+        }
+        let answer = Appended {
+            base_offset: appended.base_offset.0,
+            log_append_time_ms: -1,
+            log_start_offset: log.start().0,
+            durability: Durability::Memory,
+        };
+        let unsynced = must_wait.then(|| (partition.clone(), appended.next_offset));
+        Ok(Part { appended: answer, unsynced })
+    }
+
+    /// A partition was synced, or failed to be.
+    pub fn on_flushed(&mut self, context: &mut Context, serial: u64) {
+        for ticket in self.waiting.waiting_for(serial) {
+            let index = self.index;
+            let settled = self.waiting.request_mut(ticket).is_some_and(|p| settle(index, p));
+            if settled && let Some(produce) = self.waiting.take(ticket) {
+                produce.answer(context);
+            }
+        }
+    }
+
+    /// Answers requests that have waited long enough.
+    pub fn on_deadline(&mut self, context: &mut Context) {
+        while let Some(mut produce) = self.waiting.take_expired(context.now()) {
+            if !settle(self.index, &mut produce) {
+                for result in &mut produce.parts {
+                    if result.as_ref().is_ok_and(|part| part.unsynced.is_some()) {
+                        let what = "the record is in the log, but the disk has not confirmed it";
+                        *result = Err(Fault::new(ErrorCode::REQUEST_TIMED_OUT, what));
+                    }
+                }
+            }
+            produce.answer(context);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.next_deadline()
+    }
+
+    pub fn forget(&mut self, connection: ConnectionId) {
+        self.waiting.forget(|produce| produce.reply.to == connection);
+    }
+}
+
+/// Looks at what is synced by now. True if nothing is to be waited for any more.
+fn settle(index: usize, produce: &mut WaitingProduce) -> bool {
+    let mut settled = true;
+    for result in &mut produce.parts {
+        let Ok(part) = result else { continue };
+        let Some((partition, needed)) = &part.unsynced else { continue };
+        // Entered before it is looked at, so that no sync goes unnoticed.
+        partition.producers.enter(index);
+        let Ok(log) = log_of(partition) else { continue };
+        if log.synced() >= *needed {
+            part.appended.durability = Durability::Disk;
+            part.unsynced = None;
+        } else if let Some(poisoned) = log.poisoned() {
+            let fault = Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, poisoned.to_string());
+            *result = Err(fault);
+        } else {
+            settled = false;
+        }
+    }
+    settled
+}
+
+impl WaitingProduce {
+    fn unsynced(&self) -> impl Iterator<Item = &(Arc<Partition>, Offset)> {
+        self.parts.iter().flatten().filter_map(|part| part.unsynced.as_ref())
+    }
+
+    fn answer(self, context: &mut Context) {
+        let parts = self.parts.into_iter().map(|part| part.map(|part| part.appended)).collect();
+        let message = response(&self.reply.header, &ProduceResponse { parts }, 0);
+        context.respond(self.reply.to, message);
+    }
+}
+
+/// Cuts the payload into the batches of the parts.
+fn split<'a>(request: &Produce, payload: &'a [u8]) -> Result<Vec<&'a [u8]>, Fault> {
+    let invalid = |what: String| Fault::new(ErrorCode::INVALID_REQUEST, what);
+    if !matches!(request.acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
+        let what = format!("acks is {}; it can be 0, 1 and -1 (all)", request.acks);
+        return Err(Fault::new(ErrorCode::INVALID_REQUIRED_ACKS, what));
+    }
+    let mut rest = payload;
+    let mut batches = Vec::with_capacity(request.parts.len());
+    for part in &request.parts {
+        let (batch, behind) = rest.split_at_checked(part.length as usize).ok_or_else(|| {
+            invalid(format!("a part of {} bytes, {} are left", part.length, rest.len()))
+        })?;
+        batches.push(batch);
+        rest = behind;
+    }
+    if !rest.is_empty() {
+        return Err(invalid(format!("{} bytes of payload belong to no part", rest.len())));
+    }
+    Ok(batches)
+}
+
+fn rejected(error: RejectedBatch) -> Fault {
+    let code = match error {
+        RejectedBatch::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        RejectedBatch::Checksum { .. } | RejectedBatch::Incomplete { .. } => {
+            ErrorCode::CORRUPT_MESSAGE
+        }
+        RejectedBatch::Header(_) => ErrorCode::CORRUPT_MESSAGE,
+        RejectedBatch::Compression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+        RejectedBatch::Extra { .. } | RejectedBatch::Count { .. } | RejectedBatch::Control => {
+            ErrorCode::INVALID_RECORD
+        }
+    };
+    Fault::new(code, error.to_string())
+}
+
+fn refused(part: &ProducePart, error: AppendError) -> Fault {
+    let hint = match &error {
+        AppendError::Disk(disk) if disk.is_full() => "; the broker's disk is full",
+        AppendError::Disk(_) | AppendError::Poisoned(_) => "",
+    };
+    let (topic, partition) = (&part.topic, part.partition);
+    tracing::error!(topic, partition, %error, "records could not be appended");
+    Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("{error}{hint}"))
+}

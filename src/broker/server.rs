@@ -1,0 +1,231 @@
+//! Starts the threads of a broker, and stops them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mk_net::connection::ConnectionLimits;
+use mk_net::event_loop::{Counters, Limits, Prepared, Server};
+use mk_net::message::BrokerAddress;
+use mk_storage::directory::{DataDirectory, DirectoryError, Identity};
+use mk_storage::disk::Disk;
+use mk_storage::error::DiskError;
+use tracing::error;
+use uuid::Uuid;
+
+use super::catalog::CatalogError;
+use super::config::{BrokerConfig, ConfigError};
+use super::control::remove_trash;
+use super::flusher::FlushThreads;
+use super::open::{RecoverySummary, open_topics};
+use super::partition::Partition;
+use super::service::{BrokerService, Note};
+use super::shared::Shared;
+use super::worker::{Worker, WorkerThread};
+use crate::settings::BrokerSettings;
+
+/// A broker that runs. To be stopped with [`Broker::stop`]; if it is dropped its process had
+/// better end, and the next start recovers.
+pub struct Broker {
+    shared: Arc<Shared>,
+    directory: DataDirectory,
+    server: Server<Note>,
+    flush_threads: FlushThreads,
+    workers: Vec<WorkerThread>,
+    recovery: RecoverySummary,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It was not told what it must know.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A topic's file cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system refuses threads or the like.
+    #[error("the system refuses what a broker needs: {0}")]
+    System(#[from] std::io::Error),
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "\nhint: another broker may run there; --listen takes another address"
+        }
+        std::io::ErrorKind::PermissionDenied => "\nhint: ports below 1024 need more rights",
+        _ => "",
+    }
+}
+
+/// What went wrong when a broker stopped. The next start recovers.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// Some logs could not be closed; see the log.
+    #[error("{0} partitions could not be closed in good order")]
+    Partitions(usize),
+    /// The clean-shutdown mark could not be written.
+    #[error(transparent)]
+    Mark(#[from] DiskError),
+}
+
+/// Bytes that may wait to be sent on a connection before no more requests are taken from it.
+const MOST_OUTGOING: u64 = 4 << 20;
+/// Requests of a connection that may wait for their answer.
+const MOST_PENDING: usize = 1000;
+/// How long a stop waits for answers that are on their way.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// Starts a broker; when this returns it serves.
+    pub fn start(config: &BrokerConfig) -> Result<Broker, StartError> {
+        let settings = &config.settings;
+        let disk = config.disk()?;
+        let fresh = || Identity {
+            cluster_id: Uuid::new_v4().to_string(),
+            broker_id: settings.number("broker.id") as u32,
+        };
+        let directory = DataDirectory::open(disk.as_ref(), &config.data, fresh)?;
+        let identity = directory.identity().clone();
+        config.check_id(identity.broker_id)?;
+        let address = config.listen_address()?;
+        let limits = limits(settings);
+        let prepared = Prepared::<Note>::bind(address, config.loops(), limits)
+            .map_err(|source| StartError::Listen { address, source })?;
+        let (host, port) = config.advertised(prepared.address())?;
+        let (topics_dir, trash_dir) = (directory.topics(), directory.trash());
+        let (topics, mut recovery) = open_topics(&disk, &topics_dir, &trash_dir, settings)?;
+        recovery.stopped_clean = directory.stopped_clean();
+
+        let mailboxes = prepared.mailboxes();
+        let (flusher, flush_threads) = start_flushers(settings, mailboxes.clone())?;
+        let (control, control_thread) = WorkerThread::start("mk-control")?;
+        let (lookup, lookup_thread) = WorkerThread::start("mk-lookup")?;
+        empty_trash(&lookup, disk.clone(), trash_dir.clone());
+        let shared = Arc::new(Shared {
+            settings: settings.clone(),
+            address: BrokerAddress { id: identity.broker_id, host, port, rack: None },
+            identity,
+            topics: ArcSwap::from_pointee(topics),
+            disk,
+            topics_dir,
+            trash_dir,
+            flusher,
+            mailboxes,
+            control,
+            lookup,
+        });
+        let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
+        let workers = vec![control_thread, lookup_thread];
+        Ok(Broker { shared, directory, server, flush_threads, workers, recovery })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.shared.identity.broker_id
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// What its start found.
+    pub fn recovery(&self) -> &RecoverySummary {
+        &self.recovery
+    }
+
+    /// What has happened on the wire.
+    pub fn counters(&self) -> &Counters {
+        self.server.counters()
+    }
+
+    /// Stops in good order: answers what can be answered, syncs and closes all logs.
+    pub fn stop(self) -> Result<(), StopError> {
+        self.server.stop(GRACE);
+        for worker in self.workers {
+            worker.stop();
+        }
+        self.flush_threads.stop();
+        let topics = self.shared.topics.load();
+        let partitions: Vec<_> =
+            topics.values().flat_map(|topic| topic.partitions().to_vec()).collect();
+        let threads = self.shared.settings.number("num.recovery.threads.per.data.dir") as usize;
+        match close_all(&partitions, threads) {
+            0 => Ok(self.directory.mark_clean(self.shared.disk.as_ref())?),
+            failed => Err(StopError::Partitions(failed)),
+        }
+    }
+}
+
+fn limits(settings: &BrokerSettings) -> Limits {
+    Limits {
+        connection: ConnectionLimits {
+            max_frame: settings.number("socket.request.max.bytes") as u32,
+            max_outgoing: MOST_OUTGOING,
+            max_pending: MOST_PENDING,
+        },
+        max_connections: settings.number("max.connections") as usize,
+        idle: Duration::from_millis(settings.number("connections.max.idle.ms")),
+    }
+}
+
+fn start_flushers(
+    settings: &BrokerSettings,
+    mailboxes: Arc<[mk_net::event_loop::Mailbox<Note>]>,
+) -> std::io::Result<(super::flusher::Flusher, FlushThreads)> {
+    let threads = settings.number("num.recovery.threads.per.data.dir") as usize;
+    let interval = Duration::from_millis(settings.number("log.flush.checkpoint.interval.ms"));
+    FlushThreads::start(threads, interval, move |partition| {
+        for index in partition.producers.take() {
+            mailboxes[index].send(Note::Flushed(partition.serial()));
+        }
+    })
+}
+
+/// Removes what an earlier broker had no time to remove.
+fn empty_trash(worker: &Worker, disk: Arc<dyn Disk>, trash: std::path::PathBuf) {
+    worker.run(move || {
+        for entry in disk.list(&trash).unwrap_or_default() {
+            remove_trash(disk.as_ref(), &trash.join(entry.name));
+        }
+    });
+}
+
+/// Closes logs side by side. Answers how many could not be closed. One that is offline was never
+/// open.
+fn close_all(partitions: &[Arc<Partition>], threads: usize) -> usize {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
+    let work = || {
+        while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let Ok(log) = partition.log() else { continue };
+            if let Err(error) = log.close() {
+                let (topic, number) = (partition.topic(), partition.number());
+                error!(topic, partition = number, %error, "a log was not closed in good order");
+                failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads.min(partitions.len()) {
+            scope.spawn(work);
+        }
+    });
+    failed.into_inner()
+}

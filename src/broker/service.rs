@@ -1,0 +1,186 @@
+//! From a frame to whoever answers it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use mk_net::codec::decode;
+use mk_net::event_loop::{ConnectionId, Context, Service};
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::frame::{Frame, FrameHeader, failure, response};
+use mk_net::message::{ApiVersions, ApiVersionsResponse, Kind, KindVersions, Request};
+
+use super::fetch::Fetches;
+use super::produce::Produces;
+use super::shared::Shared;
+use super::{control, describe, offsets};
+
+/// What other threads tell a loop.
+#[derive(Debug)]
+pub enum Note {
+    /// Something was appended to the partition of this serial number, or it is gone.
+    Appended(u64),
+    /// The partition of this serial number was synced, or failed to be.
+    Flushed(u64),
+    /// The answer to a request that a worker had.
+    Reply {
+        /// Whose answer.
+        to: ConnectionId,
+        /// The answer.
+        message: Bytes,
+    },
+}
+
+/// Answers the requests of one event loop.
+pub struct BrokerService {
+    index: usize,
+    shared: Arc<Shared>,
+    fetches: Fetches,
+    produces: Produces,
+}
+
+/// Where the answer to a request goes, for those who answer later.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply {
+    /// The loop.
+    pub index: usize,
+    /// The connection.
+    pub to: ConnectionId,
+    /// The request.
+    pub header: FrameHeader,
+}
+
+impl BrokerService {
+    pub fn new(index: usize, shared: Arc<Shared>) -> BrokerService {
+        let fetches = Fetches::new(index, shared.clone());
+        let produces = Produces::new(index, shared.clone());
+        BrokerService { index, shared, fetches, produces }
+    }
+
+    fn dispatch(
+        &mut self,
+        context: &mut Context,
+        to: ConnectionId,
+        frame: Frame<'_>,
+    ) -> Result<(), Fault> {
+        let Frame { header, fields, payload } = frame;
+        header.kind.check(header.version)?;
+        if header.kind != Kind::PRODUCE && !payload.is_empty() {
+            let what = format!("{} bytes of payload behind {}", payload.len(), header.kind);
+            return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+        }
+        let reply = Reply { index: self.index, to, header };
+        let shared = &self.shared;
+        match header.kind {
+            Kind::PRODUCE => return self.produces.request(context, reply, parse(fields)?, payload),
+            Kind::FETCH => self.fetches.request(context, reply, parse(fields)?),
+            Kind::LIST_OFFSETS => offsets::list(shared, context, reply, parse(fields)?),
+            Kind::METADATA => describe::metadata(shared, context, reply, parse(fields)?),
+            Kind::API_VERSIONS => {
+                let request: ApiVersions = parse(fields)?;
+                tracing::debug!(
+                    client = request.client_software_name,
+                    version = request.client_software_version,
+                    "a client says who it is"
+                );
+                context.respond(to, response(&header, &self.api_versions(), 0));
+            }
+            Kind::DESCRIBE_TOPICS => {
+                let answer = describe::topics(shared, parse(fields)?);
+                context.respond(to, response(&header, &answer, 0));
+            }
+            Kind::CREATE_TOPICS => reply.later(shared, parse(fields)?, control::create),
+            Kind::DELETE_TOPICS => reply.later(shared, parse(fields)?, control::delete),
+            Kind::ALTER_TOPIC => reply.later(shared, parse(fields)?, control::alter),
+            Kind::ADD_PARTITIONS => reply.later(shared, parse(fields)?, control::add_partitions),
+            Kind::TRIM_TOPIC => reply.later(shared, parse(fields)?, control::trim),
+            // `Kind::check` has refused all others.
+            other => {
+                let what = format!("{other} is not served");
+                return Err(Fault::new(ErrorCode::UNSUPPORTED_VERSION, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn api_versions(&self) -> ApiVersionsResponse {
+        let kinds = Kind::ALL.iter().map(|(kind, min_version, max_version)| KindVersions {
+            kind: kind.0,
+            min_version: *min_version,
+            max_version: *max_version,
+        });
+        ApiVersionsResponse {
+            software: concat!("mk ", env!("CARGO_PKG_VERSION")).to_owned(),
+            kinds: kinds.collect(),
+            max_frame_bytes: self.shared.settings.number("socket.request.max.bytes") as u32,
+        }
+    }
+}
+
+/// Reads the fields of a request.
+fn parse<R: Request>(fields: &[u8]) -> Result<R, Fault> {
+    decode(fields).map_err(|error| {
+        let what = format!("{} cannot be read: {error}", R::KIND);
+        Fault::new(ErrorCode::INVALID_REQUEST, what)
+    })
+}
+
+impl Service for BrokerService {
+    type Note = Note;
+
+    fn on_request(&mut self, context: &mut Context, from: ConnectionId, frame: Frame<'_>) {
+        if let Err(fault) = self.dispatch(context, from, frame) {
+            context.respond(from, failure(&frame.header, &fault));
+        }
+    }
+
+    fn on_note(&mut self, context: &mut Context, note: Note) {
+        match note {
+            Note::Appended(serial) => self.fetches.on_appended(context, serial),
+            Note::Flushed(serial) => self.produces.on_flushed(context, serial),
+            Note::Reply { to, message } => context.respond(to, message),
+        }
+    }
+
+    fn on_deadline(&mut self, context: &mut Context) {
+        self.fetches.on_deadline(context);
+        self.produces.on_deadline(context);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        [self.fetches.next_deadline(), self.produces.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn on_closed(&mut self, connection: ConnectionId) {
+        self.fetches.forget(connection);
+        self.produces.forget(connection);
+    }
+
+    fn on_stop(&mut self, context: &mut Context) {
+        self.fetches.answer_all(context);
+    }
+}
+
+impl Reply {
+    /// Lets the control thread answer.
+    fn later<R: Request + Send + 'static>(
+        self,
+        shared: &Arc<Shared>,
+        request: R,
+        handle: impl FnOnce(&Arc<Shared>, R) -> Result<R::Response, Fault> + Send + 'static,
+    ) {
+        let worker_shared = shared.clone();
+        shared.control.run(move || {
+            let message = match handle(&worker_shared, request) {
+                Ok(answer) => response(&self.header, &answer, 0),
+                Err(fault) => failure(&self.header, &fault),
+            };
+            self.send(&worker_shared, message);
+        });
+    }
+
+    /// Sends the answer by way of the connection's loop.
+    pub fn send(self, shared: &Shared, message: Bytes) {
+        shared.mailboxes[self.index].send(Note::Reply { to: self.to, message });
+    }
+}

@@ -1,0 +1,92 @@
+//! What the loops, the workers and the flush threads of a broker share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use mk_net::event_loop::Mailbox;
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::BrokerAddress;
+use mk_storage::Epoch;
+use mk_storage::directory::Identity;
+use mk_storage::disk::Disk;
+use mk_storage::log::Log;
+use uuid::Uuid;
+
+use super::catalog::{Topic, Topics};
+use super::flusher::Flusher;
+use super::partition::Partition;
+use super::service::Note;
+use super::worker::Worker;
+use crate::settings::BrokerSettings;
+
+/// What the threads of a broker share.
+pub struct Shared {
+    pub settings: BrokerSettings,
+    pub identity: Identity,
+    /// Where clients find it.
+    pub address: BrokerAddress,
+    pub topics: Topics,
+    pub disk: Arc<dyn Disk>,
+    /// The folder of all topics.
+    pub topics_dir: PathBuf,
+    /// The folder of what was deleted.
+    pub trash_dir: PathBuf,
+    pub flusher: Flusher,
+    pub mailboxes: Arc<[Mailbox<Note>]>,
+    /// The only thread that changes topics.
+    pub control: Worker,
+    /// For searches that may read much.
+    pub lookup: Worker,
+}
+
+/// Nobody has ever been elected: a broker that stands alone leads everything in its first epoch.
+pub const STANDALONE_EPOCH: Epoch = Epoch(0);
+
+/// A fetch waits at most so long, whatever it asks for.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+impl Shared {
+    /// A topic by its name.
+    pub fn topic(&self, name: &str) -> Result<Arc<Topic>, Fault> {
+        self.topics.load().get(name).cloned().ok_or_else(|| {
+            let shown: String = name.chars().take(60).collect();
+            let what = format!("there is no topic '{}'", shown.escape_debug());
+            Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
+        })
+    }
+
+    /// A partition, if its topic has the id that the client thinks it has (nil: it does not know).
+    pub fn partition(
+        &self,
+        name: &str,
+        id: Uuid,
+        number: u32,
+    ) -> Result<(Arc<Topic>, Arc<Partition>), Fault> {
+        let topic = self.topic(name)?;
+        if !id.is_nil() && id != topic.id {
+            let what = format!("topic '{name}' has id {}, not {id}", topic.id);
+            return Err(Fault::new(ErrorCode::INCONSISTENT_TOPIC_ID, what));
+        }
+        let partition = topic.partition(number).ok_or_else(|| {
+            let what = format!("topic '{name}' has no partition {number}");
+            Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
+        })?;
+        Ok((topic, partition))
+    }
+}
+
+/// The log of a partition, or what to tell the client.
+pub fn log_of(partition: &Partition) -> Result<&Log, Fault> {
+    partition.log().map_err(|reason| {
+        let (topic, number) = (partition.topic(), partition.number());
+        let what = format!("partition {number} of '{topic}' is offline: {reason}");
+        Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, what)
+    })
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,4 +1,5 @@
 //! mk: a log broker in the manner of Apache Kafka.
 
 pub mod broker;
+pub mod client;
 pub mod settings;

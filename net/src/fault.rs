@@ -61,6 +61,7 @@ error_codes! {
     INVALID_REQUEST = 42, false, "The client sent what the protocol does not have";
     UNSUPPORTED_FOR_MESSAGE_FORMAT = 43, false, "Use record batches of magic 2";
     POLICY_VIOLATION = 44, false, "A limit of the broker forbids it";
+    OPERATION_NOT_ATTEMPTED = 55, true, "Something before it in the same request failed";
     KAFKA_STORAGE_ERROR = 56, true, "Look at the broker's disk and its log; try again";
     FENCED_LEADER_EPOCH = 74, true, "Ask for the metadata again";
     UNKNOWN_LEADER_EPOCH = 75, true, "Try again; the broker is behind";

@@ -55,8 +55,7 @@ impl Produces {
         payload: &[u8],
     ) -> Result<(), Fault> {
         let batches = split(&request, payload)?;
-        let parts = request.parts.iter().zip(batches);
-        let parts = parts.map(|(part, batch)| self.append(request.acks, part, batch)).collect();
+        let parts = self.append_all(&request, &batches);
         if request.acks == ACKS_NONE {
             context.no_response(reply.to);
             return Ok(());
@@ -70,6 +69,27 @@ impl Produces {
             self.waiting.park(produce, serials, context.now() + timeout);
         }
         Ok(())
+    }
+
+    /// Appends in order. Behind a batch that failed, none of its partition is tried: it would
+    /// overtake the one that its producer is going to send again.
+    fn append_all(&self, request: &Produce, batches: &[&[u8]]) -> Vec<Result<Part, Fault>> {
+        let mut failed: Vec<(&str, u32)> = Vec::new();
+        let mut results = Vec::with_capacity(request.parts.len());
+        for (part, batch) in request.parts.iter().zip(batches) {
+            let place = (part.topic.as_str(), part.partition);
+            if failed.contains(&place) {
+                let what = "an earlier batch of the partition failed in the same request";
+                results.push(Err(Fault::new(ErrorCode::OPERATION_NOT_ATTEMPTED, what)));
+                continue;
+            }
+            let result = self.append(request.acks, part, batch);
+            if result.is_err() {
+                failed.push(place);
+            }
+            results.push(result);
+        }
+        results
     }
 
     fn append(&self, acks: i8, part: &ProducePart, bytes: &[u8]) -> Result<Part, Fault> {

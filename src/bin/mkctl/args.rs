@@ -1,0 +1,328 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use mk::client::{Acks, StartAt};
+use mk_storage::batch::Compression;
+
+use crate::place;
+
+const EXAMPLES: &str = "\
+Examples:
+  echo hello | mkctl produce greetings           a line, a record
+  mkctl consume greetings -o start -e            from the first record to the last
+  mkctl tail greetings -f                        the last ten, then whatever comes
+  mkctl produce pictures --whole *.png           a file, a record
+  mkctl consume orders -o @-1h -J | jq .value    the last hour, as JSON
+  mkctl topic create orders -p 8 -c flush=interval:50ms
+
+Exit codes: 0 all done, 1 something failed, 2 usage, 3 no broker reached or time is up.
+";
+
+/// Produce to, consume from and look after an mk broker.
+#[derive(Debug, Parser)]
+#[command(version, before_help = EXAMPLES)]
+pub struct Args {
+    /// Addresses of brokers, separated by commas.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "MK_BOOTSTRAP",
+        default_value = "127.0.0.1:9092"
+    )]
+    pub bootstrap_server: String,
+
+    /// How long to try to reach a broker.
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub timeout: Duration,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Produce(ProduceArgs),
+    Consume(ConsumeArgs),
+    Cat(CatArgs),
+    Tail(TailArgs),
+    Grep(GrepArgs),
+    /// Create, list, describe, alter, grow, trim and delete topics.
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    Offsets(OffsetsArgs),
+    /// Look at the cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+}
+
+/// Send records: a line of stdin, or of files, each.
+#[derive(Debug, clap::Args)]
+pub struct ProduceArgs {
+    /// The topic; created if there is none.
+    pub topic: String,
+    /// Files to read; `-` is stdin, as is none.
+    pub files: Vec<PathBuf>,
+    /// The key of every record.
+    #[arg(short, long, conflicts_with_all = ["key_delimiter", "json"])]
+    pub key: Option<String>,
+    /// What parts the key from the value in a line; the first one counts.
+    #[arg(short = 'K', long, value_name = "DELIM", conflicts_with_all = ["whole", "json"])]
+    pub key_delimiter: Option<String>,
+    /// A header of every record; may be given again.
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = pair)]
+    pub headers: Vec<(String, String)>,
+    /// The partition; otherwise the key decides, as with Kafka's clients.
+    #[arg(short, long)]
+    pub partition: Option<u32>,
+    /// What to wait for: 0 nothing, 1 the leader's memory, all the disk (unless the topic's
+    /// `flush` says otherwise).
+    #[arg(long, default_value = "all", value_parser = acks)]
+    pub acks: Acks,
+    /// Compression: none, gzip, snappy, lz4, zstd.
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none")]
+    pub compression: Compression,
+    /// A file, or all of stdin, is one record.
+    #[arg(long, conflicts_with = "json")]
+    pub whole: bool,
+    /// Lines are those of `consume -J`; key, value, headers and timestamp are taken from them.
+    #[arg(long)]
+    pub json: bool,
+    /// How long a record is sent again until it counts as failed.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    pub delivery_timeout: Duration,
+    /// No summary, no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Print records; follows the topic unless told to end.
+#[derive(Debug, clap::Args)]
+pub struct ConsumeArgs {
+    /// The topics.
+    #[arg(required = true)]
+    pub topics: Vec<String>,
+    /// Where to begin: start, end, an offset, -N (the last N of each partition), @TIME
+    /// (2026-01-31T12:00:00Z, milliseconds since 1970) or @-1h.
+    #[arg(
+        short,
+        long,
+        value_name = "PLACE",
+        default_value = "end",
+        allow_hyphen_values = true,
+        value_parser = place::start
+    )]
+    pub offset: StartAt,
+    /// End at the end offsets seen at the start.
+    #[arg(short = 'e', long)]
+    pub end: bool,
+    /// End after so many records.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub count: Option<u64>,
+    /// Only this partition; may be given again.
+    #[arg(short, long = "partition")]
+    pub partitions: Vec<u32>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How records are printed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OutputArgs {
+    /// %t topic, %p partition, %o offset, %k key, %v value, %T timestamp in ms, %h headers, %s size
+    /// of the value, %% %; \n \t \\ \xNN. Nothing is put between records. Otherwise: the value and
+    /// a newline.
+    #[arg(short, long, conflicts_with = "json")]
+    pub format: Option<String>,
+    /// A JSON object a line; what is not UTF-8 as base64.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+/// Print all records of topics: `consume -o start -e`.
+#[derive(Debug, clap::Args)]
+pub struct CatArgs {
+    /// The topics.
+    #[arg(required = true)]
+    pub topics: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Print the last records of topics: `consume -o -N -e`.
+#[derive(Debug, clap::Args)]
+pub struct TailArgs {
+    /// The topics.
+    #[arg(required = true)]
+    pub topics: Vec<String>,
+    /// How many, of each partition.
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub count: u64,
+    /// Then print what comes.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+/// Print the records whose value matches; exit code 1 if none does.
+#[derive(Debug, clap::Args)]
+pub struct GrepArgs {
+    /// A regular expression.
+    pub pattern: String,
+    /// The topics.
+    #[arg(required = true)]
+    pub topics: Vec<String>,
+    /// Look at the key, too.
+    #[arg(short = 'k', long)]
+    pub key: bool,
+    /// Upper and lower case are the same.
+    #[arg(short, long)]
+    pub ignore_case: bool,
+    /// Print those that do not match.
+    #[arg(short = 'v', long)]
+    pub invert_match: bool,
+    /// Where to begin, as for `consume`.
+    #[arg(
+        short,
+        long,
+        value_name = "PLACE",
+        default_value = "start",
+        allow_hyphen_values = true,
+        value_parser = place::start
+    )]
+    pub offset: StartAt,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// List topics, with their sizes.
+    List {
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Create topics.
+    Create {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// How many partitions; otherwise the broker's num.partitions.
+        #[arg(short, long)]
+        partitions: Option<u32>,
+        /// How many replicas.
+        #[arg(short, long)]
+        replication_factor: Option<u16>,
+        /// A setting; may be given again.
+        #[arg(short = 'c', long = "config", value_name = "NAME=VALUE", value_parser = pair)]
+        settings: Vec<(String, String)>,
+        /// Fine if it is there already.
+        #[arg(long)]
+        if_not_exists: bool,
+        /// Only say whether it would work.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show settings and partitions.
+    Describe {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Change settings of a topic.
+    Alter {
+        /// Its name.
+        name: String,
+        /// A setting to set; may be given again.
+        #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
+        set: Vec<(String, String)>,
+        /// A setting that is to follow the broker's again.
+        #[arg(short, long, value_name = "NAME")]
+        unset: Vec<String>,
+        /// Only say whether it would work.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Delete topics with all their records.
+    Delete {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Fine if it is not there.
+        #[arg(long)]
+        if_exists: bool,
+    },
+    /// Let a topic grow. Keys may go to other partitions from then on.
+    AddPartitions {
+        /// Its name.
+        name: String,
+        /// How many partitions it is to have in all.
+        total: u32,
+        /// Only say whether it would work.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Take records away from the start of a topic.
+    Trim {
+        /// Its name.
+        name: String,
+        /// Everything below: an offset, end, or @TIME.
+        #[arg(long, value_name = "PLACE", value_parser = place::start)]
+        before: StartAt,
+        /// Only this partition; may be given again.
+        #[arg(short, long = "partition")]
+        partitions: Vec<u32>,
+    },
+}
+
+/// Print the offsets of each partition: start and end, or those of a time.
+#[derive(Debug, clap::Args)]
+pub struct OffsetsArgs {
+    /// The topic.
+    pub topic: String,
+    /// A time: 2026-01-31T12:00:00Z, milliseconds since 1970, -1h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = place::time)]
+    pub at: Option<i64>,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Show the cluster's id, its brokers, and what they speak.
+    Info {
+        /// A JSON object.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn acks(text: &str) -> Result<Acks, String> {
+    match text {
+        "0" => Ok(Acks::None),
+        "1" => Ok(Acks::Leader),
+        "all" | "-1" => Ok(Acks::All),
+        _ => Err("0, 1 or all".to_owned()),
+    }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let millis = mk::settings::parse_millis(text).ok_or("a time such as 500ms, 10s, 2m, 1h")?;
+    Ok(Duration::from_millis(millis))
+}

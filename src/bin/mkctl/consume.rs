@@ -1,0 +1,163 @@
+//! `mkctl consume`, `cat` and `tail`.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+
+use mk::client::{Cluster, Consumer, ConsumerSettings, FetchedBatches, StartAt, offsets};
+use mk_net::message::At;
+use mk_storage::batch::Record;
+
+use crate::args::{CatArgs, ConsumeArgs, TailArgs};
+use crate::format::Format;
+use crate::outcome::Failure;
+
+/// What to read.
+#[derive(Debug)]
+pub struct Plan {
+    pub topics: Vec<String>,
+    pub start: StartAt,
+    /// End at the end offsets seen at the start.
+    pub until_end: bool,
+    /// End after so many records.
+    pub count: Option<u64>,
+    /// Only these partitions; none is all.
+    pub partitions: Vec<u32>,
+}
+
+/// Where output goes.
+pub type Out = BufWriter<std::io::StdoutLock<'static>>;
+
+const OUT_BYTES: usize = 256 << 10;
+
+pub async fn run(cluster: &Cluster, args: ConsumeArgs) -> Result<(), Failure> {
+    let format = Format::of(&args.output).map_err(Failure::Usage)?;
+    let plan = Plan {
+        topics: args.topics,
+        start: args.offset,
+        until_end: args.end,
+        count: args.count,
+        partitions: args.partitions,
+    };
+    print(cluster, plan, format).await
+}
+
+pub async fn cat(cluster: &Cluster, args: CatArgs) -> Result<(), Failure> {
+    let format = Format::of(&args.output).map_err(Failure::Usage)?;
+    let (topics, start) = (args.topics, StartAt::Earliest);
+    print(cluster, Plan { topics, start, until_end: true, count: None, partitions: vec![] }, format)
+        .await
+}
+
+pub async fn tail(cluster: &Cluster, args: TailArgs) -> Result<(), Failure> {
+    let format = if args.json { Format::Json } else { Format::lines() };
+    let plan = Plan {
+        topics: args.topics,
+        start: StartAt::Last(args.count),
+        until_end: !args.follow,
+        count: None,
+        partitions: vec![],
+    };
+    print(cluster, plan, format).await
+}
+
+async fn print(cluster: &Cluster, plan: Plan, format: Format) -> Result<(), Failure> {
+    read(cluster, plan, |out, from, record| {
+        format.print(out, from, record)?;
+        Ok(true)
+    })
+    .await
+}
+
+/// Reads, and gives each record to `each`, which says whether it counts.
+pub async fn read(
+    cluster: &Cluster,
+    plan: Plan,
+    mut each: impl FnMut(&mut Out, &FetchedBatches, &Record) -> std::io::Result<bool>,
+) -> Result<(), Failure> {
+    let mut out = BufWriter::with_capacity(OUT_BYTES, std::io::stdout().lock());
+    let mut consumer = Consumer::new(cluster.clone(), ConsumerSettings::default());
+    let mut ends = begin(cluster, &consumer, &plan).await?;
+    let mut left = plan.count.unwrap_or(u64::MAX);
+    while left > 0 && !(plan.until_end && ends.is_empty()) {
+        let batches = next(&mut consumer, &mut out).await?;
+        let key = (batches.topic.to_string(), batches.partition);
+        let end = match (plan.until_end, ends.get(&key)) {
+            (true, None) => continue,
+            (true, Some(end)) => *end,
+            (false, _) => u64::MAX,
+        };
+        for record in batches.records() {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    out.flush()?;
+                    return Err(error.into());
+                }
+            };
+            if record.offset.0 >= end {
+                break;
+            }
+            left -= u64::from(each(&mut out, &batches, &record)?);
+            if left == 0 {
+                break;
+            }
+        }
+        if plan.until_end && batches.next_offset >= end {
+            ends.remove(&key);
+            consumer.unassign(&key.0, key.1)?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Assigns what is to be read. Answers where each partition ends that has something to read, if
+/// the end is to be the end.
+async fn begin(
+    cluster: &Cluster,
+    consumer: &Consumer,
+    plan: &Plan,
+) -> Result<BTreeMap<(String, u32), u64>, Failure> {
+    let mut all_ends = BTreeMap::new();
+    for topic in &plan.topics {
+        let mut partitions = plan.partitions.clone();
+        if partitions.is_empty() {
+            partitions = (0..cluster.topic(topic).await?.count()).collect();
+        }
+        if !plan.until_end {
+            if plan.partitions.is_empty() {
+                consumer.subscribe(topic, plan.start).await?;
+            } else {
+                consumer.assign(topic, &partitions, plan.start).await?;
+            }
+            continue;
+        }
+        let ends = offsets(cluster, topic, &partitions, At::Latest).await?;
+        let starts = consumer.assign(topic, &partitions, plan.start).await?;
+        for ((partition, start), end) in starts.into_iter().zip(ends.into_iter().flatten()) {
+            if start < end {
+                all_ends.insert((topic.clone(), partition), end);
+            } else {
+                consumer.unassign(topic, partition)?;
+            }
+        }
+    }
+    Ok(all_ends)
+}
+
+/// The next batches. Before it waits for them, what was printed is sent on its way.
+async fn next(consumer: &mut Consumer, out: &mut Out) -> Result<FetchedBatches, Failure> {
+    let at_hand = tokio::select! {
+        biased;
+        batches = consumer.next() => Some(batches),
+        () = std::future::ready(()) => None,
+    };
+    let batches = match at_hand {
+        Some(batches) => batches,
+        None => {
+            out.flush()?;
+            consumer.next().await
+        }
+    };
+    Ok(batches?)
+}

@@ -1,0 +1,72 @@
+//! `mkctl`: produce, consume, and look after topics, as a Unix filter. Data goes to stdout,
+//! everything else to stderr.
+
+mod args;
+mod cluster;
+mod consume;
+mod format;
+mod grep;
+mod json;
+mod offsets;
+mod outcome;
+mod place;
+mod produce;
+mod progress;
+mod read;
+mod table;
+mod topic;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use clap::Parser;
+use mk::client::{Cluster, ClusterSettings};
+use outcome::Failure;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_env("MKCTL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("mkctl: the system refuses what it needs: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(args));
+    // Threads that wait for input must not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let bootstrap = args.bootstrap_server.split(',').map(|address| address.trim().to_owned());
+    let settings = ClusterSettings {
+        api_timeout: args.timeout,
+        connect_timeout: args.timeout.min(ClusterSettings::default().connect_timeout),
+        metadata_max_age: std::time::Duration::from_secs(10),
+        ..ClusterSettings::default()
+    };
+    let cluster = Cluster::new(bootstrap.collect(), settings);
+    match args.command {
+        Command::Produce(args) => produce::run(&cluster, args).await,
+        Command::Consume(args) => consume::run(&cluster, args).await,
+        Command::Cat(args) => consume::cat(&cluster, args).await,
+        Command::Tail(args) => consume::tail(&cluster, args).await,
+        Command::Grep(args) => grep::run(&cluster, args).await,
+        Command::Topic(command) => topic::run(&cluster, command).await,
+        Command::Offsets(args) => offsets::run(&cluster, args).await,
+        Command::Cluster(command) => cluster::run(&cluster, command).await,
+    }
+}

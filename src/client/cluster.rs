@@ -1,0 +1,258 @@
+//! Connections to brokers, and who leads what.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::{
+    BrokerAddress, Metadata, MetadataResponse, PartitionMetadata, Request, TopicMetadata,
+};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::backoff::Backoff;
+use super::connection::Connection;
+use super::error::ClientError;
+
+/// How a client behaves towards the brokers.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a broker may take to answer (`request.timeout.ms`).
+    pub request_timeout: Duration,
+    /// How long something is tried before it fails (`default.api.timeout.ms`).
+    pub api_timeout: Duration,
+    /// Metadata that are older are asked for again (`metadata.max.age.ms`), so that added
+    /// partitions are noticed.
+    pub metadata_max_age: Duration,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> ClusterSettings {
+        ClusterSettings {
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+            api_timeout: Duration::from_secs(60),
+            metadata_max_age: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A cluster as a client sees it. Clones share connections and metadata.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    bootstrap: Vec<String>,
+    settings: ClusterSettings,
+    connections: Mutex<HashMap<String, Arc<Slot>>>,
+    brokers: Mutex<HashMap<u32, BrokerAddress>>,
+    topics: Mutex<HashMap<String, Arc<TopicInfo>>>,
+    seed: u64,
+}
+
+/// Connections to one address: at most one, made by whoever comes first.
+type Slot = tokio::sync::Mutex<Option<Arc<Connection>>>;
+
+/// A topic as it was when the metadata were asked for.
+#[derive(Clone, Debug)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id.
+    pub id: Uuid,
+    /// Its partitions, from 0 on.
+    pub partitions: Vec<PartitionMetadata>,
+    asked_at: Instant,
+}
+
+impl Cluster {
+    /// A cluster of which some addresses (HOST:PORT) are known. Connects when it must.
+    pub fn new(bootstrap: Vec<String>, settings: ClusterSettings) -> Cluster {
+        let inner = Inner {
+            bootstrap,
+            settings,
+            connections: Mutex::new(HashMap::new()),
+            brokers: Mutex::new(HashMap::new()),
+            topics: Mutex::new(HashMap::new()),
+            seed: Uuid::new_v4().as_u64_pair().0,
+        };
+        Cluster { inner: Arc::new(inner) }
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &ClusterSettings {
+        &self.inner.settings
+    }
+
+    /// A number that tells this client from others.
+    pub(super) fn seed(&self) -> u64 {
+        self.inner.seed
+    }
+
+    /// Sends a request to any broker. Tries again until the API timeout if nobody can be reached,
+    /// and, where the request `may_repeat` without harm, after any failure that may pass.
+    pub async fn call_any<R: Request>(
+        &self,
+        request: &R,
+        may_repeat: bool,
+    ) -> Result<R::Response, ClientError> {
+        let InnerTimes { request_timeout, deadline, api_timeout } = self.times();
+        let mut backoff = Backoff::new(self.inner.seed);
+        loop {
+            let error = match self.any_connection().await {
+                Ok(connection) => {
+                    match connection.call(request, Bytes::new(), request_timeout).await {
+                        Ok((response, _)) => return Ok(response),
+                        Err(error) if may_repeat && error.is_retriable() => error,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error) => error,
+            };
+            let wait = backoff.failed();
+            if Instant::now() + wait >= deadline {
+                let what = format!("{}", R::KIND);
+                let last = Some(Box::new(error));
+                return Err(ClientError::TimedOut { what, after: api_timeout, last });
+            }
+            tracing::debug!(%error, "trying again");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The connection to a broker.
+    pub(super) async fn connection_to(&self, broker: u32) -> Result<Arc<Connection>, ClientError> {
+        let address = self.inner.brokers.lock().get(&broker).map(address_of);
+        let address = address.ok_or_else(|| {
+            let what = format!("broker {broker} is not known");
+            ClientError::Broker(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what))
+        })?;
+        self.connect(&address).await
+    }
+
+    async fn any_connection(&self) -> Result<Arc<Connection>, ClientError> {
+        let known: Vec<String> = self.inner.brokers.lock().values().map(address_of).collect();
+        let mut last = ClientError::Invalid("no address of a broker is given".to_owned());
+        for address in self.inner.bootstrap.iter().chain(&known) {
+            match self.connect(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect(&self, address: &str) -> Result<Arc<Connection>, ClientError> {
+        let slot = self.inner.connections.lock().entry(address.to_owned()).or_default().clone();
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| connection.is_open()) {
+            return Ok(connection.clone());
+        }
+        let connection = Connection::open(address, self.inner.settings.connect_timeout).await?;
+        let connection = Arc::new(connection);
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// A topic, created if there is none and the broker allows it. Remembered for a while.
+    pub async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
+        let known = self.inner.topics.lock().get(name).cloned();
+        match known {
+            Some(topic) if topic.asked_at.elapsed() < self.inner.settings.metadata_max_age => {
+                Ok(topic)
+            }
+            _ => self.refresh(name).await,
+        }
+    }
+
+    /// Asks for a topic again.
+    pub async fn refresh(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
+        let topics = self.metadata(Some(vec![name.to_owned()]), true).await?.topics;
+        let topic = topics.into_iter().find(|topic| topic.name == name);
+        let places = topic.map(|topic| topic.result).transpose()?;
+        if places.is_none() {
+            return Err(ClientError::Invalid(format!("the broker says nothing of '{name}'")));
+        }
+        let known = self.inner.topics.lock().get(name).cloned();
+        known.ok_or_else(|| ClientError::Invalid(format!("topic '{name}' has no partitions")))
+    }
+
+    /// The leader of a partition as far as is known.
+    pub(super) fn known_leader(&self, topic: &str, partition: u32) -> Option<u32> {
+        self.inner.topics.lock().get(topic)?.leader(partition)
+    }
+
+    /// The id of a topic, nil if it is not known.
+    pub(super) fn known_id(&self, topic: &str) -> Uuid {
+        self.inner.topics.lock().get(topic).map_or(Uuid::nil(), |topic| topic.id)
+    }
+
+    /// Forgets what is known of a topic: the next [`Cluster::topic`] asks.
+    pub(super) fn forget(&self, name: &str) {
+        self.inner.topics.lock().remove(name);
+    }
+
+    /// Asks for brokers and topics, and remembers the answer.
+    pub async fn metadata(
+        &self,
+        topics: Option<Vec<String>>,
+        create: bool,
+    ) -> Result<MetadataResponse, ClientError> {
+        let request = Metadata { topics, allow_auto_topic_creation: create };
+        let metadata = self.call_any(&request, true).await?;
+        let brokers = metadata.brokers.iter().map(|broker| (broker.id, broker.clone()));
+        *self.inner.brokers.lock() = brokers.collect();
+        let asked_at = Instant::now();
+        let mut known = self.inner.topics.lock();
+        for TopicMetadata { name, result } in &metadata.topics {
+            match result {
+                Ok(places) if !places.partitions.is_empty() => {
+                    let (id, partitions) = (places.topic_id, places.partitions.clone());
+                    let info = TopicInfo { name: name.as_str().into(), id, partitions, asked_at };
+                    known.insert(name.clone(), Arc::new(info));
+                }
+                _ => {
+                    known.remove(name);
+                }
+            }
+        }
+        drop(known);
+        Ok(metadata)
+    }
+
+    fn times(&self) -> InnerTimes {
+        let ClusterSettings { request_timeout, api_timeout, .. } = self.inner.settings;
+        let deadline = Instant::now() + api_timeout;
+        InnerTimes { request_timeout: request_timeout.min(api_timeout), deadline, api_timeout }
+    }
+}
+
+struct InnerTimes {
+    request_timeout: Duration,
+    deadline: Instant,
+    api_timeout: Duration,
+}
+
+fn address_of(broker: &BrokerAddress) -> String {
+    let BrokerAddress { host, port, .. } = broker;
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+impl TopicInfo {
+    /// The leader of a partition, if it has one.
+    pub fn leader(&self, partition: u32) -> Option<u32> {
+        self.partitions.get(partition as usize)?.leader
+    }
+
+    /// How many partitions it has.
+    pub fn count(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+}

@@ -1,0 +1,233 @@
+//! A connection to a broker: many requests at once, each with its answer.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use mk_net::deframer::take_frame;
+use mk_net::frame::{FrameHeader, HEADER_LEN, OwnedFrame, request};
+use mk_net::message::{Kind, Request, parse_response};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::error::ClientError;
+
+/// A connection. It is closed when this is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    address: Arc<str>,
+    shared: Arc<Shared>,
+    outgoing: mpsc::Sender<[Bytes; 2]>,
+    next: AtomicU32,
+    tasks: [JoinHandle<()>; 2],
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: Arc<str>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Requests whose answers have not come.
+    waiting: HashMap<u32, oneshot::Sender<OwnedFrame>>,
+    /// How it ended, once it has.
+    ended: Option<Arc<str>>,
+}
+
+/// Largest frame that is taken from a broker.
+const MAX_FRAME: u32 = 256 << 20;
+/// Requests that wait to be written.
+const QUEUE: usize = 64;
+const READ_BYTES: usize = 64 << 10;
+
+impl Connection {
+    /// Connects.
+    pub async fn open(address: &str, timeout: Duration) -> Result<Connection, ClientError> {
+        let unreachable = |error| ClientError::Unreachable {
+            address: address.to_owned(),
+            source: Arc::new(error),
+        };
+        let connecting = tokio::time::timeout(timeout, TcpStream::connect(address));
+        let stream = connecting.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let stream = stream.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let (reader, writer) = stream.into_split();
+        let address: Arc<str> = address.into();
+        let state = State { waiting: HashMap::new(), ended: None };
+        let shared = Arc::new(Shared { address: address.clone(), state: Mutex::new(state) });
+        let (outgoing, queue) = mpsc::channel(QUEUE);
+        let tasks = [
+            tokio::spawn(write_all(writer, queue, shared.clone())),
+            tokio::spawn(read_all(reader, shared.clone())),
+        ];
+        Ok(Connection { address, shared, outgoing, next: AtomicU32::new(1), tasks })
+    }
+
+    /// True until it has ended.
+    pub fn is_open(&self) -> bool {
+        self.shared.state.lock().ended.is_none()
+    }
+
+    /// Sends a request and waits for its answer.
+    pub async fn call<R: Request>(
+        &self,
+        message: &R,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<(R::Response, Bytes), ClientError> {
+        let (sender, answer) = oneshot::channel();
+        let correlation = self.send(message, payload, Some(sender)).await?;
+        let Ok(answered) = tokio::time::timeout(timeout, answer).await else {
+            self.shared.state.lock().waiting.remove(&correlation);
+            let what = format!("{} to {}", R::KIND, self.address);
+            return Err(ClientError::TimedOut { what, after: timeout, last: None });
+        };
+        let frame = answered.map_err(|_| self.shared.disconnected())?;
+        let answer =
+            parse_response::<R>(&frame.header, &frame.fields).map_err(|error| match error {
+                mk_net::message::ResponseError::Fault(fault) => ClientError::Broker(fault),
+                other => self.shared.protocol(other.to_string()),
+            })?;
+        Ok((answer, frame.payload))
+    }
+
+    /// Sends a request that has no answer.
+    pub async fn send_only<R: Request>(
+        &self,
+        message: &R,
+        payload: Bytes,
+    ) -> Result<(), ClientError> {
+        self.send(message, payload, None).await.map(|_| ())
+    }
+
+    async fn send<R: Request>(
+        &self,
+        message: &R,
+        payload: Bytes,
+        waiter: Option<oneshot::Sender<OwnedFrame>>,
+    ) -> Result<u32, ClientError> {
+        let correlation = self.next.fetch_add(1, Ordering::Relaxed);
+        let head = request(correlation, message, payload.len());
+        if let Some(waiter) = waiter {
+            let mut state = self.shared.state.lock();
+            if state.ended.is_none() {
+                state.waiting.insert(correlation, waiter);
+            }
+        }
+        if self.outgoing.send([head, payload]).await.is_err() {
+            self.shared.state.lock().waiting.remove(&correlation);
+            return Err(self.shared.disconnected());
+        }
+        Ok(correlation)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    fn end(&self, reason: &str) {
+        let mut state = self.state.lock();
+        state.ended.get_or_insert_with(|| reason.into());
+        // Whoever waits learns of it by the end of the channel.
+        state.waiting.clear();
+    }
+
+    fn disconnected(&self) -> ClientError {
+        let ended = self.state.lock().ended.clone();
+        let reason = ended.unwrap_or_else(|| "it is being closed".into());
+        ClientError::Disconnected { address: self.address.to_string(), reason }
+    }
+
+    fn protocol(&self, what: String) -> ClientError {
+        ClientError::Protocol { address: self.address.to_string(), what }
+    }
+}
+
+async fn write_all(
+    mut writer: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<[Bytes; 2]>,
+    shared: Arc<Shared>,
+) {
+    while let Some([head, payload]) = queue.recv().await {
+        if let Err(error) = write_both(&mut writer, &head, &payload).await {
+            shared.end(&error.to_string());
+            return;
+        }
+    }
+}
+
+async fn write_both(
+    writer: &mut OwnedWriteHalf,
+    head: &[u8],
+    payload: &[u8],
+) -> std::io::Result<()> {
+    let mut written = 0;
+    while written < head.len() {
+        let slices = [IoSlice::new(&head[written..]), IoSlice::new(payload)];
+        match writer.write_vectored(&slices).await? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            count => written += count,
+        }
+    }
+    writer.write_all(&payload[written - head.len()..]).await
+}
+
+async fn read_all(mut reader: OwnedReadHalf, shared: Arc<Shared>) {
+    let reason = read_until_end(&mut reader, &shared).await;
+    shared.end(&reason);
+}
+
+async fn read_until_end(reader: &mut OwnedReadHalf, shared: &Shared) -> String {
+    let mut buffer = BytesMut::new();
+    loop {
+        match take_frame(&mut buffer, MAX_FRAME) {
+            Ok(Some(frame)) if frame.header.response => {
+                if frame.header.kind == Kind::NONE {
+                    return refused(&frame);
+                }
+                let waiter = shared.state.lock().waiting.remove(&frame.header.correlation);
+                if let Some(waiter) = waiter {
+                    let _ = waiter.send(frame);
+                }
+                continue;
+            }
+            Ok(Some(_)) => return "the broker sent a request".to_owned(),
+            Ok(None) => {}
+            Err(error) => return error.to_string(),
+        }
+        buffer.reserve(missing(&buffer).max(READ_BYTES));
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => return "the broker closed it".to_owned(),
+            Ok(_) => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// Bytes that the frame that has begun still needs; its lengths were checked.
+fn missing(buffer: &BytesMut) -> usize {
+    let Some(head) = buffer.first_chunk::<HEADER_LEN>() else { return 0 };
+    FrameHeader::parse(head, MAX_FRAME)
+        .map_or(0, |header| (HEADER_LEN + header.body_len()).saturating_sub(buffer.len()))
+}
+
+/// The broker could not understand what came, and says so before it closes the connection.
+fn refused(frame: &OwnedFrame) -> String {
+    mk_net::codec::decode::<mk_net::fault::Fault>(&frame.fields)
+        .map_or_else(|error| error.to_string(), |fault| fault.to_string())
+}

@@ -1,0 +1,125 @@
+//! What a client can be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mk_net::fault::{ErrorCode, Fault};
+
+/// Why something was not done. Cheap to clone: a batch has one for all its records.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No broker answers at the address.
+    #[error("cannot reach {address}: {source}")]
+    Unreachable {
+        /// Which address.
+        address: String,
+        /// What the system said.
+        source: Arc<std::io::Error>,
+    },
+    /// The connection ended before the answer came; what was asked may have been done or not.
+    #[error("the connection to {address} ended: {reason}")]
+    Disconnected {
+        /// Which address.
+        address: String,
+        /// How it ended.
+        reason: Arc<str>,
+    },
+    /// The time is up; what was asked may have been done or not.
+    #[error("{what}: no answer within {after:?}{}", because(.last))]
+    TimedOut {
+        /// What was tried.
+        what: String,
+        /// How long.
+        after: Duration,
+        /// What stood in the way last.
+        last: Option<Box<ClientError>>,
+    },
+    /// The broker refused.
+    #[error(transparent)]
+    Broker(#[from] Fault),
+    /// The broker sent what the protocol does not have.
+    #[error("{address} sent what cannot be understood: {what}")]
+    Protocol {
+        /// Which address.
+        address: String,
+        /// What it was.
+        what: String,
+    },
+    /// A record that no request can hold.
+    #[error("a record of {size} bytes; the largest request has {limit}")]
+    RecordTooLarge {
+        /// Bytes that the record takes.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// What the caller gave makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// Records that cannot be read.
+    #[error("partition {partition} of '{topic}', offset {offset}: {what}")]
+    Damaged {
+        /// Which topic.
+        topic: String,
+        /// Which partition.
+        partition: u32,
+        /// Near which offset.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The producer or consumer was closed.
+    #[error("it is closed")]
+    Closed,
+}
+
+fn because(last: &Option<Box<ClientError>>) -> String {
+    last.as_ref().map(|error| format!("; {error}")).unwrap_or_default()
+}
+
+impl ClientError {
+    /// True if the same may succeed later.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            ClientError::Unreachable { .. }
+            | ClientError::Disconnected { .. }
+            | ClientError::TimedOut { .. } => true,
+            ClientError::Broker(fault) => fault.code.is_retriable(),
+            ClientError::Protocol { .. }
+            | ClientError::RecordTooLarge { .. }
+            | ClientError::Invalid(_)
+            | ClientError::Damaged { .. }
+            | ClientError::Closed => false,
+        }
+    }
+
+    /// True if no broker could be reached, or none answered in time.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            ClientError::Unreachable { .. }
+                | ClientError::Disconnected { .. }
+                | ClientError::TimedOut { .. }
+        )
+    }
+
+    /// The broker's code, if a broker refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            ClientError::Broker(fault) => Some(fault.code),
+            ClientError::TimedOut { last: Some(last), .. } => last.code(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, if there is something to say.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            ClientError::Unreachable { .. } => {
+                Some("is a broker running there? mkbroker --data ./data")
+            }
+            ClientError::TimedOut { last: Some(last), .. } => last.hint(),
+            _ => self.code().map(ErrorCode::hint),
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The producer: collects records, sends batches, sends them again until they are acknowledged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::{Appended, Produce, ProducePart};
+use mk_storage::Timestamp;
+use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::accumulator::{Accumulator, Batch, BatchSettings, Delivery, PartitionKey};
+use super::backoff::Backoff;
+use super::cluster::Cluster;
+use super::error::ClientError;
+use super::partitioner::{Sticky, partition_of_key};
+
+/// What a producer waits for before it calls a record delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Nothing.
+    None,
+    /// The leader has it in memory.
+    Leader,
+    /// It is as safe as the topic asks for: on the disk, unless the topic says otherwise.
+    All,
+}
+
+/// How a producer works; Kafka's names and defaults where nothing else is said.
+#[derive(Clone, Debug)]
+pub struct ProducerSettings {
+    /// `acks`.
+    pub acks: Acks,
+    /// `batch.size`: a batch with so many bytes is sent at once. 64 KiB.
+    pub batch_size: usize,
+    /// `linger.ms`: how long a batch waits for more records. 5 ms.
+    pub linger: Duration,
+    /// `compression.type`.
+    pub compression: Compression,
+    /// `buffer.memory`: bytes of records that wait; [`Producer::send`] waits for room. 64 MiB.
+    pub buffer_memory: usize,
+    /// `max.request.size`: of a request, and of a record. 8 MiB.
+    pub max_request_size: usize,
+    /// `delivery.timeout.ms`: a record that is not acknowledged by then has failed. 2 minutes.
+    pub delivery_timeout: Duration,
+}
+
+impl Default for ProducerSettings {
+    fn default() -> ProducerSettings {
+        ProducerSettings {
+            acks: Acks::All,
+            batch_size: 64 << 10,
+            linger: Duration::from_millis(5),
+            compression: Compression::None,
+            buffer_memory: 64 << 20,
+            max_request_size: 8 << 20,
+            delivery_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A record to send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProducerRecord {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition; `None`: by the key, as Kafka's clients do, or any.
+    pub partition: Option<u32>,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Its headers.
+    pub headers: Vec<(String, Option<Bytes>)>,
+    /// Milliseconds since 1970; `None`: now.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Sends records. To be closed with [`Producer::close`], which waits for what is on its way; what
+/// is dropped with it has failed.
+#[derive(Debug)]
+pub struct Producer {
+    shared: Arc<Shared>,
+    driver: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cluster: Cluster,
+    settings: ProducerSettings,
+    accumulator: Mutex<Accumulator>,
+    sticky: Mutex<HashMap<String, Sticky>>,
+    /// Bytes of the buffer that are free.
+    room: Semaphore,
+    /// Told when there may be something to send.
+    changed: Notify,
+}
+
+/// What became of a request: for each partition its batches, each with its result.
+type Landed = Vec<(PartitionKey, Vec<(Batch, Result<Option<Appended>, ClientError>)>)>;
+
+/// What a record costs beside its bytes: its delivery, and its share of the batch.
+const OVERHEAD: usize = 64;
+
+impl Producer {
+    /// Starts a producer. To be called inside a tokio runtime.
+    pub fn new(cluster: Cluster, settings: ProducerSettings) -> Producer {
+        let batches = BatchSettings {
+            batch_size: settings.batch_size,
+            linger: settings.linger,
+            compression: settings.compression,
+            max_request_size: settings.max_request_size,
+            delivery_timeout: settings.delivery_timeout,
+        };
+        let shared = Arc::new(Shared {
+            accumulator: Mutex::new(Accumulator::new(batches)),
+            sticky: Mutex::new(HashMap::new()),
+            room: Semaphore::new(settings.buffer_memory.min(Semaphore::MAX_PERMITS)),
+            changed: Notify::new(),
+            cluster,
+            settings,
+        });
+        let driver = tokio::spawn(drive(shared.clone()));
+        Producer { shared, driver }
+    }
+
+    /// Puts a record into the buffer, waiting for room if there is none. Where it ends up, the
+    /// [`Delivery`] says. Records of one partition keep their order.
+    pub async fn send(&self, record: ProducerRecord) -> Result<Delivery, ClientError> {
+        let Shared { cluster, settings, .. } = &*self.shared;
+        let headers: Vec<_> =
+            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let fields = RecordFields {
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+        };
+        let size = BatchBuilder::size_of_one(&fields);
+        let limit = settings.max_request_size;
+        if size > limit {
+            return Err(ClientError::RecordTooLarge { size, limit });
+        }
+        let topic = cluster.topic(&record.topic).await?;
+        let partition = match (record.partition, &record.key) {
+            (Some(partition), _) if partition < topic.count() => partition,
+            (Some(partition), _) => return Err(no_partition(&record.topic, partition)),
+            (None, Some(key)) => partition_of_key(key, topic.count()),
+            (None, None) => self.shared.any_partition(&record.topic, topic.count(), size),
+        };
+        let charge = (size + OVERHEAD).min(settings.buffer_memory).min(u32::MAX as usize);
+        let room = self.shared.room.acquire_many(charge as u32).await;
+        room.map_err(|_| ClientError::Closed)?.forget();
+        let timestamp = Timestamp(record.timestamp_ms.unwrap_or_else(now_ms));
+        let key = (topic.name.clone(), partition);
+        let (delivery, look) =
+            self.shared.accumulator.lock().push(Instant::now(), key, timestamp, &fields, charge);
+        if look {
+            self.shared.changed.notify_one();
+        }
+        Ok(delivery)
+    }
+
+    /// Sends all that waits, at once, and waits until each record was acknowledged or has failed.
+    pub async fn flush(&self) {
+        let _flushing = Flushing::begin(&self.shared);
+        let outcomes = self.shared.accumulator.lock().outcomes();
+        for mut outcome in outcomes {
+            // An error means that the driver is gone, and the record with it.
+            let _ = outcome.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Flushes and ends.
+    pub async fn close(self) {
+        self.flush().await;
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// While this lives nothing lingers.
+struct Flushing<'a>(&'a Shared);
+
+impl Flushing<'_> {
+    fn begin(shared: &Shared) -> Flushing<'_> {
+        shared.accumulator.lock().flushing += 1;
+        shared.changed.notify_one();
+        Flushing(shared)
+    }
+}
+
+impl Drop for Flushing<'_> {
+    fn drop(&mut self) {
+        self.0.accumulator.lock().flushing -= 1;
+    }
+}
+
+impl Shared {
+    fn any_partition(&self, topic: &str, partitions: u32, size: usize) -> u32 {
+        if partitions == 1 {
+            return 0;
+        }
+        let mut sticky = self.sticky.lock();
+        let batch_size = self.settings.batch_size;
+        if let Some(sticky) = sticky.get_mut(topic) {
+            return sticky.next(partitions, size, batch_size);
+        }
+        let fresh = Sticky::new(self.cluster.seed() as u32);
+        sticky.entry(topic.to_owned()).or_insert(fresh).next(partitions, size, batch_size)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.room.add_permits(bytes);
+    }
+}
+
+/// Sends what is due, takes in what has landed, for as long as the producer lives.
+async fn drive(shared: Arc<Shared>) {
+    let mut requests: JoinSet<Landed> = JoinSet::new();
+    let mut backoffs: HashMap<PartitionKey, Backoff> = HashMap::new();
+    loop {
+        let now = Instant::now();
+        let (freed, drained, due) = {
+            let mut accumulator = shared.accumulator.lock();
+            let freed = accumulator.expire(now);
+            let drained = accumulator.drain(now);
+            (freed, drained, accumulator.next_due(now))
+        };
+        shared.give_back(freed);
+        if !drained.is_empty() {
+            for (leader, runs) in by_leader(&shared, drained) {
+                requests.spawn(request(shared.clone(), leader, runs));
+            }
+            continue;
+        }
+        tokio::select! {
+            () = shared.changed.notified() => {}
+            Some(landed) = requests.join_next() => match landed {
+                Ok(landed) => take_in(&shared, &mut backoffs, landed),
+                Err(error) => tracing::error!(%error, "a request has panicked"),
+            },
+            () = sleep_until(due) => {}
+        }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+type Runs = Vec<(PartitionKey, Vec<Batch>)>;
+
+fn by_leader(shared: &Shared, drained: Runs) -> BTreeMap<Option<u32>, Runs> {
+    let mut groups: BTreeMap<Option<u32>, Runs> = BTreeMap::new();
+    for (key, batches) in drained {
+        let leader = shared.cluster.known_leader(&key.0, key.1);
+        groups.entry(leader).or_default().push((key, batches));
+    }
+    groups
+}
+
+/// One produce request to a leader. Whatever happens, every batch comes back with a result.
+async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs) -> Landed {
+    let answers = match leader {
+        Some(leader) => produce(&shared, leader, &mut runs).await,
+        None => Err(refresh(&shared, &runs).await),
+    };
+    let mut answers = answers.map(Vec::into_iter);
+    let mut next = || match &mut answers {
+        Ok(answers) => answers.next().unwrap_or(Err(ClientError::Closed)),
+        Err(error) => Err(error.clone()),
+    };
+    let with_results = runs
+        .into_iter()
+        .map(|(key, batches)| (key, batches.into_iter().map(|batch| (batch, next())).collect()));
+    with_results.collect()
+}
+
+/// Asks who leads these partitions. The answer serves the next try.
+async fn refresh(shared: &Shared, runs: &Runs) -> ClientError {
+    for ((topic, _), _) in runs {
+        if let Err(error) = shared.cluster.refresh(topic).await {
+            return error;
+        }
+    }
+    Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, "the leader was not known").into()
+}
+
+async fn produce(
+    shared: &Shared,
+    leader: u32,
+    runs: &mut Runs,
+) -> Result<Vec<Result<Option<Appended>, ClientError>>, ClientError> {
+    let request_timeout = shared.cluster.settings().request_timeout;
+    let mut parts = Vec::new();
+    let mut payload = Vec::new();
+    for ((topic, partition), batches) in runs {
+        let topic_id = shared.cluster.known_id(topic);
+        for batch in batches {
+            let bytes = batch.bytes()?;
+            parts.push(ProducePart {
+                topic: topic.to_string(),
+                topic_id,
+                partition: *partition,
+                length: bytes.len() as u32,
+            });
+            payload.push(bytes);
+        }
+    }
+    let acks = match shared.settings.acks {
+        Acks::None => 0,
+        Acks::Leader => 1,
+        Acks::All => -1,
+    };
+    let count = parts.len();
+    let request = Produce { acks, timeout_ms: request_timeout.as_millis() as u32, parts };
+    let connection = shared.cluster.connection_to(leader).await?;
+    if acks == 0 {
+        connection.send_only(&request, joined(payload)).await?;
+        return Ok((0..count).map(|_| Ok(None)).collect());
+    }
+    // The broker itself answers at the request's timeout; the client gives it a little longer.
+    let patience = request_timeout + Duration::from_secs(5);
+    let (response, _) = connection.call(&request, joined(payload), patience).await?;
+    if response.parts.len() != count {
+        let what = format!("{} results for {count} batches", response.parts.len());
+        return Err(ClientError::Protocol { address: format!("broker {leader}"), what });
+    }
+    let results = response.parts.into_iter();
+    Ok(results.map(|result| result.map(Some).map_err(ClientError::Broker)).collect())
+}
+
+fn joined(mut payload: Vec<Bytes>) -> Bytes {
+    if payload.len() == 1 {
+        return payload.remove(0);
+    }
+    let mut all = BytesMut::with_capacity(payload.iter().map(Bytes::len).sum());
+    for bytes in payload {
+        all.extend_from_slice(&bytes);
+    }
+    all.freeze()
+}
+
+/// Tells records what became of them; puts back what may succeed later.
+fn take_in(shared: &Shared, backoffs: &mut HashMap<PartitionKey, Backoff>, landed: Landed) {
+    let now = Instant::now();
+    let mut freed = 0;
+    for (key, results) in landed {
+        let mut again = Vec::new();
+        let mut because = None;
+        for (batch, result) in results {
+            match result {
+                Ok(appended) => freed += batch.succeed(appended.as_ref()),
+                Err(error) if error.is_retriable() => {
+                    because.get_or_insert(error);
+                    again.push(batch);
+                }
+                Err(error) => freed += batch.fail(error),
+            }
+        }
+        let failed = because.is_some();
+        if let Some(error) = because {
+            tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
+            shared.cluster.forget(&key.0);
+            let seed = shared.cluster.seed();
+            let wait = backoffs.entry(key.clone()).or_insert_with(|| Backoff::new(seed)).failed();
+            shared.accumulator.lock().put_back(&key, again, error, now + wait);
+        } else {
+            backoffs.remove(&key);
+        }
+        shared.accumulator.lock().landed(&key, failed);
+    }
+    shared.give_back(freed);
+}
+
+fn no_partition(topic: &str, partition: u32) -> ClientError {
+    let what = format!("topic '{topic}' has no partition {partition}");
+    Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what).into()
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}

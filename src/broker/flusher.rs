@@ -33,8 +33,10 @@ struct Shared {
     changed: Condvar,
     checkpoint_interval: Duration,
     /// Told of every partition that was synced, or failed to be.
-    flushed: Box<dyn Fn(&Arc<Partition>) + Send + Sync>,
+    flushed: OnFlushed,
 }
+
+type OnFlushed = Box<dyn Fn(&Arc<Partition>) + Send + Sync>;
 
 #[derive(Default)]
 struct Queue {
@@ -101,6 +103,14 @@ impl Flusher {
         }
         self.shared.queue.lock().now.push_back(partition.clone());
         self.shared.changed.notify_one();
+    }
+
+    /// Syncs what a recovery found, and moves the recovery point behind it, so that the next start
+    /// need not scan it again.
+    pub fn recovered(&self, partition: &Arc<Partition>) {
+        if !partition.checkpoint_timed.swap(true, Ordering::AcqRel) {
+            self.shared.schedule(partition, Job::Checkpoint { sync: true }, Duration::ZERO);
+        }
     }
 
     /// Takes note that something was appended under this policy.

@@ -38,6 +38,8 @@ pub struct RecoverySummary {
     pub bytes_cut: u64,
     /// Indexes that were written anew.
     pub indexes_rebuilt: u32,
+    /// Partitions in which bytes were checked.
+    pub scanned: Vec<(String, u32)>,
     /// How long it took.
     pub took: Duration,
 }
@@ -149,6 +151,9 @@ fn open_one(
     let mut summary = summary.lock();
     match recovery {
         Ok(recovery) => {
+            if recovery.bytes_scanned > 0 {
+                summary.scanned.push((topic.to_owned(), number));
+            }
             summary.bytes_scanned += recovery.bytes_scanned;
             summary.bytes_cut += recovery.bytes_cut;
             summary.indexes_rebuilt += recovery.indexes_rebuilt;

@@ -31,7 +31,7 @@ pub struct Partition {
 
 #[derive(Debug)]
 enum State {
-    Online(Log),
+    Online(Box<Log>),
     /// Its log cannot be opened; the others are served.
     Offline(String),
 }
@@ -55,7 +55,7 @@ impl Partition {
     ) -> (Partition, Result<Recovery, OpenError>) {
         match Log::open(disk.clone(), dir, settings, now_ms) {
             Ok((log, recovery)) => {
-                (Partition::new(topic, number, State::Online(log)), Ok(recovery))
+                (Partition::new(topic, number, State::Online(Box::new(log))), Ok(recovery))
             }
             Err(error) => (Partition::offline(topic, number, error.to_string()), Err(error)),
         }

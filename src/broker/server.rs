@@ -130,6 +130,11 @@ impl Broker {
             control,
             lookup,
         });
+        for (topic, number) in &recovery.scanned {
+            if let Ok((_, partition)) = shared.partition(topic, Uuid::nil(), *number) {
+                shared.flusher.recovered(&partition);
+            }
+        }
         let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
         let workers = vec![control_thread, lookup_thread];
         Ok(Broker { shared, directory, server, flush_threads, workers, recovery })

@@ -309,16 +309,16 @@ impl Delivery {
     pub async fn receipt(mut self) -> Result<Receipt, ClientError> {
         let outcome = self.outcome.wait_for(Option::is_some).await;
         let outcome = outcome.map_err(|_| ClientError::Closed)?.clone();
-        self.from_outcome(outcome)
+        self.as_receipt(outcome)
     }
 
     /// What became of it, if that is known already.
     pub fn try_receipt(&self) -> Option<Result<Receipt, ClientError>> {
         let outcome = self.outcome.borrow().clone();
-        outcome.is_some().then(|| self.from_outcome(outcome))
+        outcome.is_some().then(|| self.as_receipt(outcome))
     }
 
-    fn from_outcome(&self, outcome: Option<Outcome>) -> Result<Receipt, ClientError> {
+    fn as_receipt(&self, outcome: Option<Outcome>) -> Result<Receipt, ClientError> {
         let Placed { base_offset, durability } = outcome.unwrap_or(Err(ClientError::Closed))?;
         let (topic, partition) = self.key.clone();
         let offset = base_offset.map(|base| base + self.index);

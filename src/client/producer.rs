@@ -273,7 +273,15 @@ fn by_leader(shared: &Shared, drained: Runs) -> BTreeMap<Option<u32>, Runs> {
 /// One produce request to a leader. Whatever happens, every batch comes back with a result.
 async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs) -> Landed {
     let answers = match leader {
-        Some(leader) => produce(&shared, leader, &mut runs).await,
+        Some(leader) => {
+            let answers = produce(&shared, leader, &mut runs).await;
+            let failed = |result: &Result<_, ClientError>| result.is_err();
+            if answers.as_ref().map_or(true, |answers| answers.iter().any(failed)) {
+                // Perhaps the leader is another by now.
+                runs.iter().for_each(|(key, _)| shared.cluster.forget(&key.0));
+            }
+            answers
+        }
         None => Err(refresh(&shared, &runs).await),
     };
     let mut answers = answers.map(Vec::into_iter);
@@ -372,7 +380,6 @@ fn take_in(shared: &Shared, backoffs: &mut HashMap<PartitionKey, Backoff>, lande
         let failed = because.is_some();
         if let Some(error) = because {
             tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
-            shared.cluster.forget(&key.0);
             let seed = shared.cluster.seed();
             let wait = backoffs.entry(key.clone()).or_insert_with(|| Backoff::new(seed)).failed();
             shared.accumulator.lock().put_back(&key, again, error, now + wait);

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use mk::client::Receipt;
-use mk::settings::format_bytes;
 use mk_net::message::Durability;
 
 /// Counts what was delivered.
@@ -98,7 +97,7 @@ impl Progress {
         }
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = self.records as f64 / seconds.max(1e-9);
-        let size = format_bytes(self.bytes);
+        let size = HumanBytes(self.bytes);
         eprintln!(
             "{} records ({size}) to {topic} in {seconds:.2} s, {rate:.0} a second; durability: {}",
             self.records,

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use indicatif::HumanBytes;
+
 /// Prints a table.
 pub fn print(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -23,6 +25,11 @@ pub fn print(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
         writeln!(out, "{}", line.trim_end())?;
     }
     out.flush()
+}
+
+/// A size: a number for programs, in units for people.
+pub fn bytes(count: u64) -> String {
+    if io::stdout().is_terminal() { HumanBytes(count).to_string() } else { count.to_string() }
 }
 
 /// Prints a value as a line of JSON.

@@ -1,7 +1,6 @@
 //! `mkctl topic`.
 
 use mk::client::{Admin, ClientError, Cluster, StartAt, offsets};
-use mk::settings::format_bytes;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{AlterTopic, At, DescribedTopic, NewTopic, Setting, SettingSource};
 use serde_json::json;
@@ -67,7 +66,7 @@ async fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
             }))?;
         }
         let partitions = topic.partitions.len().to_string();
-        rows.push(vec![name, partitions, records.to_string(), format_bytes(bytes)]);
+        rows.push(vec![name, partitions, records.to_string(), table::bytes(bytes)]);
     }
     if !json {
         table::print(&["TOPIC", "PARTITIONS", "RECORDS", "SIZE"], &rows)?;
@@ -144,7 +143,7 @@ fn show_one(name: &str, topic: &DescribedTopic) -> std::io::Result<()> {
     let created = created.map_or_else(|_| topic.created_ms.to_string(), |time| time.to_string());
     let (records, bytes) = sizes(topic);
     println!("{name}  id {}  created {created}", topic.topic_id);
-    println!("{records} records, {}", format_bytes(bytes));
+    println!("{records} records, {}", table::bytes(bytes));
     let settings = topic.settings.iter().map(|setting| {
         vec![setting.name.clone(), setting.value.clone(), source(setting.source).to_owned()]
     });
@@ -155,7 +154,7 @@ fn show_one(name: &str, topic: &DescribedTopic) -> std::io::Result<()> {
             partition.partition.to_string(),
             partition.log_start_offset.to_string(),
             partition.log_end_offset.to_string(),
-            format_bytes(partition.size_bytes),
+            table::bytes(partition.size_bytes),
             partition.segments.to_string(),
             state.to_owned(),
         ]

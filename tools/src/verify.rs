@@ -283,9 +283,12 @@ impl LogCheck<'_> {
             }
             Err(error) => return Err(DiskError::at("read", &file)(error).into()),
         };
-        // The last segment's indexes have a reserved tail of zeroes while it is written.
+        // Indexes have a reserved tail of zeroes while their segment is written, and for a moment
+        // after it was closed.
+        let reserved = last || directory_is_locked(self.dir);
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-        let used = if last { used.next_multiple_of(E::SIZE).min(bytes.len()) } else { bytes.len() };
+        let used =
+            if reserved { used.next_multiple_of(E::SIZE).min(bytes.len()) } else { bytes.len() };
         for (number, entry) in bytes[..used].chunks(E::SIZE).enumerate() {
             let byte = (number * E::SIZE) as u64;
             let decoded = if entry.len() == E::SIZE { E::decode(entry, base) } else { None };

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::LogSettings;
 use crate::batch::Header;
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, Pace};
 use crate::error::{DiskError, ReadError};
 use crate::index::{Entry, OffsetEntry, TimeEntry, entries};
 use crate::recover::{ScanFrom, scan};
@@ -226,7 +226,15 @@ fn mend_index<E: Entry>(
 ) -> Result<u32, DiskError> {
     let path = dir.join(file_name(base, ending));
     let wanted = encoded(base, entries);
-    if disk::read(disk, &path, MOST_INDEX_BYTES).is_ok_and(|found| found.starts_with(&wanted)) {
+    if let Ok(found) = disk::read(disk, &path, MOST_INDEX_BYTES)
+        && found.starts_with(&wanted)
+    {
+        if found.len() > wanted.len() {
+            // Reserved, and not given back by a process that was killed.
+            let pace = Pace { first: 0, most: 0, limit: 0 };
+            let cut = disk.append_to(&path, wanted.len() as u64, pace);
+            cut.map_err(DiskError::at("cut", &path))?;
+        }
         return Ok(0);
     }
     write_index(disk, dir, base, ending, entries)?;

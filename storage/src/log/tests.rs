@@ -505,3 +505,28 @@ fn a_rebuilt_index_is_the_one_that_was_lost() {
     assert!(before == after);
     assert_eq!(log.segments()[0].end(), Position(log.size_bytes()));
 }
+
+/// A broker was killed between closing a segment and the sync that would have given back the
+/// closed segment's reservations. The next start took the index for good, since its entries were,
+/// and left the reserved zeroes behind them, which `mkinspect verify` rightly calls no entries.
+#[test]
+fn a_closed_segment_keeps_no_reserved_tail() {
+    let device = Device::mapped();
+    let log = device.open();
+    for n in 0..60 {
+        append(&log, &values(n, 1), 0).unwrap();
+    }
+    assert!(log.segments().len() > 2);
+    drop(log);
+    let log = device.open();
+    let segments = log.segments();
+    for segment in &segments[..segments.len() - 1] {
+        for ending in [crate::segment::OFFSET_INDEX, crate::segment::TIME_INDEX] {
+            let path = device.dir().join(crate::segment::file_name(segment.base(), ending));
+            let bytes = std::fs::read(&path).unwrap();
+            let entry = if ending == crate::segment::OFFSET_INDEX { 8 } else { 12 };
+            let is_entry = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0);
+            assert!(bytes.chunks(entry).last().is_none_or(is_entry), "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! How near the machine's limits mk is: each row measures the limit and ours in turns, in this
+//! very run, and prints the ratio of the medians. `cargo bench --bench limits`.
+//!
+//! Numbers of one run only can be compared: on a shared machine the limit itself moves.
+//! Every trial has a fresh log, which is removed before it must reach the disk: what is compared
+//! is the way into the page cache, not the disk behind it.
+//! MK_LIMITS_BYTES is how much each trial moves (default 512 MiB), MK_LIMITS_TRIALS how many.
+
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on must fail")]
+
+#[path = "limits/append.rs"]
+mod append;
+mod common;
+#[path = "limits/consume.rs"]
+mod consume;
+#[path = "limits/produce.rs"]
+mod produce;
+#[path = "limits/round_trip.rs"]
+mod round_trip;
+
+use std::time::{Duration, Instant};
+
+/// A comparison. Larger is better, but for a time.
+pub struct Row {
+    name: String,
+    limit: f64,
+    ours: f64,
+    unit: &'static str,
+    goal: Option<Goal>,
+}
+
+enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+fn main() {
+    // Cargo runs benches as tests, too, with this flag: then once, and little.
+    let quick = std::env::args().any(|arg| arg == "--test");
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let bytes = number("MK_LIMITS_BYTES", if quick { 16 << 20 } else { 512 << 20 });
+    let trials = number("MK_LIMITS_TRIALS", if quick { 1 } else { 7 }) as usize;
+    let plan = Plan { bytes, trials };
+    let mut rows = Vec::new();
+    rows.extend(append::rows(plan));
+    rows.extend(produce::rows(plan));
+    rows.extend(consume::rows(plan));
+    rows.extend(round_trip::rows(plan));
+    println!("{:<58} {:>12} {:>12} {:>7} {:>9}", "", "limit", "ours", "ratio", "goal");
+    for row in rows {
+        let ratio = row.ours / row.limit;
+        let (goal, reached) = match row.goal {
+            Some(Goal::AtLeast(goal)) => (format!(">= {goal}"), ratio >= goal),
+            Some(Goal::AtMost(goal)) => (format!("<= {goal}"), ratio <= goal),
+            None => ("-".to_owned(), true),
+        };
+        let below = if reached { "" } else { "  below" };
+        let number = |value: f64| format!("{value:.2} {}", row.unit);
+        println!(
+            "{:<58} {:>12} {:>12} {ratio:>7.2} {goal:>9}{below}",
+            row.name,
+            number(row.limit),
+            number(row.ours)
+        );
+    }
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub bytes: u64,
+    pub trials: usize,
+}
+
+impl Plan {
+    /// GB/s of the limit and of ours, measured in turns: medians.
+    pub fn compare(
+        self,
+        mut limit: impl FnMut(u64) -> Moved,
+        mut ours: impl FnMut(u64) -> Moved,
+    ) -> (f64, f64) {
+        let mut limits = Vec::new();
+        let mut all_ours = Vec::new();
+        for _ in 0..self.trials {
+            limits.push(limit(self.bytes).rate());
+            all_ours.push(ours(self.bytes).rate());
+        }
+        (median(&mut limits), median(&mut all_ours))
+    }
+}
+
+/// So many bytes in so much time.
+pub struct Moved {
+    bytes: u64,
+    time: Duration,
+}
+
+/// Times what answers how many bytes it moved.
+pub fn timed(run: impl FnOnce() -> u64) -> Moved {
+    let start = Instant::now();
+    let bytes = run();
+    Moved { bytes, time: start.elapsed() }
+}
+
+impl Moved {
+    /// GB/s.
+    fn rate(&self) -> f64 {
+        self.bytes as f64 / self.time.as_secs_f64() / 1e9
+    }
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -4,6 +4,7 @@
 //! Numbers of one run only can be compared: on a shared machine the limit itself moves.
 //! Every trial has a fresh log, which is removed before it must reach the disk: what is compared
 //! is the way into the page cache, not the disk behind it.
+//! `cargo bench --bench limits -- append` measures some of append, produce, consume, round-trip.
 //! MK_LIMITS_BYTES is how much each trial moves (default 512 MiB), MK_LIMITS_TRIALS how many.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on must fail")]
@@ -43,12 +44,17 @@ fn main() {
     let bytes = number("MK_LIMITS_BYTES", if quick { 16 << 20 } else { 512 << 20 });
     let trials = number("MK_LIMITS_TRIALS", if quick { 1 } else { 7 }) as usize;
     let plan = Plan { bytes, trials };
-    let mut rows = Vec::new();
-    rows.extend(append::rows(plan));
-    rows.extend(produce::rows(plan));
-    rows.extend(consume::rows(plan));
-    rows.extend(round_trip::rows(plan));
-    println!("{:<58} {:>12} {:>12} {:>7} {:>9}", "", "limit", "ours", "ratio", "goal");
+    let groups: [(&str, fn(Plan) -> Vec<Row>); 4] = [
+        ("append", append::rows),
+        ("produce", produce::rows),
+        ("consume", consume::rows),
+        ("round-trip", round_trip::rows),
+    ];
+    let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
+    let chosen = groups.into_iter().filter(|(name, _)| wanted(name));
+    let rows: Vec<Row> = chosen.flat_map(|(_, rows)| rows(plan)).collect();
+    println!("{:<66} {:>12} {:>12} {:>7} {:>9}", "", "limit", "ours", "ratio", "goal");
     for row in rows {
         let ratio = row.ours / row.limit;
         let (goal, reached) = match row.goal {
@@ -59,7 +65,7 @@ fn main() {
         let below = if reached { "" } else { "  below" };
         let number = |value: f64| format!("{value:.2} {}", row.unit);
         println!(
-            "{:<58} {:>12} {:>12} {ratio:>7.2} {goal:>9}{below}",
+            "{:<66} {:>12} {:>12} {ratio:>7.2} {goal:>9}{below}",
             row.name,
             number(row.limit),
             number(row.ours)
@@ -102,6 +108,13 @@ pub fn timed(run: impl FnOnce() -> u64) -> Moved {
     let start = Instant::now();
     let bytes = run();
     Moved { bytes, time: start.elapsed() }
+}
+
+impl std::iter::Sum for Moved {
+    fn sum<I: Iterator<Item = Moved>>(all: I) -> Moved {
+        let nothing = Moved { bytes: 0, time: Duration::ZERO };
+        all.fold(nothing, |a, b| Moved { bytes: a.bytes + b.bytes, time: a.time + b.time })
+    }
 }
 
 impl Moved {

@@ -28,7 +28,8 @@ impl Broker {
     pub fn start_with(data: &Path, listen: &str, flags: &[&str]) -> Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mkbroker"));
         command.arg("--data").arg(data).args(["--listen", listen]).args(flags);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        command.env("MKBROKER_LOG", "warn").stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         let address = ready.split_once("ready on ").expect(&ready).1;

@@ -1,0 +1,235 @@
+//! mkctl as a Unix filter, and mkbroker's flags: what they print, and how they end.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Broker, data_dir, with_input};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn exit_codes_tell_what_happened() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let ends = |arguments: &[&str], input: &str| {
+        let output = with_input(broker.ctl(arguments), input.as_bytes());
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(ends(&["produce", "t"], "x\n").0, 0);
+    // 1: one of many failed, and the others did not suffer.
+    let (code, _, error) = ends(&["produce", "t", "-K", ":"], "a:1\nnone\nb:2\n");
+    assert_eq!(code, 1);
+    assert!(error.contains("stdin, line 2: it has no delimiter"), "{error}");
+    assert!(error.contains("2 records"), "{error}");
+    assert_eq!(ends(&["cat", "t"], "").1, "x\n1\n2\n");
+    let (code, _, error) = ends(&["topic", "delete", "t", "missing"], "");
+    assert_eq!(code, 1);
+    assert!(error.contains("t: deleted") && error.contains("'missing'"), "{error}");
+    let (code, _, error) = ends(&["produce", "t", "/nowhere/file"], "");
+    assert!(code == 1 && error.contains("/nowhere/file"), "{error}");
+    // 2: usage.
+    assert_eq!(ends(&["produce"], "").0, 2);
+    assert_eq!(ends(&["consume", "t", "-f", "%z"], "").0, 2);
+    assert_eq!(ends(&["consume", "t", "-o", "yesterday"], "").0, 2);
+    assert_eq!(ends(&["grep", "(", "t"], "").0, 2);
+    // 3: nobody there; with a word on what to do.
+    let mut nobody = Command::new(env!("CARGO_BIN_EXE_mkctl"));
+    nobody.args(["-b", "127.0.0.1:1", "--timeout", "200ms", "topic", "list"]);
+    let output = nobody.output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("is a broker running there?"), "{output:?}");
+}
+
+#[test]
+fn head_ends_quietly() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let lines: String = (0..200_000).map(|n| format!("{n}\n")).collect();
+    broker.run_with_input(&["produce", "t"], lines.as_bytes());
+    let mut child = broker
+        .ctl(&["consume", "t", "-o", "start"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    stdout.read_line(&mut first).unwrap();
+    assert_eq!(first, "0\n");
+    drop(stdout);
+    let status = child.wait().unwrap();
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(error, "");
+}
+
+#[test]
+fn records_keep_keys_headers_times_and_bytes_through_json() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run_with_input(
+        &["produce", "a", "-k", "key", "-H", "h=1", "-H", "h=2", "--whole"],
+        b"\xff\xfe raw\n",
+    );
+    broker.run_with_input(&["produce", "a", "--json"], b"{\"key\":null,\"value\":null}\n");
+    broker.run_with_input(&["produce", "a"], "zwölf\n\n".as_bytes());
+    let first = broker.run(&["consume", "a", "-o", "start", "-e", "-J"]);
+    broker.run_with_input(&["produce", "b", "--json"], first.as_bytes());
+    let second = broker.run(&["consume", "b", "-o", "start", "-e", "-J"]);
+    assert_eq!(first.replace("\"topic\":\"a\"", "\"topic\":\"b\""), second);
+    let lines: Vec<serde_json::Value> =
+        first.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["value_base64"], "//4gcmF3Cg==");
+    assert_eq!(lines[0]["headers"][1]["value"], "2");
+    assert!(lines[1]["value"].is_null() && lines[1].get("value_base64").is_none());
+    assert_eq!((&lines[2]["value"], &lines[3]["value"]), (&"zwölf".into(), &"".into()));
+    let format = "%t/%p/%o/%k/%h/%s\\x21";
+    let printed = broker.run(&["consume", "a", "-o", "0", "-n", "1", "-f", format]);
+    assert_eq!(printed, "a/0/0/key/h=1,h=2/7!");
+}
+
+#[test]
+fn places_in_a_log() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    for n in 0..5 {
+        let line = format!("{{\"value\":\"v{n}\",\"timestamp\":{}}}\n", 1000 * (n + 1));
+        broker.run_with_input(&["produce", "t", "--json"], line.as_bytes());
+    }
+    let from = |place: &str| broker.run(&["consume", "t", "-o", place, "-e"]).replace('\n', " ");
+    assert_eq!(from("start"), "v0 v1 v2 v3 v4 ");
+    assert_eq!(from("3"), "v3 v4 ");
+    assert_eq!(from("-2"), "v3 v4 ");
+    assert_eq!(from("@2500"), "v2 v3 v4 ");
+    assert_eq!(from("@1970-01-01T00:00:05Z"), "v4 ");
+    assert_eq!(from("@-1h"), "");
+    assert_eq!(from("end"), "");
+    assert_eq!(broker.run(&["offsets", "t"]), "0\t0\t5\n");
+    assert_eq!(broker.run(&["offsets", "t", "--at", "3000"]), "0\t2\n");
+    assert_eq!(broker.run(&["offsets", "t", "--at", "9000"]), "0\t-\n");
+    assert_eq!(broker.run(&["tail", "t", "-n", "1"]), "v4\n");
+    assert_eq!(broker.run(&["grep", "[24]", "t"]), "v2\nv4\n");
+    let none = with_input(broker.ctl(&["grep", "nothing", "t"]), b"");
+    assert_eq!(none.status.code(), Some(1));
+    // What is trimmed is gone, also after a restart; who asks for it begins with what is left.
+    broker.run(&["topic", "trim", "t", "--before", "@2500"]);
+    assert_eq!(from("start"), "v2 v3 v4 ");
+    assert_eq!(from("0"), "v2 v3 v4 ");
+    broker.stop();
+    let broker = Broker::start(&data);
+    assert_eq!(broker.run(&["offsets", "t"]), "0\t2\t5\n");
+}
+
+#[test]
+fn topics_come_change_grow_and_go() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run(&["topic", "create", "t", "-p", "2", "-c", "segment.bytes=1MiB"]);
+    let again = with_input(broker.ctl(&["topic", "create", "t"]), b"");
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("there already"), "{again:?}");
+    broker.run(&["topic", "create", "t", "--if-not-exists"]);
+    broker.run(&["topic", "create", "dry", "--dry-run"]);
+    assert_eq!(broker.run(&["topic", "list"]), "t\t2\t0\t0\n");
+    let wrong = with_input(broker.ctl(&["topic", "create", "u", "-c", "segment.byte=1"]), b"");
+    assert!(text(&wrong.stderr).contains("did you mean 'segment.bytes'?"), "{wrong:?}");
+    let many = with_input(broker.ctl(&["topic", "create", "u", "-r", "3"]), b"");
+    assert!(text(&many.stderr).contains("INVALID_REPLICATION_FACTOR"), "{many:?}");
+
+    let altered = broker.run(&["topic", "alter", "t", "-s", "flush=os", "-u", "segment.bytes"]);
+    assert_eq!(altered, "flush=os\n");
+    let summary = broker.run_with_input(&["produce", "t", "-p", "1"], b"x\n").stderr;
+    assert!(text(&summary).contains("durability: memory"), "{}", text(&summary));
+    let before = broker.run(&["topic", "describe", "t", "-J"]);
+    let described: serde_json::Value = serde_json::from_str(&before).unwrap();
+    assert_eq!(described["settings"]["flush"]["source"], "topic");
+    assert_eq!(described["settings"]["segment.bytes"]["source"], "default");
+    assert_eq!(described["partitions"][1]["end"], 1);
+    broker.run(&["topic", "add-partitions", "t", "3"]);
+    let fewer = with_input(broker.ctl(&["topic", "add-partitions", "t", "1"]), b"");
+    assert_eq!(fewer.status.code(), Some(1));
+    broker.stop();
+
+    let broker = Broker::start(&data);
+    let after = broker.run(&["topic", "describe", "t", "-J"]);
+    let described: serde_json::Value = serde_json::from_str(&after).unwrap();
+    assert_eq!(described["partitions"].as_array().unwrap().len(), 3);
+    assert_eq!(described["settings"]["flush"]["value"], "os");
+    // A follower of a topic that is deleted is told so, and does not make it anew.
+    let mut command = broker.ctl(&["consume", "t", "-o", "start"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    let mut stdout = BufReader::new(follower.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "x\n");
+    broker.run(&["topic", "delete", "t"]);
+    assert_eq!(follower.wait().unwrap().code(), Some(1));
+    assert_eq!(broker.run(&["topic", "list"]), "");
+    // The same name is another topic.
+    broker.run_with_input(&["produce", "t"], b"new\n");
+    assert_eq!(broker.run(&["cat", "t"]), "new\n");
+    let described: serde_json::Value =
+        serde_json::from_str(&broker.run(&["topic", "describe", "t", "-J"])).unwrap();
+    let old: serde_json::Value = serde_json::from_str(&after).unwrap();
+    assert_ne!(described["id"], old["id"]);
+}
+
+/// Somebody types: each line goes on its way, though the input has not ended.
+#[test]
+fn lines_are_sent_as_they_come() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let mut producer = broker.ctl(&["produce", "t"]);
+    producer.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut producer = producer.spawn().unwrap();
+    let mut stdin = producer.stdin.take().unwrap();
+    for n in 0..3 {
+        writeln!(stdin, "line {n}").unwrap();
+        let start = Instant::now();
+        let offset = n.to_string();
+        let seen = broker.run(&["consume", "t", "-o", &offset, "-n", "1"]);
+        assert_eq!(seen, format!("line {n}\n"));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    drop(stdin);
+    assert!(producer.wait().unwrap().success());
+}
+
+#[test]
+fn mkbroker_refuses_what_it_does_not_know() {
+    let (_root, data) = data_dir();
+    let start = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkbroker"));
+        command.arg("--data").arg(&data).args(["--listen", "127.0.0.1:0"]).args(flags);
+        command.env("MKBROKER_NUM_PARTITIONS", "1");
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let (code, error) = start(&["--set", "num.partition=3"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("did you mean 'num.partitions'?"), "{error}");
+    let (code, error) = start(&["--set", "num.partitions=none"]);
+    assert!(code == 2 && error.contains("num.partitions = 'none'"), "{error}");
+    assert_eq!(start(&["--config", "/nowhere.toml"]).0, 2);
+    assert_eq!(start(&["--set", "num.partitions"]).0, 2);
+    let (code, error) = start(&["--listen", "0.0.0.0:0"]);
+    assert_ne!(code, 0);
+    assert!(error.contains("listen"), "{error}");
+    let everywhere = Command::new(env!("CARGO_BIN_EXE_mkbroker"))
+        .arg("--data")
+        .arg(&data)
+        .args(["--listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    assert_eq!(everywhere.status.code(), Some(1));
+    assert!(text(&everywhere.stderr).contains("advertised.listeners"), "{everywhere:?}");
+}

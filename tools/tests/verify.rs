@@ -1,0 +1,114 @@
+//! `mkinspect verify` calls a sound log clean, and finds any flipped bit in it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use mk_storage::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields};
+use mk_storage::disk::MappedDisk;
+use mk_storage::log::{Log, LogSettings};
+use mk_storage::{Epoch, Timestamp};
+
+const SETTINGS: LogSettings =
+    LogSettings { segment_bytes: 3000, segment_ms: i64::MAX, index_interval_bytes: 200 };
+
+/// A log of three segments, closed in good order; its folder.
+fn log(root: &Path) -> PathBuf {
+    let dir = root.join("topics/t/0");
+    let (log, _) = Log::open(Arc::new(MappedDisk::start().unwrap()), &dir, SETTINGS, 0).unwrap();
+    for n in 0..40i64 {
+        let compression = if n % 3 == 0 { Compression::Lz4 } else { Compression::None };
+        let mut builder = BatchBuilder::new(compression);
+        for m in 0..3 {
+            let value = format!("value {m} of batch {n}, of some length");
+            let fields = RecordFields { value: Some(value.as_bytes()), ..Default::default() };
+            builder.push(Timestamp(1000 + n), &fields);
+        }
+        let bytes = builder.finish().unwrap();
+        let batch = CheckedBatch::check(&bytes, 1 << 20).unwrap();
+        log.append(&batch, Epoch(i32::from(n > 20)), 0).unwrap();
+    }
+    log.close().unwrap();
+    assert!(log.segments().len() >= 3);
+    dir
+}
+
+fn damage(dir: &Path) -> Vec<String> {
+    let disk = MappedDisk::start().unwrap();
+    let mut found = Vec::new();
+    for partition in mk_tools::find::partitions(&disk, dir).unwrap() {
+        for file in mk_tools::verify::partition(&disk, &partition).unwrap() {
+            found.extend(file.damage.iter().map(ToString::to_string));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_flipped_bit_of_every_file_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = log(root.path());
+    assert_eq!(damage(&dir), [""; 0]);
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let sound = std::fs::read(&path).unwrap();
+        // All bits of the headers of the first batches, then one of each byte in turn.
+        for byte in 0..sound.len() {
+            let bits = if byte < 200 { 0..8 } else { byte as u32 % 8..byte as u32 % 8 + 1 };
+            for bit in bits {
+                let mut flipped = sound.clone();
+                flipped[byte] ^= 1 << bit;
+                std::fs::write(&path, &flipped).unwrap();
+                assert!(!damage(&dir).is_empty(), "{} byte {byte} bit {bit}", path.display());
+            }
+        }
+        std::fs::write(&path, &sound).unwrap();
+    }
+    assert_eq!(damage(&dir), [""; 0]);
+}
+
+#[test]
+fn the_program_names_the_place_and_ends_with_4() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = log(root.path());
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_mkinspect")).args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let path = dir.to_str().unwrap();
+    let (code, printed) = run(&["verify", path]);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("clean: 40 batches, 120 records"), "{printed}");
+    let (code, printed) = run(&["ls", path]);
+    assert!(code == 0 && printed.contains("00000000000000000000.log"), "{printed}");
+    let (code, printed) = run(&["dump", "--records", path]);
+    assert!(code == 0 && printed.contains("value 2 of batch 39"), "{printed}");
+    let (code, printed) = run(&["dump", "-J", path]);
+    assert_eq!(code, 0);
+    for line in printed.lines() {
+        let _: serde_json::Value = serde_json::from_str(line).unwrap();
+    }
+
+    // An index that is gone is built anew, the same.
+    let index = dir.join("00000000000000000000.index");
+    let before = std::fs::read(&index).unwrap();
+    std::fs::remove_file(&index).unwrap();
+    assert_eq!(run(&["verify", path]).0, 4);
+    let interval = ["index", "rebuild", "--interval-bytes", "200", path];
+    assert_eq!(run(&interval).0, 0);
+    assert_eq!(std::fs::read(&index).unwrap(), before);
+
+    let segment = dir.join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 4;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, printed) = run(&["verify", path]);
+    assert_eq!(code, 4);
+    assert!(printed.contains("00000000000000000000.log: byte 0, offset 0"), "{printed}");
+    assert_eq!(run(&["verify", "/nowhere"]).0, 1);
+    assert_eq!(run(&["verify"]).0, 2);
+}

@@ -44,7 +44,7 @@ fn main() {
     let bytes = number("MK_LIMITS_BYTES", if quick { 16 << 20 } else { 512 << 20 });
     let trials = number("MK_LIMITS_TRIALS", if quick { 1 } else { 7 }) as usize;
     let plan = Plan { bytes, trials };
-    let groups: [(&str, fn(Plan) -> Vec<Row>); 4] = [
+    let groups: [(&str, Group); 4] = [
         ("append", append::rows),
         ("produce", produce::rows),
         ("consume", consume::rows),
@@ -72,6 +72,9 @@ fn main() {
         );
     }
 }
+
+/// Measures some rows.
+type Group = fn(Plan) -> Vec<Row>;
 
 /// How much is measured.
 #[derive(Clone, Copy)]

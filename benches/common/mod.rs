@@ -50,7 +50,7 @@ impl TestBroker {
             data: root.path().join("data"),
             settings: BrokerSettings::resolve(&layers).unwrap(),
         };
-        TestBroker { broker: Some(Broker::start(&config).unwrap()), root: root }
+        TestBroker { broker: Some(Broker::start(&config).unwrap()), root }
     }
 
     pub fn address(&self) -> String {

@@ -29,12 +29,13 @@ impl Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mkbroker"));
         command.arg("--data").arg(data).args(["--listen", listen]).args(flags);
         command.env("MKBROKER_LOG", "warn").stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let address = ready.split_once("ready on ").expect(&ready).1;
-        let address = address.split_once(',').expect(&ready).0.to_owned();
-        Broker { child, address, ready: ready.trim_end().to_owned() }
+        let child = command.spawn().unwrap();
+        let mut broker = Broker { child, address: String::new(), ready: String::new() };
+        let stdout = broker.child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut broker.ready).unwrap();
+        let address = broker.ready.split_once("ready on ").expect(&broker.ready).1;
+        broker.address = address.split_once(',').expect(&broker.ready).0.to_owned();
+        broker
     }
 
     pub fn address(&self) -> &str {

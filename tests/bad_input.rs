@@ -10,12 +10,12 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use common::{Broker, assert_clean, data_dir, with_input};
-use mk_net::codec::{Wire, decode};
+use mk_net::codec::{Wire, decode, encode};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::{FrameHeader, HEADER_LEN, request};
 use mk_net::message::{
-    CreateTopics, CreateTopicsResponse, Kind, NewTopic, Produce, ProducePart, ProduceResponse,
-    Request,
+    CreateTopics, CreateTopicsResponse, DescribeTopics, Kind, NewTopic, Produce, ProducePart,
+    ProduceResponse, Request,
 };
 use mk_storage::Timestamp;
 use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
@@ -146,6 +146,16 @@ fn bad_input_harms_nobody() {
     u32::MAX.encode(&mut fields);
     send(&mut stream, Produce::KIND, 1, &fields);
     assert_eq!(fault(&mut stream).code, ErrorCode::INVALID_REQUEST);
+
+    // A list that is longer than any request needs, and one name a hundred thousand times.
+    let names = |count: usize| encode(&DescribeTopics { names: Some(vec!["t".into(); count]) });
+    for count in [100_001, 400_000] {
+        send(&mut stream, Kind::DESCRIBE_TOPICS, 1, &names(count));
+        assert_eq!(fault(&mut stream).code, ErrorCode::INVALID_REQUEST);
+    }
+    send(&mut stream, Kind::DESCRIBE_TOPICS, 1, &names(100_000));
+    let (header, body) = answer(&mut stream);
+    assert!(!header.failed && body.len() < 2000, "{} bytes", body.len());
 
     // Unknown kinds and versions; the connection lives on.
     send(&mut stream, Kind(4711), 1, &[]);

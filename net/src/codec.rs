@@ -55,6 +55,10 @@ pub trait Wire: Sized {
 /// Longest text in bytes.
 pub const MAX_TEXT: usize = u16::MAX as usize;
 
+/// Most items of a list. An empty text takes two bytes on the wire and twelve times as much in
+/// memory; without a bound a frame's size would not bound what it decodes to.
+pub const MAX_LIST: usize = 100_000;
+
 /// Decodes a message that must take all of `bytes`.
 pub fn decode<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut reader = Reader { bytes, at: 0 };
@@ -219,6 +223,9 @@ impl<T: Wire> Wire for Vec<T> {
         if needed > reader.left() {
             return Err(DecodeError::Short { what: "list", at, needed, have: reader.left() });
         }
+        if count > MAX_LIST {
+            return Err(reader.invalid("count of a list", at, count as u64));
+        }
         // Items in memory may be larger than on the wire; the vector grows with what is decoded.
         let mut items = Vec::with_capacity(count.min(1024));
         for _ in 0..count {
@@ -303,6 +310,14 @@ mod tests {
         let bytes = u32::MAX.to_le_bytes();
         let error = decode::<Vec<u64>>(&bytes).unwrap_err();
         assert!(matches!(error, DecodeError::Short { what: "list", .. }), "{error}");
+    }
+
+    #[test]
+    fn a_list_is_bounded_even_if_its_bytes_are_there() {
+        let decoded = |count: usize| decode::<Vec<bool>>(&encode(&vec![true; count]));
+        assert_eq!(decoded(MAX_LIST).unwrap().len(), MAX_LIST);
+        let error = decoded(MAX_LIST + 1).unwrap_err();
+        assert!(matches!(error, DecodeError::Invalid { what: "count of a list", .. }), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What there is: brokers, topics, settings, sizes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use mk_net::event_loop::Context;
@@ -22,7 +23,7 @@ use crate::settings::TopicSettings;
 pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, request: Metadata) {
     let may_create =
         request.allow_auto_topic_creation && shared.settings.switch("auto.create.topics.enable");
-    let names = request.topics.unwrap_or_else(|| shared.topics.load().keys().cloned().collect());
+    let names = each_once(request.topics, shared);
     let all_there = {
         let topics = shared.topics.load();
         names.iter().all(|name| topics.contains_key(name))
@@ -69,12 +70,23 @@ fn answer(shared: &Shared, topics: Vec<(String, Result<Arc<Topic>, Fault>)>) -> 
 
 /// Settings and sizes of topics.
 pub fn topics(shared: &Shared, request: DescribeTopics) -> DescribeTopicsResponse {
-    let names = request.names.unwrap_or_else(|| shared.topics.load().keys().cloned().collect());
+    let names = each_once(request.names, shared);
     let topics = names.into_iter().map(|name| {
         let described = shared.topic(&name).map(|topic| describe(shared, &topic));
         (name, described)
     });
     DescribeTopicsResponse { topics: topics.collect() }
+}
+
+/// The names asked for, or all there are. Each once: a request must not be answered with a
+/// thousand times its bytes.
+fn each_once(names: Option<Vec<String>>, shared: &Shared) -> Vec<String> {
+    let Some(mut names) = names else {
+        return shared.topics.load().keys().cloned().collect();
+    };
+    let mut seen = HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
 }
 
 fn describe(shared: &Shared, topic: &Topic) -> DescribedTopic {

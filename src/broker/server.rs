@@ -87,7 +87,7 @@ pub enum StopError {
 /// Bytes that may wait to be sent on a connection before no more requests are taken from it.
 const MOST_OUTGOING: u64 = 4 << 20;
 /// Requests of a connection that may wait for their answer.
-const MOST_PENDING: usize = 1000;
+const MOST_PENDING: usize = 256;
 /// How long a stop waits for answers that are on their way.
 const GRACE: Duration = Duration::from_secs(5);
 

@@ -50,6 +50,9 @@ pub struct Reply {
     pub header: FrameHeader,
 }
 
+/// Most bytes of a request's fields: what waits is kept decoded, so this bounds it.
+const MOST_FIELDS: usize = 1 << 20;
+
 impl BrokerService {
     pub fn new(index: usize, shared: Arc<Shared>) -> BrokerService {
         let fetches = Fetches::new(index, shared.clone());
@@ -65,6 +68,10 @@ impl BrokerService {
     ) -> Result<(), Fault> {
         let Frame { header, fields, payload } = frame;
         header.kind.check(header.version)?;
+        if fields.len() > MOST_FIELDS {
+            let what = format!("{} bytes of fields, {MOST_FIELDS} are allowed", fields.len());
+            return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+        }
         if header.kind != Kind::PRODUCE && !payload.is_empty() {
             let what = format!("{} bytes of payload behind {}", payload.len(), header.kind);
             return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));

@@ -85,6 +85,35 @@ pub fn scan(
     }
 }
 
+/// True if a whole batch that may follow `next` begins anywhere behind `from`.
+pub fn has_batch_behind(view: &dyn View, from: Position, next: Offset) -> io::Result<bool> {
+    let length = view.len()?;
+    let mut chunk = vec![0; CHUNK];
+    let mut at = from.0;
+    while at + (HEADER_LEN as u64) <= length {
+        let read = read_fully(view, at, &mut chunk)?;
+        for (index, head) in chunk[..read].windows(HEADER_LEN).enumerate() {
+            let position = at + index as u64;
+            if position > from.0 && is_batch(view, position, head, next)? {
+                return Ok(true);
+            }
+        }
+        // The last header's worth is looked at again with what follows it.
+        at += (read.saturating_sub(HEADER_LEN - 1)).max(1) as u64;
+    }
+    Ok(false)
+}
+
+fn is_batch(view: &dyn View, position: u64, head: &[u8], next: Offset) -> io::Result<bool> {
+    let Ok(header) = Header::parse(head) else { return Ok(false) };
+    if header.base_offset < next || header.size as u64 > view.len()?.saturating_sub(position) {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; header.size];
+    let read = read_fully(view, position, &mut bytes)?;
+    Ok(read == header.size && checksum(&bytes) == header.crc)
+}
+
 enum Next {
     Batch(Header),
     Nothing,

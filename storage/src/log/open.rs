@@ -4,10 +4,14 @@
 //! to where the next segment begins. From the recovery point on every batch is checked. The first break
 //! there ends the log: it is what a crash leaves, and nobody was promised what lies behind it. A
 //! break *below* the recovery point is damage: the log is not opened, and nothing is cut.
+//!
+//! Every log has a checkpoint from its first moment. If it is gone, the recovery point is not known,
+//! and a break with whole batches or segments behind it is taken for damage: better a partition that
+//! waits for somebody to look than one that is cut.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -18,7 +22,7 @@ use super::{Log, LogSettings, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::{Disk, Pace};
 use crate::error::{Corruption, DiskError, OpenError};
-use crate::recover::{Scan, ScanFrom, Tail, scan};
+use crate::recover::{Scan, ScanFrom, Tail, has_batch_behind, scan};
 use crate::segment::{LOG, OFFSET_INDEX, Segment, SegmentWriter, TIME_INDEX, base_of, file_name};
 use crate::{Epoch, Offset, Position};
 
@@ -71,7 +75,22 @@ impl Log {
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
         };
+        if recovery.checkpoint_rebuilt {
+            log.vouch_for_all()?;
+        }
         Ok((log, recovery))
+    }
+
+    /// Syncs a log that was checked whole, and writes the checkpoint that it lacked: from now on
+    /// what it has can be told from what comes.
+    fn vouch_for_all(&self) -> Result<(), DiskError> {
+        for segment in self.segments().iter() {
+            segment.sync()?;
+            segment.sync_indexes()?;
+        }
+        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        self.synced.store(self.end().0, Ordering::Release);
+        self.write_checkpoint(self.end(), self.epochs())
     }
 }
 
@@ -145,6 +164,9 @@ impl Opening {
             let what = format!("no segment is left of a log that had {recovery_point} records");
             return Err(self.lost(&self.dir, Position(0), Offset(0), what).into());
         }
+        Checkpoint::default()
+            .write(self.disk.as_ref(), &self.dir)
+            .map_err(DiskError::at("write the checkpoint in", &self.dir))?;
         let (segment, active) =
             Segment::create(self.disk.as_ref(), &self.dir, Offset(0), &self.settings)?;
         self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
@@ -169,7 +191,9 @@ impl Opening {
         let mut last = None;
         for (at, &base) in bases.iter().enumerate() {
             if base != self.next {
+                self.refuse_overlap(base)?;
                 self.refuse_loss(base)?;
+                self.refuse_to_guess(self.segments.last(), "records are missing")?;
                 self.remove_from(&bases[at..], "records before it are missing")?;
                 break;
             }
@@ -210,6 +234,8 @@ impl Opening {
                     // Too short to need entries; still, the files must be there.
                     self.recovery.indexes_rebuilt +=
                         survey.mend_indexes(disk.as_ref(), &self.dir, base)?;
+                } else {
+                    survey.cut_indexes(disk.as_ref(), &self.dir, base)?;
                 }
                 self.push(base, &survey)?;
                 Ok((survey, None))
@@ -241,6 +267,14 @@ impl Opening {
             Tail::Clean => None,
             Tail::Broken { reason, .. } if next < self.recovery_point() => {
                 return Err(self.lost(&path, end, next, reason).into());
+            }
+            Tail::Broken { reason, .. }
+                if self.checkpoint.is_none()
+                    && (closed
+                        || has_batch_behind(view.as_ref(), end, next)
+                            .map_err(DiskError::at("scan", &path))?) =>
+            {
+                return Err(self.lost(&path, end, next, unknown(&reason)).into());
             }
             Tail::Broken { reason, used } => {
                 self.recovery.bytes_cut += used;
@@ -287,6 +321,27 @@ impl Opening {
         Err(self.lost(file, position, self.next, what))
     }
 
+    /// An error if the segment at `base` begins inside of the one before it: then one of the two is
+    /// not what its name says, and nobody knows which.
+    fn refuse_overlap(&self, base: Offset) -> Result<(), Corruption> {
+        if base > self.next {
+            return Ok(());
+        }
+        let path = self.dir.join(file_name(base, LOG));
+        let what = format!("it begins inside of the segment before, which ends at {}", self.next);
+        Err(self.lost(&path, Position(0), base, what))
+    }
+
+    /// An error if records are missing and no checkpoint tells whether they were ever safe.
+    fn refuse_to_guess(&self, last: Option<&Arc<Segment>>, reason: &str) -> Result<(), Corruption> {
+        if self.checkpoint.is_some() {
+            return Ok(());
+        }
+        let file = last.map_or(self.dir.as_path(), |segment| segment.path());
+        let position = last.map_or(Position(0), |segment| segment.end());
+        Err(self.lost(file, position, self.next, unknown(reason)))
+    }
+
     /// Removes segments behind the end of the log, and counts them as cut.
     fn remove_from(&mut self, bases: &[Offset], why: &str) -> Result<(), DiskError> {
         for &base in bases {
@@ -328,4 +383,12 @@ impl Opening {
     fn lost(&self, file: &Path, position: Position, offset: Offset, what: String) -> Corruption {
         Corruption { file: file.to_owned(), position, offset, what }
     }
+}
+
+/// Why a break is not taken for a torn tail.
+fn unknown(reason: &str) -> String {
+    format!(
+        "{reason}; there are records behind it, and without the checkpoint nobody knows whether \
+         they were safe; nothing was cut"
+    )
 }

@@ -92,6 +92,23 @@ impl Survey {
         Ok(offsets + mend_index(disk, dir, base, TIME_INDEX, &self.times)?)
     }
 
+    /// Gives back what is reserved behind the entries of a closed segment's indexes, if a process
+    /// was killed before it did.
+    pub fn cut_indexes(&self, disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), DiskError> {
+        let lengths = [
+            (OFFSET_INDEX, self.offsets.len() * OffsetEntry::SIZE),
+            (TIME_INDEX, self.times.len() * TimeEntry::SIZE),
+        ];
+        for (ending, length) in lengths {
+            let path = dir.join(file_name(base, ending));
+            let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
+            if view.len().map_err(DiskError::at("read", &path))? > length as u64 {
+                cut(disk, &path, length)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes note of a batch whose index entries are not there yet.
     pub fn add(&mut self, position: Position, header: &Header) {
         let (offset, time) = self.indexer.note(position, header.last_offset(), header);
@@ -231,14 +248,17 @@ fn mend_index<E: Entry>(
     {
         if found.len() > wanted.len() {
             // Reserved, and not given back by a process that was killed.
-            let pace = Pace { first: 0, most: 0, limit: 0 };
-            let cut = disk.append_to(&path, wanted.len() as u64, pace);
-            cut.map_err(DiskError::at("cut", &path))?;
+            cut(disk, &path, wanted.len())?;
         }
         return Ok(0);
     }
     write_index(disk, dir, base, ending, entries)?;
     Ok(1)
+}
+
+fn cut(disk: &dyn Disk, path: &Path, length: usize) -> Result<(), DiskError> {
+    let pace = Pace { first: 0, most: 0, limit: 0 };
+    disk.append_to(path, length as u64, pace).map_err(DiskError::at("cut", path)).map(drop)
 }
 
 fn write_index<E: Entry>(

@@ -352,13 +352,19 @@ fn damage_below_the_recovery_point_is_refused_not_cut() {
     drop(log);
     // The last segment is gone, emptied, or shortened; the first is gone.
     type Harm = fn(&MemoryDisk, &[PathBuf]);
-    let harms: [Harm; 4] = [
+    let harms: [Harm; 5] = [
         |disk, paths| disk.remove(paths.last().unwrap()).unwrap(),
         |disk, paths| disk.tamper(paths.last().unwrap(), |bytes| bytes.clear()).unwrap(),
         |disk, paths| {
             disk.tamper(&paths[0], |bytes| bytes.truncate(bytes.len() - 1)).unwrap();
         },
         |disk, paths| disk.remove(&paths[0]).unwrap(),
+        // A copy that somebody put there for later: by its name it is a segment. It and all
+        // segments behind it were removed once, and the loss was reported after that.
+        |disk, paths| {
+            let copy = paths[0].with_file_name("00000000000000000002.log");
+            disk.write(&copy, &disk.bytes(&paths[0]).unwrap()).unwrap();
+        },
     ];
     for harm in harms {
         let damaged = disk.crash(0);
@@ -368,6 +374,37 @@ fn damage_below_the_recovery_point_is_refused_not_cut() {
         assert!(matches!(result, Err(OpenError::Corrupt(_))), "{result:?}");
         let after: Vec<_> = paths.iter().map(|path| damaged.bytes(path).ok()).collect();
         assert!(before == after, "a refused log is left as it is");
+    }
+}
+
+/// Without its checkpoint a log had a recovery point of 0, so one flipped bit in its first segment
+/// counted as a torn tail: 473 of 474 acknowledged records were cut, and nobody was told but the
+/// log file. With records behind the break it is damage, unless a checkpoint says otherwise.
+#[test]
+fn without_its_checkpoint_a_log_is_not_cut_in_the_middle() {
+    for settings in [SMALL, LogSettings::default()] {
+        let disk = MemoryDisk::new();
+        let (log, _) = open(&disk, settings).unwrap();
+        let checkpoint = dir().join(crate::checkpoint::CHECKPOINT_FILE);
+        assert!(disk.bytes(&checkpoint).is_ok(), "a log has one from its first moment");
+        for n in 0..40 {
+            append(&log, &values(n, 1), 0).unwrap();
+        }
+        let first = log.segments()[0].path().to_owned();
+        let last = log.segments().last().unwrap().path().to_owned();
+        log.close().unwrap();
+        drop(log);
+        disk.remove(&checkpoint).unwrap();
+        let before = disk.bytes(&first).unwrap();
+        disk.tamper(&first, |bytes| bytes[batch(&values(0, 1), 0).len() + 70] ^= 1).unwrap();
+        let result = open(&disk, settings);
+        assert!(matches!(result, Err(OpenError::Corrupt(_))), "{result:?}");
+        disk.tamper(&first, |bytes| bytes.clone_from(&before)).unwrap();
+        // The last batch has nothing behind it: that may well be a torn tail.
+        disk.tamper(&last, |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap();
+        let (log, recovery) = open(&disk, settings).unwrap();
+        assert!(recovery.checkpoint_rebuilt && recovery.bytes_cut > 0);
+        assert_eq!(log.end(), Offset(39));
     }
 }
 

@@ -170,8 +170,12 @@ fn bad_input_harms_nobody() {
     *damaged.last_mut().unwrap() ^= 1;
     let code = |result: Result<u64, Fault>| result.unwrap_err().code;
     assert_eq!(code(produce(&mut stream, "t", &damaged)), ErrorCode::CORRUPT_MESSAGE);
-    assert_eq!(code(produce(&mut stream, "t", &[])), ErrorCode::CORRUPT_MESSAGE);
-    assert_eq!(code(produce(&mut stream, "t", &[0; 500])), ErrorCode::CORRUPT_MESSAGE);
+    assert_eq!(code(produce(&mut stream, "t", &[])), ErrorCode::INVALID_RECORD);
+    assert_eq!(code(produce(&mut stream, "t", &[0; 500])), ErrorCode::INVALID_RECORD);
+    let mut old = batch(b"payload");
+    old[16] = 1;
+    let format = ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT;
+    assert_eq!(code(produce(&mut stream, "t", &old)), format);
     let two = [batch(b"a"), batch(b"b")].concat();
     assert_eq!(code(produce(&mut stream, "t", &two)), ErrorCode::INVALID_RECORD);
     let large = batch(&vec![0; 3 << 20]);

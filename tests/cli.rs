@@ -163,6 +163,10 @@ fn topics_come_change_grow_and_go() {
     let described: serde_json::Value = serde_json::from_str(&after).unwrap();
     assert_eq!(described["partitions"].as_array().unwrap().len(), 3);
     assert_eq!(described["settings"]["flush"]["value"], "os");
+    // The longest name there is; in the trash it was once longer than a file system takes.
+    let longest = "x".repeat(249);
+    broker.run(&["topic", "create", &longest]);
+    broker.run(&["topic", "delete", &longest]);
     // A follower of a topic that is deleted is told so, and does not make it anew.
     let mut command = broker.ctl(&["consume", "t", "-o", "start"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -176,7 +176,9 @@ impl Connection {
     pub fn is_finished(&self) -> bool {
         match self.state {
             State::Open => false,
-            State::HalfClosed => self.outgoing.is_empty() && self.pending == 0,
+            State::HalfClosed => {
+                self.outgoing.is_empty() && self.pending == 0 && !self.has_request()
+            }
             State::Refused => self.outgoing.is_empty(),
         }
     }
@@ -260,6 +262,22 @@ mod tests {
         assert!(!connection.is_finished());
         connection.sent(1);
         assert!(connection.is_finished());
+    }
+
+    /// A client that asked for much and then ended its side lost the requests that were held back
+    /// while its answers waited, if these went all at once.
+    #[test]
+    fn what_was_held_back_is_answered_after_the_end_too() {
+        let mut connection = Connection::new(LIMITS);
+        feed(&mut connection, &[delete(1), delete(2)].concat());
+        connection.received(0);
+        assert!(connection.next_request().unwrap().is_some());
+        connection.send(Chunk::Bytes(vec![0; 200].into()));
+        connection.answered();
+        assert!(connection.next_request().unwrap().is_none(), "held back");
+        connection.sent(200);
+        assert!(!connection.is_finished());
+        assert_eq!(connection.next_request().unwrap().unwrap().header.correlation, 2);
     }
 
     #[test]

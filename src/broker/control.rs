@@ -145,9 +145,11 @@ fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
     publish(shared, |topics| {
         topics.remove(name);
     });
+    // Whoever waits for one of its partitions is told now.
     for partition in topic.partitions().iter() {
         for mailbox in shared.mailboxes.iter() {
             mailbox.send(Note::Appended(partition.serial()));
+            mailbox.send(Note::Flushed(partition.serial()));
         }
     }
     info!(topic = name, id = %topic.id, "a topic was deleted");
@@ -158,7 +160,7 @@ fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
 
 /// Moves a topic's folder into the trash, whence it never comes back.
 fn discard(shared: &Shared, name: &str) -> std::io::Result<std::path::PathBuf> {
-    let trashed = shared.trash_dir.join(format!("{name}.{}", Uuid::new_v4().simple()));
+    let trashed = shared.trash_dir.join(catalog::trash_name(name));
     shared.disk.create_dir(&shared.trash_dir)?;
     shared.disk.rename(&shared.topics_dir.join(name), &trashed)?;
     shared.disk.sync_dir(&shared.topics_dir)?;

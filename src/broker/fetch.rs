@@ -35,6 +35,8 @@ struct Found {
     parts: Vec<Result<Fetched, Fault>>,
     payload: Vec<Chunk>,
     bytes: u64,
+    /// True if a part has more than it was given: to wait would not bring more into this answer.
+    limited: bool,
     /// The partitions that were read; appends to them may change the answer.
     partitions: Vec<Arc<Partition>>,
 }
@@ -115,6 +117,7 @@ impl Fetches {
             parts: Vec::with_capacity(request.parts.len()),
             payload: Vec::new(),
             bytes: 0,
+            limited: false,
             partitions: Vec::with_capacity(request.parts.len()),
         };
         let most = u64::from(request.max_bytes).min(MOST_BYTES);
@@ -138,6 +141,7 @@ impl Fetches {
         // could not go on otherwise.
         if let Some(range) = slice.range.filter(|range| range.length <= left || found.bytes == 0) {
             length = range.length;
+            found.limited |= slice.more;
             found.bytes += length;
             let chunk = chunk(range).map_err(|error| {
                 Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("cannot read: {error}"))
@@ -156,7 +160,9 @@ impl Fetches {
 impl Found {
     /// True if there is nothing to wait for: enough bytes, or something to say.
     fn suffices(&self, request: &Fetch) -> bool {
-        self.bytes >= u64::from(request.min_bytes) || self.parts.iter().any(Result::is_err)
+        self.bytes >= u64::from(request.min_bytes)
+            || self.limited
+            || self.parts.iter().any(Result::is_err)
     }
 
     fn answer(self, context: &mut Context, reply: Reply) {

@@ -55,10 +55,10 @@ struct Timed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Job {
     Flush,
-    /// Sync, unless the policy leaves that to the system, and write the recovery point.
-    Checkpoint {
-        sync: bool,
-    },
+    /// Sync, and write the recovery point. Even where the policy leaves syncs to the system: a log
+    /// whose recovery point stays behind has a long scan before it after a crash, and much that
+    /// could be taken for a torn tail.
+    Checkpoint,
 }
 
 impl FlushThreads {
@@ -109,7 +109,7 @@ impl Flusher {
     /// need not scan it again.
     pub fn recovered(&self, partition: &Arc<Partition>) {
         if !partition.checkpoint_timed.swap(true, Ordering::AcqRel) {
-            self.shared.schedule(partition, Job::Checkpoint { sync: true }, Duration::ZERO);
+            self.shared.schedule(partition, Job::Checkpoint, Duration::ZERO);
         }
     }
 
@@ -121,8 +121,7 @@ impl Flusher {
             self.shared.schedule(partition, Job::Flush, Duration::from_millis(millis));
         }
         if !partition.checkpoint_timed.swap(true, Ordering::AcqRel) {
-            let job = Job::Checkpoint { sync: policy != FlushPolicy::Os };
-            self.shared.schedule(partition, job, self.shared.checkpoint_interval);
+            self.shared.schedule(partition, Job::Checkpoint, self.shared.checkpoint_interval);
         }
     }
 }
@@ -136,15 +135,9 @@ impl Shared {
 
     fn work(&self) {
         while let Some((partition, job)) = self.next() {
-            let sync = match job {
-                Job::Flush => true,
-                Job::Checkpoint { sync } => sync,
-            };
             // Whoever waits for a partition that is gone is told all the same.
-            if sync {
-                self.flush(&partition);
-            }
-            if job != Job::Flush && !partition.is_deleted() {
+            self.flush(&partition);
+            if job == Job::Checkpoint && !partition.is_deleted() {
                 checkpoint(&partition);
             }
         }
@@ -168,7 +161,7 @@ impl Shared {
                     let Some(Reverse(timed)) = queue.timed.pop() else { continue };
                     let flag = match timed.job {
                         Job::Flush => &timed.partition.flush_timed,
-                        Job::Checkpoint { .. } => &timed.partition.checkpoint_timed,
+                        Job::Checkpoint => &timed.partition.checkpoint_timed,
                     };
                     flag.store(false, Ordering::Release);
                     return Some((timed.partition, timed.job));

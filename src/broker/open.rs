@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::catalog::{CatalogError, Topic, TopicFile};
+use super::catalog::{self, CatalogError, Topic, TopicFile};
 use super::partition::Partition;
 use super::shared::now_ms;
 use crate::settings::{BrokerSettings, TopicSettings};
@@ -113,7 +113,7 @@ fn topic_files(disk: &dyn Disk, dir: &Path, trash: &Path) -> Result<Vec<TopicFil
             return Err(CatalogError::Damaged { path, what: what.to_owned() });
         }
         warn!(folder = %topic_dir.display(), "a topic that was never finished is taken away");
-        let trashed = trash.join(format!("{}.{}", entry.name, Uuid::new_v4().simple()));
+        let trashed = trash.join(catalog::trash_name(&entry.name));
         disk.create_dir(trash).map_err(DiskError::at("make", trash))?;
         disk.rename(&topic_dir, &trashed).map_err(DiskError::at("rename", &topic_dir))?;
     }

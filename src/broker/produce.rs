@@ -1,5 +1,6 @@
 //! Produce: append now, answer when it is as safe as was asked for.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::response;
 use mk_net::message::{Appended, Durability, Produce, ProducePart, ProduceResponse};
 use mk_storage::Offset;
-use mk_storage::batch::{CheckedBatch, RejectedBatch};
+use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch};
 use mk_storage::error::AppendError;
 
 use super::partition::Partition;
@@ -74,7 +75,7 @@ impl Produces {
     /// Appends in order. Behind a batch that failed, none of its partition is tried: it would
     /// overtake the one that its producer is going to send again.
     fn append_all(&self, request: &Produce, batches: &[&[u8]]) -> Vec<Result<Part, Fault>> {
-        let mut failed: Vec<(&str, u32)> = Vec::new();
+        let mut failed: HashSet<(&str, u32)> = HashSet::new();
         let mut results = Vec::with_capacity(request.parts.len());
         for (part, batch) in request.parts.iter().zip(batches) {
             let place = (part.topic.as_str(), part.partition);
@@ -85,7 +86,7 @@ impl Produces {
             }
             let result = self.append(request.acks, part, batch);
             if result.is_err() {
-                failed.push(place);
+                failed.insert(place);
             }
             results.push(result);
         }
@@ -168,6 +169,9 @@ fn settle(index: usize, produce: &mut WaitingProduce) -> bool {
         if log.synced() >= *needed {
             part.appended.durability = Durability::Disk;
             part.unsynced = None;
+        } else if partition.is_deleted() {
+            let what = "the topic was deleted before the disk had the record";
+            *result = Err(Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what));
         } else if let Some(poisoned) = log.poisoned() {
             let fault = Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, poisoned.to_string());
             *result = Err(fault);
@@ -215,14 +219,18 @@ fn split<'a>(request: &Produce, payload: &'a [u8]) -> Result<Vec<&'a [u8]>, Faul
 fn rejected(error: RejectedBatch) -> Fault {
     let code = match error {
         RejectedBatch::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
-        RejectedBatch::Checksum { .. } | RejectedBatch::Incomplete { .. } => {
-            ErrorCode::CORRUPT_MESSAGE
+        RejectedBatch::Checksum { .. } => ErrorCode::CORRUPT_MESSAGE,
+        RejectedBatch::Header(HeaderError::Magic { .. }) => {
+            ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
         }
-        RejectedBatch::Header(_) => ErrorCode::CORRUPT_MESSAGE,
         RejectedBatch::Compression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
-        RejectedBatch::Extra { .. } | RejectedBatch::Count { .. } | RejectedBatch::Control => {
-            ErrorCode::INVALID_RECORD
-        }
+        // Whoever builds such a batch builds it again the same.
+        RejectedBatch::Header(_)
+        | RejectedBatch::Incomplete { .. }
+        | RejectedBatch::Extra { .. }
+        | RejectedBatch::Count { .. }
+        | RejectedBatch::Attributes { .. }
+        | RejectedBatch::Control => ErrorCode::INVALID_RECORD,
     };
     Fault::new(code, error.to_string())
 }

@@ -60,10 +60,19 @@ pub enum RejectedBatch {
     /// An unknown codec.
     #[error(transparent)]
     Compression(#[from] CompressionError),
+    /// Attribute bits that a producer must not set: timestamps by the broker, transactions, and
+    /// those without a meaning.
+    #[error("attributes {found:#06x}; a producer sets the compression and nothing else")]
+    Attributes {
+        /// The attributes.
+        found: u16,
+    },
     /// Control batches are the broker's to write.
     #[error("a control batch, which only brokers write")]
     Control,
 }
+
+const COMPRESSION_BITS: u16 = 0b111;
 
 impl<'a> CheckedBatch<'a> {
     /// Checks what a producer sent: one whole batch of at most `limit` bytes, with a right
@@ -91,6 +100,9 @@ impl<'a> CheckedBatch<'a> {
         Compression::from_attributes(header.attributes)?;
         if header.attributes & ATTRIBUTE_CONTROL != 0 {
             return Err(RejectedBatch::Control);
+        }
+        if header.attributes & !COMPRESSION_BITS != 0 {
+            return Err(RejectedBatch::Attributes { found: header.attributes });
         }
         Ok(CheckedBatch { header, bytes })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Log;
-use crate::batch::{Header, records};
+use crate::batch::{Header, Record, records};
 use crate::disk::{View, read_fully};
 use crate::error::ReadError;
 use crate::segment::Segment;
@@ -27,6 +27,8 @@ pub struct FileRange {
 pub struct Slice {
     /// The batches, from the one that holds the offset on; `None` at the end of the log.
     pub range: Option<FileRange>,
+    /// True if more batches follow them in the log.
+    pub more: bool,
     /// First offset of the log when it was read.
     pub start: Offset,
     /// End of the log when it was read.
@@ -64,16 +66,17 @@ impl Log {
             return Err(ReadError::OutOfRange { requested: offset, start, end });
         }
         if offset == end {
-            return Ok(Slice { range: None, start, end });
+            return Ok(Slice { range: None, more: false, start, end });
         }
         let segments = self.segments.load();
         let after = segments.partition_point(|segment| segment.base() <= offset);
-        for segment in segments.iter().skip(after.saturating_sub(1)) {
+        for (at, segment) in segments.iter().enumerate().skip(after.saturating_sub(1)) {
             if let Some((position, _)) = segment.find(offset)? {
                 let cut = segment.cut(position, position.plus(max_bytes))?;
                 let length = cut.0 - position.0;
                 let range = FileRange { view: segment.log().clone(), position: position.0, length };
-                return Ok(Slice { range: Some(range), start, end });
+                let more = cut < segment.end() || at + 1 < segments.len();
+                return Ok(Slice { range: Some(range), more, start, end });
             }
         }
         // The log was cut while it was read.
@@ -104,9 +107,33 @@ impl Log {
         let segments = self.segments.load();
         let max = segments.iter().map(|segment| segment.max_timestamp()).max();
         match max {
-            Some(max) if max > Timestamp::NONE => self.find_time(max),
+            Some(max) if max > Timestamp::NONE => match self.find_time(max)? {
+                Some(found) => Ok(Some(found)),
+                // The record that has it was trimmed; its segment is there still.
+                None => self.find_max_time_slowly(),
+            },
             _ => Ok(None),
         }
+    }
+
+    fn find_max_time_slowly(&self) -> Result<Option<FoundTime>, ReadError> {
+        let start = self.start();
+        let mut max = FoundTime { offset: start, timestamp: Timestamp::NONE };
+        for segment in self.segments.load().iter() {
+            for item in segment.headers(Position(0)) {
+                let (position, header) = item?;
+                if header.last_offset() < start || header.max_timestamp <= max.timestamp {
+                    continue;
+                }
+                each_in_batch(segment, position, &header, |record| {
+                    if record.offset >= start && record.timestamp > max.timestamp {
+                        max = FoundTime { offset: record.offset, timestamp: record.timestamp };
+                    }
+                    true
+                })?;
+            }
+        }
+        Ok((max.timestamp > Timestamp::NONE).then_some(max))
     }
 
     fn find_time_slowly(&self, at_least: Timestamp) -> Result<Option<FoundTime>, ReadError> {
@@ -134,6 +161,23 @@ fn first_in_batch(
     at_least: Timestamp,
     start: Offset,
 ) -> Result<Option<FoundTime>, ReadError> {
+    let mut found = None;
+    each_in_batch(segment, position, header, |record| {
+        if record.timestamp >= at_least && record.offset >= start {
+            found = Some(FoundTime { offset: record.offset, timestamp: record.timestamp });
+        }
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
+/// Hands the records of a batch to `each`, until it says that it has seen enough.
+fn each_in_batch(
+    segment: &Segment,
+    position: Position,
+    header: &Header,
+    mut each: impl FnMut(Record) -> bool,
+) -> Result<(), ReadError> {
     let range =
         FileRange { view: segment.log().clone(), position: position.0, length: header.size as u64 };
     let bytes = Bytes::from(range.read().map_err(|error| segment.disk_error(error))?);
@@ -141,10 +185,9 @@ fn first_in_batch(
         segment.corruption(position, header.base_offset, error.to_string())
     };
     for record in records(&bytes, UNPACK_LIMIT).map_err(damaged)? {
-        let record = record.map_err(damaged)?;
-        if record.timestamp >= at_least && record.offset >= start {
-            return Ok(Some(FoundTime { offset: record.offset, timestamp: record.timestamp }));
+        if !each(record.map_err(damaged)?) {
+            break;
         }
     }
-    Ok(None)
+    Ok(())
 }

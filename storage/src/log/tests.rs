@@ -312,6 +312,23 @@ fn large_batches_cross_windows() {
     assert_eq!(recovery.bytes_cut, 0);
 }
 
+/// The record with the largest time was trimmed, its segment not: the answer was "none" though
+/// records were left.
+#[test]
+fn the_largest_time_is_that_of_a_record_that_is_left() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk, LogSettings::default()).unwrap();
+    for (n, time) in [(0, 50), (1, 90), (2, 30), (3, 70), (4, 70)] {
+        append(&log, &values(n, 1), time).unwrap();
+    }
+    let newest = |log: &Log| log.find_max_time().unwrap().map(|f| (f.offset.0, f.timestamp.0));
+    assert_eq!(newest(&log), Some((1, 90)));
+    log.trim(Offset(2)).unwrap();
+    assert_eq!(newest(&log), Some((3, 70)));
+    log.trim(Offset(5)).unwrap();
+    assert_eq!(newest(&log), None);
+}
+
 /// A killed process leaves a reserved tail of zeroes; a batch half copied into it is cut, and the
 /// next append takes its place.
 #[test]

@@ -100,14 +100,15 @@ impl Broker {
             cluster_id: Uuid::new_v4().to_string(),
             broker_id: settings.number("broker.id") as u32,
         };
-        let directory = DataDirectory::open(disk.as_ref(), &config.data, fresh)?;
-        let identity = directory.identity().clone();
-        config.check_id(identity.broker_id)?;
+        // First what may be refused without a look at the data.
         let address = config.listen_address()?;
         let limits = limits(settings);
         let prepared = Prepared::<Note>::bind(address, config.loops(), limits)
             .map_err(|source| StartError::Listen { address, source })?;
         let (host, port) = config.advertised(prepared.address())?;
+        let directory = DataDirectory::open(disk.as_ref(), &config.data, fresh)?;
+        let identity = directory.identity().clone();
+        config.check_id(identity.broker_id)?;
         let (topics_dir, trash_dir) = (directory.topics(), directory.trash());
         let (topics, mut recovery) = open_topics(&disk, &topics_dir, &trash_dir, settings)?;
         recovery.stopped_clean = directory.stopped_clean();

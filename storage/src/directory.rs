@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::disk::{self, Disk};
 use crate::error::DiskError;
@@ -89,8 +90,15 @@ impl DataDirectory {
         let identity = match read_identity(disk, path)? {
             Some(identity) => identity,
             None => {
-                let identity = fresh();
                 let file = path.join(META_FILE);
+                let topics = path.join("topics");
+                let topics = disk.list(&topics).map_err(DiskError::at("list", &topics))?;
+                if !topics.is_empty() {
+                    let what = "it is missing, but there are topics; put it back, with the lines \
+                                version=1, cluster.id=… and broker.id=…";
+                    return Err(DirectoryError::Meta { path: file, what: what.to_owned() });
+                }
+                let identity = fresh();
                 disk::replace(disk, &file, identity.encode().as_bytes())
                     .map_err(DiskError::at("write", &file))?;
                 identity
@@ -204,7 +212,7 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
     let name = path.join(LOCK_FILE);
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name);
     let mut file = open.map_err(DiskError::at("open", &name))?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut process = String::new();
@@ -222,6 +230,17 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
     let synced = synced.and_then(|parent| parent.sync_all()).and_then(|()| File::open(path));
     synced.and_then(|dir| dir.sync_all()).map_err(DiskError::at("sync", path))?;
     Ok(file)
+}
+
+/// Tries for a moment: whoever asks [`is_locked`] holds the lock for as long as that takes.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..10 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 #[cfg(test)]
@@ -253,6 +272,18 @@ mod tests {
         drop(again);
         let killed = DataDirectory::open(&disk, &path, fresh).unwrap();
         assert!(!killed.stopped_clean(), "only a clean stop leaves the mark");
+    }
+
+    /// Data whose identity was lost got a new one without a word.
+    #[test]
+    fn data_without_an_identity_gets_none() {
+        let root = tempfile::tempdir().unwrap();
+        let disk = MappedDisk::start().unwrap();
+        drop(DataDirectory::open(&disk, root.path(), fresh).unwrap());
+        fs::create_dir(root.path().join("topics/t")).unwrap();
+        fs::remove_file(root.path().join(META_FILE)).unwrap();
+        let error = DataDirectory::open(&disk, root.path(), fresh).unwrap_err();
+        assert!(error.to_string().contains("it is missing, but there are topics"), "{error}");
     }
 
     #[test]

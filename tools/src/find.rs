@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use mk_storage::Offset;
-use mk_storage::directory::{LOCK_FILE, META_FILE};
-use mk_storage::disk::Disk;
+use mk_storage::directory::{LOCK_FILE, META_FILE, PARTITION_FILE};
+use mk_storage::disk::{Disk, Entry};
 use mk_storage::error::DiskError;
 use mk_storage::segment::{LOG, base_of};
 
@@ -15,7 +15,7 @@ use crate::InspectError;
 pub struct PartitionFiles {
     /// The folder.
     pub dir: PathBuf,
-    /// Base offsets of its segments, increasing.
+    /// Base offsets of its segments, increasing. A sound partition has at least one.
     pub bases: Vec<Offset>,
 }
 
@@ -49,11 +49,14 @@ fn collect(
 ) -> Result<(), InspectError> {
     let entries = disk.list(dir).map_err(DiskError::at("list", dir))?;
     let bases: Vec<_> = entries.iter().filter_map(|entry| base_of(&entry.name, LOG)).collect();
-    if !bases.is_empty() {
+    // A folder that says to which topic it belongs is a partition even if its segments are gone.
+    if !bases.is_empty() || entries.iter().any(|entry| entry.name == PARTITION_FILE) {
         found.push(PartitionFiles { dir: dir.to_owned(), bases });
         return Ok(());
     }
-    for entry in entries.iter().filter(|entry| entry.is_dir && entry.name != "trash") {
+    let is_data = entries.iter().any(|entry| entry.name == META_FILE);
+    let is_trash = |entry: &&Entry| is_data && entry.name == "trash";
+    for entry in entries.iter().filter(|entry| entry.is_dir && !is_trash(entry)) {
         if depth < MOST_DEPTH {
             collect(disk, &dir.join(&entry.name), depth + 1, found)?;
         }

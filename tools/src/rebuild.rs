@@ -3,20 +3,18 @@
 use mk_storage::Offset;
 use mk_storage::directory;
 use mk_storage::disk::Disk;
-use mk_storage::log::{LogSettings, rebuild_indexes};
+use mk_storage::log::{LogSettings, RebuiltIndexes, rebuild_indexes};
 
 use crate::InspectError;
 use crate::find::{PartitionFiles, data_directory};
 
 /// A segment whose indexes were written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// First offset of the segment.
     pub base: Offset,
-    /// Entries of the offset index.
-    pub offsets: usize,
-    /// Entries of the time index.
-    pub times: usize,
+    /// What they have now.
+    pub indexes: RebuiltIndexes,
 }
 
 /// Writes all indexes of a partition. Refuses if a broker runs on its data directory.
@@ -33,8 +31,8 @@ pub fn partition(
     let settings = LogSettings { index_interval_bytes, ..LogSettings::default() };
     let last = files.bases.len().saturating_sub(1);
     let rebuilt = files.bases.iter().enumerate().map(|(at, &base)| {
-        let (offsets, times) = rebuild_indexes(disk, &files.dir, base, &settings, at < last)?;
-        Ok(Rebuilt { base, offsets, times })
+        let indexes = rebuild_indexes(disk, &files.dir, base, &settings, at < last)?;
+        Ok(Rebuilt { base, indexes })
     });
     rebuilt.collect()
 }

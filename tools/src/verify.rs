@@ -63,6 +63,11 @@ pub fn partition(disk: &dyn Disk, files: &PartitionFiles) -> Result<Vec<FileRepo
         expected: files.bases.first().copied().unwrap_or_default(),
         epoch: Epoch(i32::MIN),
     };
+    if files.bases.is_empty() {
+        let what = "the partition has no segment".to_owned();
+        let damage = vec![Damage { file: files.dir.clone(), byte: 0, offset: 0, what }];
+        reports.push(FileReport { file: files.dir.clone(), damage, ..FileReport::default() });
+    }
     for (at, &base) in files.bases.iter().enumerate() {
         let last = at + 1 == files.bases.len();
         let (report, batches) = log.segment(base, last && running)?;

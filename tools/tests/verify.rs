@@ -69,6 +69,30 @@ fn every_flipped_bit_of_every_file_is_found() {
     assert_eq!(damage(&dir), [""; 0]);
 }
 
+/// A folder without a segment was passed over, and the directory called clean.
+#[test]
+fn a_partition_without_a_segment_is_damaged_and_a_topic_may_be_called_trash() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("topics/trash/0");
+    std::fs::create_dir_all(root.path().join("trash/deleted/0")).unwrap();
+    std::fs::write(root.path().join("meta.properties"), "version=1\n").unwrap();
+    std::fs::rename(log(&root.path().join("elsewhere")), {
+        std::fs::create_dir_all(dir.parent().unwrap()).unwrap();
+        &dir
+    })
+    .unwrap();
+    std::fs::write(dir.join("partition.metadata"), "version: 0\ntopic_id: x\n").unwrap();
+    assert_eq!(damage(root.path()), [""; 0]);
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "log") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let found = damage(root.path());
+    assert!(found[0].contains("no segment"), "{found:?}");
+}
+
 #[test]
 fn the_program_names_the_place_and_ends_with_4() {
     let root = tempfile::tempdir().unwrap();
@@ -109,6 +133,8 @@ fn the_program_names_the_place_and_ends_with_4() {
     let (code, printed) = run(&["verify", path]);
     assert_eq!(code, 4);
     assert!(printed.contains("00000000000000000000.log: byte 0, offset 0"), "{printed}");
+    let (code, printed) = run(&["index", "rebuild", path]);
+    assert!(code == 4 && printed.contains("indexed up to there"), "{printed}");
     assert_eq!(run(&["verify", "/nowhere"]).0, 1);
     assert_eq!(run(&["verify"]).0, 2);
 }

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 pub use append::Appended;
 pub use open::Recovery;
 pub use read::{FileRange, FoundTime, Slice};
-pub use survey::rebuild_indexes;
+pub use survey::{RebuiltIndexes, rebuild_indexes};
 pub use truncate::TruncateError;
 
 use crate::disk::Disk;

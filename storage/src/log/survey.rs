@@ -7,7 +7,7 @@ use crate::batch::Header;
 use crate::disk::{self, Disk, Pace};
 use crate::error::{DiskError, ReadError};
 use crate::index::{Entry, OffsetEntry, TimeEntry, entries};
-use crate::recover::{ScanFrom, scan};
+use crate::recover::{ScanFrom, Tail, scan};
 use crate::segment::{Headers, Indexer, LOG, OFFSET_INDEX, SegmentState, TIME_INDEX, file_name};
 use crate::{Epoch, Offset, Position, Timestamp};
 
@@ -211,27 +211,41 @@ fn index_below<E: Entry>(
     Ok(found)
 }
 
-/// Writes both indexes of a segment anew from its batches, for a log that nobody has open. Answers
-/// how many entries they have. `closed` tells that it is not the last segment of the log.
+/// What was written for a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RebuiltIndexes {
+    /// Entries of the offset index.
+    pub offsets: usize,
+    /// Entries of the time index.
+    pub times: usize,
+    /// Where and why the indexes end before the segment does, if it is damaged.
+    pub broken: Option<(Position, String)>,
+}
+
+/// Writes both indexes of a segment anew from its batches, for a log that nobody has open. `closed` tells that it is not the last segment of the log.
 pub fn rebuild_indexes(
     disk: &dyn Disk,
     dir: &Path,
     base: Offset,
     settings: &LogSettings,
     closed: bool,
-) -> Result<(usize, usize), DiskError> {
+) -> Result<RebuiltIndexes, DiskError> {
     let mut survey = Survey::nothing(base, settings);
     let path = dir.join(file_name(base, LOG));
     let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
     let from = ScanFrom { position: Position(0), offset: base, epoch: Epoch(i32::MIN) };
-    scan(view.as_ref(), from, |position, header, _| survey.add(position, header))
+    let found = scan(view.as_ref(), from, |position, header, _| survey.add(position, header))
         .map_err(DiskError::at("scan", &path))?;
+    let broken = match found.tail {
+        Tail::Clean => None,
+        Tail::Broken { reason, .. } => Some((found.end, reason)),
+    };
     if closed {
         survey.times.extend(survey.indexer.last_time_entry());
     }
     write_index(disk, dir, base, OFFSET_INDEX, &survey.offsets)?;
     write_index(disk, dir, base, TIME_INDEX, &survey.times)?;
-    Ok((survey.offsets.len(), survey.times.len()))
+    Ok(RebuiltIndexes { offsets: survey.offsets.len(), times: survey.times.len(), broken })
 }
 
 fn mend_index<E: Entry>(

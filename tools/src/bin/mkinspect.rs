@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use mk_storage::disk::{Disk, MappedDisk};
+use mk_storage::log::RebuiltIndexes;
+use mk_storage::segment::{LOG, file_name};
 use mk_tools::find::partitions;
 use mk_tools::verify::FileReport;
 use mk_tools::{InspectError, dump, list, rebuild, verify};
@@ -118,18 +120,39 @@ fn run(command: Command, out: &mut impl Write) -> Result<ExitCode, InspectError>
             return run_verify(&disk, &paths, quiet, out);
         }
         Command::Index(IndexCommand::Rebuild { paths: Paths { paths }, interval_bytes }) => {
-            for path in &paths {
-                for partition in partitions(&disk, path)? {
-                    for done in rebuild::partition(&disk, &partition, interval_bytes)? {
-                        let dir = partition.dir.display();
-                        let rebuild::Rebuilt { base, offsets, times } = done;
-                        writeln!(out, "{dir}/{:020}: {offsets} offsets, {times} times", base.0)?;
-                    }
+            return run_rebuild(&disk, &paths, interval_bytes, out);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_rebuild(
+    disk: &dyn Disk,
+    paths: &[PathBuf],
+    interval_bytes: u64,
+    out: &mut impl Write,
+) -> Result<ExitCode, InspectError> {
+    let mut code = ExitCode::SUCCESS;
+    for path in paths {
+        for partition in partitions(disk, path)? {
+            for rebuild::Rebuilt { base, indexes } in
+                rebuild::partition(disk, &partition, interval_bytes)?
+            {
+                let segment = partition.dir.join(file_name(base, LOG));
+                let segment = segment.display();
+                let RebuiltIndexes { offsets, times, broken } = indexes;
+                writeln!(out, "{segment}: {offsets} offsets, {times} times")?;
+                if let Some((position, why)) = broken {
+                    writeln!(
+                        out,
+                        "DAMAGED  {segment}: byte {position}: {why}; indexed up to there"
+                    )?;
+                    code = ExitCode::from(DAMAGED);
                 }
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn run_verify(

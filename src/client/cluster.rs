@@ -53,8 +53,18 @@ struct Inner {
     settings: ClusterSettings,
     connections: Mutex<HashMap<String, Arc<Slot>>>,
     brokers: Mutex<HashMap<u32, BrokerAddress>>,
-    topics: Mutex<HashMap<String, Arc<TopicInfo>>>,
+    topics: Mutex<HashMap<String, Known>>,
     seed: u64,
+}
+
+/// What is known of a topic.
+#[derive(Clone, Debug)]
+struct Known {
+    info: Arc<TopicInfo>,
+    /// Set when a leader did not answer, or was none: it is asked for again before the next
+    /// request. Until then the rest is still good enough to choose partitions by, so that a
+    /// producer can fill its buffer while no broker is there.
+    suspect: bool,
 }
 
 /// Connections to one address: at most one, made by whoever comes first.
@@ -165,10 +175,11 @@ impl Cluster {
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
         let known = self.inner.topics.lock().get(name).cloned();
         match known {
-            Some(topic) if topic.asked_at.elapsed() < self.inner.settings.metadata_max_age => {
-                Ok(topic)
+            Some(Known { info, suspect }) => {
+                let is_young = info.asked_at.elapsed() < self.inner.settings.metadata_max_age;
+                if suspect || is_young { Ok(info) } else { self.refresh(name).await }
             }
-            _ => self.refresh(name).await,
+            None => self.refresh(name).await,
         }
     }
 
@@ -180,18 +191,26 @@ impl Cluster {
         if places.is_none() {
             return Err(ClientError::Invalid(format!("the broker says nothing of '{name}'")));
         }
-        let known = self.inner.topics.lock().get(name).cloned();
+        let known = self.inner.topics.lock().get(name).map(|known| known.info.clone());
         known.ok_or_else(|| ClientError::Invalid(format!("topic '{name}' has no partitions")))
     }
 
     /// The leader of a partition as far as is known.
     pub(super) fn known_leader(&self, topic: &str, partition: u32) -> Option<u32> {
-        self.inner.topics.lock().get(topic)?.leader(partition)
+        let topics = self.inner.topics.lock();
+        topics.get(topic).filter(|known| !known.suspect)?.info.leader(partition)
     }
 
     /// The id of a topic, nil if it is not known.
     pub(super) fn known_id(&self, topic: &str) -> Uuid {
-        self.inner.topics.lock().get(topic).map_or(Uuid::nil(), |topic| topic.id)
+        self.inner.topics.lock().get(topic).map_or(Uuid::nil(), |known| known.info.id)
+    }
+
+    /// Takes note that a topic's leader may be another by now.
+    pub(super) fn suspect(&self, name: &str) {
+        if let Some(known) = self.inner.topics.lock().get_mut(name) {
+            known.suspect = true;
+        }
     }
 
     /// Forgets what is known of a topic: the next [`Cluster::topic`] asks.
@@ -207,6 +226,25 @@ impl Cluster {
     ) -> Result<MetadataResponse, ClientError> {
         let request = Metadata { topics, allow_auto_topic_creation: create };
         let metadata = self.call_any(&request, true).await?;
+        self.remember(&metadata);
+        Ok(metadata)
+    }
+
+    /// Asks for topics once; whoever asks tries again himself.
+    pub(super) async fn metadata_once(
+        &self,
+        topics: Vec<String>,
+        create: bool,
+    ) -> Result<MetadataResponse, ClientError> {
+        let request = Metadata { topics: Some(topics), allow_auto_topic_creation: create };
+        let connection = self.any_connection().await?;
+        let timeout = self.inner.settings.request_timeout;
+        let (metadata, _) = connection.call(&request, Bytes::new(), timeout).await?;
+        self.remember(&metadata);
+        Ok(metadata)
+    }
+
+    fn remember(&self, metadata: &MetadataResponse) {
         let brokers = metadata.brokers.iter().map(|broker| (broker.id, broker.clone()));
         *self.inner.brokers.lock() = brokers.collect();
         let asked_at = Instant::now();
@@ -216,15 +254,14 @@ impl Cluster {
                 Ok(places) if !places.partitions.is_empty() => {
                     let (id, partitions) = (places.topic_id, places.partitions.clone());
                     let info = TopicInfo { name: name.as_str().into(), id, partitions, asked_at };
-                    known.insert(name.clone(), Arc::new(info));
+                    let info = Arc::new(info);
+                    known.insert(name.clone(), Known { info, suspect: false });
                 }
                 _ => {
                     known.remove(name);
                 }
             }
         }
-        drop(known);
-        Ok(metadata)
     }
 
     fn times(&self) -> InnerTimes {

@@ -428,7 +428,11 @@ impl Driver {
                 Err(fault) if fault.code == ErrorCode::OFFSET_OUT_OF_RANGE => {
                     self.reset(key, fault).await;
                 }
-                Err(fault) => self.failed(key, fault.into()),
+                Err(fault) => {
+                    // Perhaps the leader is another by now.
+                    self.cluster.suspect(&key.0);
+                    self.failed(key, fault.into());
+                }
             }
         }
     }
@@ -544,7 +548,7 @@ async fn fetch(
 async fn find_leaders(cluster: &Cluster, keys: &[PartitionKey]) -> ClientError {
     let mut names: Vec<String> = keys.iter().map(|key| key.0.to_string()).collect();
     names.dedup();
-    match cluster.metadata(Some(names), false).await {
+    match cluster.metadata_once(names, false).await {
         Err(error) => error,
         Ok(metadata) => {
             let missing = metadata.topics.into_iter().find_map(|topic| topic.result.err());
@@ -577,16 +581,16 @@ async fn fetch_from(
         rack: String::new(),
         parts: parts.collect(),
     };
-    let forget = |error| {
+    let suspect = |error| {
         for part in &request.parts {
-            cluster.forget(&part.topic);
+            cluster.suspect(&part.topic);
         }
         error
     };
-    let connection = cluster.connection_to(leader).await.map_err(forget)?;
+    let connection = cluster.connection_to(leader).await.map_err(suspect)?;
     let patience = settings.max_wait + cluster.settings().request_timeout;
     let call = connection.call(&request, Bytes::new(), patience).await;
-    let (response, payload) = call.map_err(forget)?;
+    let (response, payload) = call.map_err(suspect)?;
     if response.parts.len() != count {
         let what = format!("{} results for {count} partitions", response.parts.len());
         return Err(ClientError::Protocol { address: format!("broker {leader}"), what });

@@ -278,7 +278,7 @@ async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs) -> La
             let failed = |result: &Result<_, ClientError>| result.is_err();
             if answers.as_ref().map_or(true, |answers| answers.iter().any(failed)) {
                 // Perhaps the leader is another by now.
-                runs.iter().for_each(|(key, _)| shared.cluster.forget(&key.0));
+                runs.iter().for_each(|(key, _)| shared.cluster.suspect(&key.0));
             }
             answers
         }
@@ -297,9 +297,15 @@ async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs) -> La
 
 /// Asks who leads these partitions. The answer serves the next try.
 async fn refresh(shared: &Shared, runs: &Runs) -> ClientError {
-    for ((topic, _), _) in runs {
-        if let Err(error) = shared.cluster.refresh(topic).await {
-            return error;
+    let mut names: Vec<String> = runs.iter().map(|((topic, _), _)| topic.to_string()).collect();
+    names.dedup();
+    match shared.cluster.metadata_once(names, true).await {
+        Err(error) => return error,
+        Ok(metadata) => {
+            let missing = metadata.topics.into_iter().find_map(|topic| topic.result.err());
+            if let Some(fault) = missing {
+                return fault.into();
+            }
         }
     }
     Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, "the leader was not known").into()

@@ -50,18 +50,6 @@ impl Log {
         Ok(Appended { base_offset, next_offset, rolled })
     }
 
-    /// Closes the active segment if it is older than `segment.ms`; answers whether it did.
-    pub fn roll_if_old(&self, now_ms: i64) -> Result<bool, AppendError> {
-        let settings = self.settings();
-        let mut writer = self.writer.lock();
-        let active = self.active();
-        let old = must_roll(&writer, &active, self.end(), 0, &settings, now_ms);
-        if old {
-            self.roll(&mut writer, active, &settings)?;
-        }
-        Ok(old)
-    }
-
     fn roll(
         &self,
         writer: &mut Writer,

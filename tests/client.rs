@@ -1,0 +1,170 @@
+//! The client library against a broker that is not always there.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Broker, data_dir};
+use mk::client::{
+    Acks, Admin, ClientError, Cluster, ClusterSettings, Consumer, ConsumerSettings, OffsetReset,
+    Producer, ProducerRecord, ProducerSettings, StartAt,
+};
+use mk_net::fault::ErrorCode;
+use mk_net::message::Durability;
+use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn cluster(broker: &Broker) -> Cluster {
+    let settings = ClusterSettings {
+        metadata_max_age: Duration::from_millis(200),
+        api_timeout: Duration::from_secs(10),
+        ..ClusterSettings::default()
+    };
+    Cluster::new(vec![broker.address().to_owned()], settings)
+}
+
+fn record(topic: &str, value: &[u8]) -> ProducerRecord {
+    let value = Some(value.to_vec().into());
+    ProducerRecord { topic: topic.to_owned(), value, ..ProducerRecord::default() }
+}
+
+/// With the broker gone, a producer holds as much as its buffer does and no more; what is not
+/// delivered in time fails, and makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_buffer_is_bounded_and_records_fail_in_time() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let settings = ProducerSettings {
+        buffer_memory: 20_000,
+        delivery_timeout: Duration::from_secs(2),
+        ..ProducerSettings::default()
+    };
+    let cluster = Cluster::new(vec![broker.address().to_owned()], ClusterSettings::default());
+    let producer = Producer::new(cluster, settings);
+    producer.send(record("t", b"first")).await.unwrap().receipt().await.unwrap();
+    broker.kill();
+    let mut deliveries = Vec::new();
+    let value = vec![7; 1000];
+    while let Ok(sent) =
+        timeout(Duration::from_millis(500), producer.send(record("t", &value))).await
+    {
+        deliveries.push(sent.unwrap());
+        assert!(deliveries.len() < 20, "20 records of 1000 bytes in a buffer of 20 000");
+    }
+    assert!(deliveries.len() >= 15, "{}", deliveries.len());
+    // Once it took a minute: whoever asked for the leader held the records while he asked.
+    let start = Instant::now();
+    for delivery in deliveries {
+        let error = timeout(LONG, delivery.receipt()).await.unwrap().unwrap_err();
+        assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
+        assert!(error.is_unreachable());
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    timeout(LONG, producer.send(record("t", &value))).await.unwrap().unwrap();
+    // And a flush ends, whatever becomes of them.
+    timeout(LONG, producer.flush()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_say_where_and_how_safe() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    for (acks, offset, durability) in [
+        (Acks::All, Some(0), Durability::Disk),
+        (Acks::Leader, Some(1), Durability::Memory),
+        (Acks::None, None, Durability::None),
+    ] {
+        let settings = ProducerSettings { acks, ..ProducerSettings::default() };
+        let producer = Producer::new(cluster(&broker), settings);
+        let receipt = producer.send(record("t", b"x")).await.unwrap().receipt().await.unwrap();
+        assert_eq!((receipt.offset, receipt.durability), (offset, durability));
+        assert_eq!((&*receipt.topic, receipt.partition), ("t", 0));
+        producer.close().await;
+    }
+    let producer = Producer::new(cluster(&broker), ProducerSettings::default());
+    let wrong = ProducerRecord { partition: Some(7), ..record("t", b"x") };
+    let error = producer.send(wrong).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION));
+    let error = producer.send(record("t", &vec![0; 9 << 20])).await.unwrap_err();
+    assert!(matches!(error, ClientError::RecordTooLarge { .. }), "{error}");
+    // Larger than the broker takes: that record fails, those around it do not.
+    let before = producer.send(record("t", b"before")).await.unwrap();
+    let large = producer.send(record("t", &vec![0; 3 << 20])).await.unwrap();
+    let after = producer.send(record("t", b"after")).await.unwrap();
+    assert_eq!(before.receipt().await.unwrap().offset, Some(3));
+    assert_eq!(large.receipt().await.unwrap_err().code(), Some(ErrorCode::MESSAGE_TOO_LARGE));
+    assert_eq!(after.receipt().await.unwrap().offset, Some(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_finds_partitions_that_are_added() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let cluster = cluster(&broker);
+    let settings =
+        ConsumerSettings { max_wait: Duration::from_millis(500), ..ConsumerSettings::default() };
+    let mut consumer = Consumer::new(cluster.clone(), settings);
+    assert_eq!(consumer.subscribe("t", StartAt::Latest).await.unwrap(), [(0, 0)]);
+    let admin = Admin::new(cluster.clone());
+    assert_eq!(admin.add_partitions("t", 3, false).await.unwrap(), 3);
+    let producer = Producer::new(cluster, ProducerSettings::default());
+    let late = ProducerRecord { partition: Some(2), ..record("t", b"late") };
+    producer.send(late).await.unwrap().receipt().await.unwrap();
+    let batches = timeout(LONG, consumer.next()).await.unwrap().unwrap();
+    assert_eq!((batches.partition, batches.next_offset), (2, 1));
+    let record = batches.records().next().unwrap().unwrap();
+    assert_eq!(record.value.as_deref(), Some(&b"late"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_consumer_does_when_its_next_record_is_gone() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let lines: String = (0..10).map(|n| format!("{n}\n")).collect();
+    broker.run_with_input(&["produce", "t"], lines.as_bytes());
+    broker.run(&["topic", "trim", "t", "--before", "6"]);
+    for (offset_reset, expected) in [
+        (OffsetReset::Earliest, Some(6)),
+        (OffsetReset::Latest, Some(10)),
+        (OffsetReset::None, None),
+    ] {
+        let settings = ConsumerSettings { offset_reset, ..ConsumerSettings::default() };
+        let mut consumer = Consumer::new(cluster(&broker), settings);
+        consumer.assign("t", &[0], StartAt::Offset(2)).await.unwrap();
+        if offset_reset == OffsetReset::Latest {
+            // Long enough after the reset: what comes now is what it sees.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            broker.run_with_input(&["produce", "t"], b"10\n");
+        }
+        match (timeout(LONG, consumer.next()).await.unwrap(), expected) {
+            (Ok(batches), Some(expected)) => {
+                assert_eq!(batches.records().next().unwrap().unwrap().offset.0, expected);
+            }
+            (Err(error), None) => {
+                assert_eq!(error.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
+            }
+            (result, _) => panic!("{offset_reset:?}: {result:?}"),
+        }
+    }
+}
+
+/// A consumer outlives its broker: it goes on where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_goes_on_after_the_broker_was_killed() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let address = broker.address().to_owned();
+    broker.run_with_input(&["produce", "t"], b"before\n");
+    let mut consumer = Consumer::new(cluster(&broker), ConsumerSettings::default());
+    consumer.subscribe("t", StartAt::Earliest).await.unwrap();
+    assert_eq!(consumer.next().await.unwrap().next_offset, 1);
+    broker.kill();
+    let broker = Broker::start_with(&data, &address, &[]);
+    broker.run_with_input(&["produce", "t"], b"after\n");
+    let batches = timeout(LONG, consumer.next()).await.unwrap().unwrap();
+    let values: Vec<_> = batches.records().map(|record| record.unwrap().value.unwrap()).collect();
+    assert_eq!(values, ["after"]);
+}

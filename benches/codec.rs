@@ -10,7 +10,8 @@ use common::{batch_of, fetch_frame, produce_frame};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mk_net::codec::decode;
 use mk_net::deframer::Deframer;
-use mk_net::frame::{FrameHeader, HEADER_LEN, response};
+use mk_net::envelope::response;
+use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{Appended, Durability, Fetch, Produce, ProduceResponse};
 
 fn frames(c: &mut Criterion) {

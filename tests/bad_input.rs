@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use common::{Broker, assert_clean, data_dir, with_input};
 use mk_net::codec::{Wire, decode, encode};
+use mk_net::envelope::request;
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::frame::{FrameHeader, HEADER_LEN, request};
+use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{
     CreateTopics, CreateTopicsResponse, DescribeTopics, Kind, NewTopic, Produce, ProducePart,
     ProduceResponse, Request,

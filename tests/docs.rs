@@ -6,8 +6,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use mk_net::codec::decode;
+use mk_net::envelope::request;
 use mk_net::fault::ErrorCode;
-use mk_net::frame::{FrameHeader, HEADER_LEN, request};
+use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{ApiVersions, Kind};
 use mk_storage::batch::{CheckedBatch, records};
 use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::{Broker, data_dir};
 use mk_net::codec::decode;
+use mk_net::envelope::request;
 use mk_net::fault::ErrorCode;
-use mk_net::frame::{FrameHeader, HEADER_LEN, request};
+use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{Fetch, FetchPart, FetchResponse};
 use uuid::Uuid;
 

@@ -7,7 +7,8 @@ use std::net::TcpStream;
 
 use mk::broker::{Broker, BrokerConfig};
 use mk::settings::{BrokerSettings, Layers};
-use mk_net::frame::{FrameHeader, HEADER_LEN, request};
+use mk_net::envelope::request;
+use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{
     CreateTopics, DeleteTopics, Fetch, FetchPart, NewTopic, Produce, ProducePart, Request,
 };

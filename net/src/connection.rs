@@ -2,8 +2,9 @@
 //! in, what to send comes out. Here are the limits of what one client may occupy.
 
 use crate::deframer::Deframer;
+use crate::envelope::failure;
 use crate::fault::{ErrorCode, Fault};
-use crate::frame::{Frame, FrameError, FrameHeader, failure};
+use crate::frame::{Frame, FrameError, FrameHeader};
 use crate::message::Kind;
 use crate::outgoing::{Chunk, Outgoing, Transmit};
 
@@ -203,7 +204,8 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::codec::{Wire, decode};
-    use crate::frame::{HEADER_LEN, request};
+    use crate::envelope::request;
+    use crate::frame::HEADER_LEN;
     use crate::message::{DeleteTopics, Request};
 
     const LIMITS: ConnectionLimits =
@@ -317,7 +319,7 @@ mod tests {
             fields_len: <u32 as Wire>::MIN_SIZE as u32,
             payload_len: 0,
         };
-        feed(&mut connection, &crate::frame::response(&to, &0u32, 0));
+        feed(&mut connection, &crate::envelope::response(&to, &0u32, 0));
         assert_eq!(connection.next_request().unwrap_err(), ProtocolError::Response);
     }
 }

@@ -14,10 +14,6 @@
 
 use bytes::Bytes;
 
-use crate::codec::{Wire, encode};
-use crate::fault::Fault;
-use crate::message::{Kind, Request};
-
 /// Bytes of a frame's header.
 pub const HEADER_LEN: usize = 24;
 /// First byte of every frame of ours. A Kafka request begins with a length, whose first byte is
@@ -31,12 +27,16 @@ const FRAME_VERSION: u8 = 1;
 const RESPONSE: u8 = 1;
 const FAILED: u8 = 2;
 
+/// Which message a frame holds. Unknown numbers are kept; [`crate::message`] names the known ones.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kind(pub u16);
+
 /// A frame's header, parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Response or request.
     pub response: bool,
-    /// In a response: the fields are a [`Fault`].
+    /// In a response: the fields are a [`crate::fault::Fault`].
     pub failed: bool,
     /// Which message.
     pub kind: Kind,
@@ -173,42 +173,6 @@ impl FrameHeader {
     pub fn body_len(&self) -> usize {
         self.fields_len as usize + self.payload_len as usize
     }
-}
-
-/// Header and fields of a request that `payload_len` bytes of payload will follow.
-pub fn request<R: Request>(correlation: u32, request: &R, payload_len: usize) -> Bytes {
-    let header = FrameHeader {
-        response: false,
-        failed: false,
-        kind: R::KIND,
-        version: R::VERSION,
-        correlation,
-        fields_len: 0,
-        payload_len: payload_len as u32,
-    };
-    message(header, request)
-}
-
-/// Header and fields of the response to the request `to`, which `payload_len` bytes of payload
-/// will follow.
-pub fn response(to: &FrameHeader, fields: &impl Wire, payload_len: usize) -> Bytes {
-    let header =
-        FrameHeader { response: true, failed: false, payload_len: payload_len as u32, ..*to };
-    message(header, fields)
-}
-
-/// The response that says why the request `to` failed as a whole.
-pub fn failure(to: &FrameHeader, fault: &Fault) -> Bytes {
-    message(FrameHeader { response: true, failed: true, payload_len: 0, ..*to }, fault)
-}
-
-fn message(mut header: FrameHeader, fields: &impl Wire) -> Bytes {
-    let encoded = encode(fields);
-    header.fields_len = encoded.len() as u32;
-    let mut bytes = Vec::with_capacity(HEADER_LEN + encoded.len());
-    bytes.extend_from_slice(&header.encode());
-    bytes.extend_from_slice(&encoded);
-    Bytes::from(bytes)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! * [`fault`]: Kafka's error codes, and the error that travels.
 //! * [`frame`]: the 24 bytes before every message.
 //! * [`message`]: requests and their responses.
+//! * [`envelope`]: messages in frames.
 //! * [`deframer`]: bytes in, frames out; borrowed for servers, owned for clients.
 //! * [`outgoing`]: what is to be sent, from memory or from a file.
 //! * [`connection`]: both, with limits, and without a socket (sans-IO).
@@ -19,6 +20,7 @@
 pub mod codec;
 pub mod connection;
 pub mod deframer;
+pub mod envelope;
 pub mod event_loop;
 pub mod fault;
 pub mod frame;

@@ -18,8 +18,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::catalog::{self, CatalogError, Topic, TopicFile};
+use super::note::Note;
 use super::partition::Partition;
-use super::service::Note;
 use super::shared::{Shared, log_of, now_ms};
 use crate::settings::TopicSettings;
 

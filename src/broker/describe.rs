@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use mk_net::envelope::response;
 use mk_net::event_loop::Context;
 use mk_net::fault::Fault;
-use mk_net::frame::response;
 use mk_net::message::{
     DescribeTopics, DescribeTopicsResponse, DescribedPartition, DescribedSetting, DescribedTopic,
     Metadata, MetadataResponse, PartitionMetadata, TopicMetadata, TopicPlaces,
@@ -14,7 +14,7 @@ use mk_net::message::{
 use super::catalog::Topic;
 use super::control;
 use super::partition::Partition;
-use super::service::Reply;
+use super::reply::Reply;
 use super::shared::{STANDALONE_EPOCH, Shared, log_of};
 use crate::settings::TopicSettings;
 

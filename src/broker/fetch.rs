@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::frame::response;
 use mk_net::message::{Fetch, FetchPart, FetchResponse, Fetched};
 use mk_net::outgoing::{self, Chunk};
 use mk_storage::Offset;
@@ -13,7 +13,7 @@ use mk_storage::error::ReadError;
 use mk_storage::log::FileRange;
 
 use super::partition::Partition;
-use super::service::Reply;
+use super::reply::Reply;
 use super::shared::{LONGEST_WAIT, STANDALONE_EPOCH, Shared, log_of};
 use super::waiting::Waiting;
 

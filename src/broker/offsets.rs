@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use mk_net::envelope::response;
 use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::frame::response;
 use mk_net::message::{At, FoundOffset, ListOffsets, ListOffsetsPart, ListOffsetsResponse};
 use mk_storage::Timestamp;
 use uuid::Uuid;
 
-use super::service::Reply;
+use super::reply::Reply;
 use super::shared::{STANDALONE_EPOCH, Shared, log_of};
 
 /// Answers at once if only the ends of logs are asked for; a search by time reads, and is done by

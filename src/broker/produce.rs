@@ -4,16 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::frame::response;
 use mk_net::message::{Appended, Durability, Produce, ProducePart, ProduceResponse};
 use mk_storage::Offset;
 use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch};
 use mk_storage::error::AppendError;
 
+use super::note::Note;
 use super::partition::Partition;
-use super::service::{Note, Reply};
+use super::reply::Reply;
 use super::shared::{LONGEST_WAIT, STANDALONE_EPOCH, Shared, log_of, now_ms};
 use super::waiting::Waiting;
 use crate::settings::FlushPolicy;

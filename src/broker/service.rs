@@ -3,33 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use mk_net::codec::decode;
+use mk_net::envelope::{failure, response};
 use mk_net::event_loop::{ConnectionId, Context, Service};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::frame::{Frame, FrameHeader, failure, response};
+use mk_net::frame::Frame;
 use mk_net::message::{ApiVersions, ApiVersionsResponse, Kind, KindVersions, Request};
 
 use super::fetch::Fetches;
+use super::note::Note;
 use super::produce::Produces;
+use super::reply::Reply;
 use super::shared::Shared;
 use super::{control, describe, offsets};
-
-/// What other threads tell a loop.
-#[derive(Debug)]
-pub enum Note {
-    /// Something was appended to the partition of this serial number, or it is gone.
-    Appended(u64),
-    /// The partition of this serial number was synced, or failed to be.
-    Flushed(u64),
-    /// The answer to a request that a worker had.
-    Reply {
-        /// Whose answer.
-        to: ConnectionId,
-        /// The answer.
-        message: Bytes,
-    },
-}
 
 /// Answers the requests of one event loop.
 pub struct BrokerService {
@@ -37,17 +23,6 @@ pub struct BrokerService {
     shared: Arc<Shared>,
     fetches: Fetches,
     produces: Produces,
-}
-
-/// Where the answer to a request goes, for those who answer later.
-#[derive(Clone, Copy, Debug)]
-pub struct Reply {
-    /// The loop.
-    pub index: usize,
-    /// The connection.
-    pub to: ConnectionId,
-    /// The request.
-    pub header: FrameHeader,
 }
 
 /// Most bytes of a request's fields: what waits is kept decoded, so this bounds it.
@@ -165,29 +140,5 @@ impl Service for BrokerService {
 
     fn on_stop(&mut self, context: &mut Context) {
         self.fetches.answer_all(context);
-    }
-}
-
-impl Reply {
-    /// Lets the control thread answer.
-    fn later<R: Request + Send + 'static>(
-        self,
-        shared: &Arc<Shared>,
-        request: R,
-        handle: impl FnOnce(&Arc<Shared>, R) -> Result<R::Response, Fault> + Send + 'static,
-    ) {
-        let worker_shared = shared.clone();
-        shared.control.run(move || {
-            let message = match handle(&worker_shared, request) {
-                Ok(answer) => response(&self.header, &answer, 0),
-                Err(fault) => failure(&self.header, &fault),
-            };
-            self.send(&worker_shared, message);
-        });
-    }
-
-    /// Sends the answer by way of the connection's loop.
-    pub fn send(self, shared: &Shared, message: Bytes) {
-        shared.mailboxes[self.index].send(Note::Reply { to: self.to, message });
     }
 }

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::catalog::{Topic, Topics};
 use super::flusher::Flusher;
+use super::note::Note;
 use super::partition::Partition;
-use super::service::Note;
 use super::worker::Worker;
 use crate::settings::BrokerSettings;
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mk_net::deframer::take_frame;
-use mk_net::frame::{FrameHeader, HEADER_LEN, OwnedFrame, request};
-use mk_net::message::{Kind, Request, parse_response};
+use mk_net::envelope::{ResponseError, parse_response, request};
+use mk_net::frame::{FrameHeader, HEADER_LEN, OwnedFrame};
+use mk_net::message::{Kind, Request};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -94,7 +95,7 @@ impl Connection {
         let frame = answered.map_err(|_| self.shared.disconnected())?;
         let answer =
             parse_response::<R>(&frame.header, &frame.fields).map_err(|error| match error {
-                mk_net::message::ResponseError::Fault(fault) => ClientError::Broker(fault),
+                ResponseError::Fault(fault) => ClientError::Broker(fault),
                 other => self.shared.protocol(other.to_string()),
             })?;
         Ok((answer, frame.payload))

@@ -12,7 +12,7 @@ use crate::batch::{HEADER_LEN, Header};
 use crate::disk::{Appender, Disk, Pace, View, read_fully};
 use crate::error::{Corruption, DiskError, ReadError};
 use crate::index::{Entry, Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
-use crate::log::LogSettings;
+use crate::log::settings::LogSettings;
 use crate::{Epoch, Offset, Position, Timestamp};
 
 /// Ending of the files that hold batches.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::codec::{decode, encode};
+use crate::envelope::{request, response};
 use crate::fault::{ErrorCode, Fault};
-use crate::frame::{FrameHeader, HEADER_LEN, request, response};
+use crate::frame::{FrameHeader, HEADER_LEN};
 use crate::message::{DeleteTopics, Kind, Request};
 use crate::outgoing::FileRange;
 

@@ -26,13 +26,9 @@ pub use topics::{
     Setting, SettingSource, TopicResult,
 };
 
-use crate::codec::{DecodeError, Wire, decode};
+use crate::codec::Wire;
 use crate::fault::{ErrorCode, Fault};
-use crate::frame::FrameHeader;
-
-/// Which message a frame holds. Unknown numbers are kept.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kind(pub u16);
+pub use crate::frame::Kind;
 
 /// A request, and what answers it.
 pub trait Request: Wire {
@@ -112,28 +108,6 @@ impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name(), self.0)
     }
-}
-
-/// Why a response is not the answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResponseError {
-    /// The broker refused the request.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    /// The fields are not those of the response.
-    #[error("a response that cannot be read: {0}")]
-    Decode(#[from] DecodeError),
-}
-
-/// Reads the fields of the response to a request of type `R`.
-pub fn parse_response<R: Request>(
-    header: &FrameHeader,
-    fields: &[u8],
-) -> Result<R::Response, ResponseError> {
-    if header.failed {
-        return Err(ResponseError::Fault(decode::<Fault>(fields)?));
-    }
-    Ok(decode(fields)?)
 }
 
 /// A message: its fields one behind the other.

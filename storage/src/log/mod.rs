@@ -8,6 +8,7 @@ mod append;
 mod flush;
 mod open;
 mod read;
+pub(crate) mod settings;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use parking_lot::Mutex;
 pub use append::Appended;
 pub use open::Recovery;
 pub use read::{FileRange, FoundTime, Slice};
+pub use settings::LogSettings;
 pub use survey::{RebuiltIndexes, rebuild_indexes};
 pub use truncate::TruncateError;
 
@@ -30,27 +32,6 @@ use crate::disk::Disk;
 use crate::error::Poisoned;
 use crate::segment::{Segment, SegmentWriter};
 use crate::{Epoch, Offset};
-
-/// Settings of a log, under Kafka's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// `segment.bytes`: a segment is closed before it would grow beyond. At most 2^31 - 1.
-    pub segment_bytes: u64,
-    /// `segment.ms`: a segment is closed when its first batch is that old, in milliseconds.
-    pub segment_ms: i64,
-    /// `index.interval.bytes`: about this many bytes of log have one index entry.
-    pub index_interval_bytes: u64,
-}
-
-impl Default for LogSettings {
-    fn default() -> LogSettings {
-        LogSettings {
-            segment_bytes: 1 << 30,
-            segment_ms: 7 * 24 * 3600 * 1000,
-            index_interval_bytes: 4096,
-        }
-    }
-}
 
 /// The log of one partition. All methods may be called from any thread.
 ///

@@ -116,3 +116,15 @@ impl Admin {
         Ok(self.cluster.call_any(&request, true).await?.parts)
     }
 }
+
+/// Offsets of a place in partitions of a topic.
+pub async fn offsets(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: &[u32],
+    at: At,
+) -> Result<Vec<Option<u64>>, ClientError> {
+    let found = Admin::new(cluster.clone()).list_offsets(topic, partitions, at).await?;
+    let offsets = found.into_iter().map(|found| Ok(found?.offset));
+    offsets.collect()
+}

@@ -23,9 +23,9 @@ mod partitioner;
 mod producer;
 
 pub use accumulator::{Delivery, Receipt};
-pub use admin::Admin;
+pub use admin::{Admin, offsets};
 pub use cluster::{Cluster, ClusterSettings, TopicInfo};
-pub use consumer::{Consumer, ConsumerSettings, FetchedBatches, OffsetReset, StartAt, offsets};
+pub use consumer::{Consumer, ConsumerSettings, FetchedBatches, OffsetReset, StartAt};
 pub use error::ClientError;
 pub use partitioner::{murmur2, partition_of_key};
 pub use producer::{Acks, Producer, ProducerRecord, ProducerSettings};

@@ -1,278 +1,35 @@
-//! The consumer: fetches ahead, hands out batches without copying them.
+//! Keeps a fetch going for every partition, and puts by what it brings.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{At, Fetch, FetchPart, Fetched};
-use mk_storage::batch::{HEADER_LEN, Header, Record, checksum, records};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
-use super::admin::Admin;
-use super::backoff::Backoff;
-use super::cluster::Cluster;
-use super::error::ClientError;
+use super::batches::{FetchedBatches, end_of};
+use super::settings::{ConsumerSettings, OffsetReset};
+use crate::client::admin::offsets;
+use crate::client::backoff::Backoff;
+use crate::client::cluster::Cluster;
+use crate::client::error::ClientError;
 
-/// What to do when the log no longer has the next record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffsetReset {
-    /// Go on with the first that it has.
-    Earliest,
-    /// Go on with the next that comes.
-    Latest,
-    /// Fail.
-    None,
-}
-
-/// Where to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// At the first record that there is.
-    Earliest,
-    /// Behind the last one.
-    Latest,
-    /// At this offset.
-    Offset(u64),
-    /// So many records before the end.
-    Last(u64),
-    /// At the first record of this time, in milliseconds since 1970, or later.
-    Timestamp(i64),
-}
-
-/// How a consumer works; Kafka's names.
-#[derive(Clone, Debug)]
-pub struct ConsumerSettings {
-    /// `fetch.max.wait.ms`: how long the broker holds a fetch that finds nothing. 10 s.
-    pub max_wait: Duration,
-    /// `fetch.min.bytes`. 1.
-    pub min_bytes: u32,
-    /// `fetch.max.bytes`: of one answer. 16 MiB.
-    pub max_bytes: u32,
-    /// `max.partition.fetch.bytes`. 4 MiB.
-    pub partition_max_bytes: u32,
-    /// `auto.offset.reset`. The first that there is: nothing that is there is skipped.
-    pub offset_reset: OffsetReset,
-    /// `check.crcs`: check each batch's checksum when its records are read. On.
-    pub check_crcs: bool,
-    /// A partition whose broker does not answer for so long fails.
-    pub give_up_after: Duration,
-}
-
-impl Default for ConsumerSettings {
-    fn default() -> ConsumerSettings {
-        ConsumerSettings {
-            max_wait: Duration::from_secs(10),
-            min_bytes: 1,
-            max_bytes: 16 << 20,
-            partition_max_bytes: 4 << 20,
-            offset_reset: OffsetReset::Earliest,
-            check_crcs: true,
-            give_up_after: Duration::from_secs(120),
-        }
-    }
-}
-
-/// Reads partitions.
+/// What a consumer tells its driver.
 #[derive(Debug)]
-pub struct Consumer {
-    cluster: Cluster,
-    commands: mpsc::UnboundedSender<Command>,
-    fetched: mpsc::Receiver<Result<FetchedBatches, ClientError>>,
-    driver: JoinHandle<()>,
-}
-
-/// Batches of a partition, as they lie in the log.
-#[derive(Clone, Debug)]
-pub struct FetchedBatches {
-    /// Their topic.
-    pub topic: Arc<str>,
-    /// Their partition.
-    pub partition: u32,
-    /// Offset that follows their last record.
-    pub next_offset: u64,
-    /// Consumers saw records below when this was read.
-    pub high_watermark: u64,
-    /// Records before this were not asked for.
-    from: u64,
-    check_crcs: bool,
-    data: Bytes,
-}
-
-#[derive(Debug)]
-enum Command {
+pub(super) enum Command {
     Assign(Vec<(PartitionKey, u64)>),
     Unassign(PartitionKey),
     Subscribe(Arc<str>),
 }
 
-type PartitionKey = (Arc<str>, u32);
-
-/// Bytes that one batch may unpack to.
-const UNPACK_LIMIT: usize = 256 << 20;
-
-impl Consumer {
-    /// Starts a consumer. To be called inside a tokio runtime.
-    pub fn new(cluster: Cluster, settings: ConsumerSettings) -> Consumer {
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let (outbox, fetched) = mpsc::channel(1);
-        let driver = Driver {
-            cluster: cluster.clone(),
-            settings,
-            positions: BTreeMap::new(),
-            subscribed: Vec::new(),
-            next_discovery: None,
-            ready: VecDeque::new(),
-            ready_bytes: 0,
-        };
-        let driver = tokio::spawn(driver.run(inbox, outbox));
-        Consumer { cluster, commands, fetched, driver }
-    }
-
-    /// Reads all partitions of a topic, those that are added later included, from their start on.
-    /// Answers where each begins.
-    pub async fn subscribe(
-        &self,
-        topic: &str,
-        start: StartAt,
-    ) -> Result<Vec<(u32, u64)>, ClientError> {
-        let count = self.cluster.topic(topic).await?.count();
-        let partitions: Vec<u32> = (0..count).collect();
-        let starts = self.assign(topic, &partitions, start).await?;
-        self.command(Command::Subscribe(topic.into()))?;
-        Ok(starts)
-    }
-
-    /// Reads partitions of a topic. Answers where each begins.
-    pub async fn assign(
-        &self,
-        topic: &str,
-        partitions: &[u32],
-        start: StartAt,
-    ) -> Result<Vec<(u32, u64)>, ClientError> {
-        let info = self.cluster.topic(topic).await?;
-        if let Some(missing) = partitions.iter().find(|partition| **partition >= info.count()) {
-            let what = format!("topic '{topic}' has no partition {missing}");
-            return Err(Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what).into());
-        }
-        let starts = self.find_starts(topic, partitions, start).await?;
-        let keyed = starts.iter().map(|(partition, at)| ((info.name.clone(), *partition), *at));
-        self.command(Command::Assign(keyed.collect()))?;
-        Ok(starts)
-    }
-
-    /// Reads a partition no longer. What was fetched of it may still come.
-    pub fn unassign(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
-        self.command(Command::Unassign((topic.into(), partition)))
-    }
-
-    /// The next batches, of any partition. An error says that a partition, or everything, cannot
-    /// be read any more.
-    pub async fn next(&mut self) -> Result<FetchedBatches, ClientError> {
-        self.fetched.recv().await.unwrap_or(Err(ClientError::Closed))
-    }
-
-    fn command(&self, command: Command) -> Result<(), ClientError> {
-        self.commands.send(command).map_err(|_| ClientError::Closed)
-    }
-
-    async fn find_starts(
-        &self,
-        topic: &str,
-        partitions: &[u32],
-        start: StartAt,
-    ) -> Result<Vec<(u32, u64)>, ClientError> {
-        let find = |at| offsets(&self.cluster, topic, partitions, at);
-        let starts: Vec<u64> = match start {
-            StartAt::Offset(offset) => vec![offset; partitions.len()],
-            StartAt::Earliest => find(At::Earliest).await?.into_iter().flatten().collect(),
-            StartAt::Latest => find(At::Latest).await?.into_iter().flatten().collect(),
-            StartAt::Last(count) => {
-                let (starts, ends) = (find(At::Earliest).await?, find(At::Latest).await?);
-                let pairs = starts.into_iter().flatten().zip(ends.into_iter().flatten());
-                pairs.map(|(start, end)| end.saturating_sub(count).max(start)).collect()
-            }
-            StartAt::Timestamp(millis) => {
-                // The ends first: a record that comes in between is not to be skipped.
-                let ends = find(At::Latest).await?.into_iter().flatten();
-                let found = find(At::Timestamp(millis)).await?;
-                found.into_iter().zip(ends).map(|(found, end)| found.unwrap_or(end)).collect()
-            }
-        };
-        Ok(partitions.iter().copied().zip(starts).collect())
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Offsets of a place in partitions of a topic.
-pub async fn offsets(
-    cluster: &Cluster,
-    topic: &str,
-    partitions: &[u32],
-    at: At,
-) -> Result<Vec<Option<u64>>, ClientError> {
-    let found = Admin::new(cluster.clone()).list_offsets(topic, partitions, at).await?;
-    let offsets = found.into_iter().map(|found| Ok(found?.offset));
-    offsets.collect()
-}
-
-impl FetchedBatches {
-    /// Their records, without those before the offset that was asked for.
-    pub fn records(&self) -> impl Iterator<Item = Result<Record, ClientError>> + '_ {
-        let mut rest = self.data.clone();
-        let batches = std::iter::from_fn(move || {
-            let size = Header::parse(&rest).ok()?.size.min(rest.len());
-            Some(rest.split_to(size))
-        });
-        batches.flat_map(move |batch| {
-            let (records, error) = match self.open(&batch) {
-                Ok(records) => (Some(records), None),
-                Err(error) => (None, Some(Err(error))),
-            };
-            records.into_iter().flatten().chain(error)
-        })
-    }
-
-    fn open(
-        &self,
-        batch: &Bytes,
-    ) -> Result<impl Iterator<Item = Result<Record, ClientError>> + use<'_>, ClientError> {
-        if self.check_crcs {
-            let found = Header::parse(batch).map(|header| header.crc).unwrap_or_default();
-            let computed = checksum(batch);
-            if computed != found {
-                let what = format!("its CRC-32C is {computed:#010x}, it says {found:#010x}");
-                return Err(self.damaged(what));
-            }
-        }
-        let records = records(batch, UNPACK_LIMIT).map_err(|e| self.damaged(e.to_string()))?;
-        let records = records.map(|record| record.map_err(|e| self.damaged(e.to_string())));
-        let wanted = |record: &Result<Record, _>| {
-            record.as_ref().map_or(true, |record| record.offset.0 >= self.from)
-        };
-        Ok(records.filter(wanted))
-    }
-
-    fn damaged(&self, what: String) -> ClientError {
-        let (topic, partition) = (self.topic.to_string(), self.partition);
-        ClientError::Damaged { topic, partition, offset: self.from, what }
-    }
-
-    /// The batches' bytes, in Kafka's format.
-    pub fn bytes(&self) -> &Bytes {
-        &self.data
-    }
-}
+/// A topic and a partition of it.
+pub(super) type PartitionKey = (Arc<str>, u32);
 
 /// Keeps fetches going.
-struct Driver {
+pub(super) struct Driver {
     cluster: Cluster,
     settings: ConsumerSettings,
     positions: BTreeMap<PartitionKey, Position>,
@@ -296,7 +53,21 @@ struct Position {
 type Landed = (Vec<PartitionKey>, Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError>);
 
 impl Driver {
-    async fn run(
+    /// A driver that has nothing to read yet.
+    pub fn new(cluster: Cluster, settings: ConsumerSettings) -> Driver {
+        Driver {
+            cluster,
+            settings,
+            positions: BTreeMap::new(),
+            subscribed: Vec::new(),
+            next_discovery: None,
+            ready: VecDeque::new(),
+            ready_bytes: 0,
+        }
+    }
+
+    /// Runs until the consumer is gone.
+    pub async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
         outbox: mpsc::Sender<Result<FetchedBatches, ClientError>>,
@@ -596,15 +367,4 @@ async fn fetch_from(
         return Err(ClientError::Protocol { address: format!("broker {leader}"), what });
     }
     Ok((response.parts, payload))
-}
-
-/// The offset that follows the batches, if they are whole.
-fn end_of(mut data: &[u8]) -> Option<u64> {
-    let mut next = None;
-    while data.len() >= HEADER_LEN {
-        let header = Header::parse(data).ok()?;
-        data = data.get(header.size..)?;
-        next = Some(header.next_offset().0);
-    }
-    if data.is_empty() { next } else { None }
 }

@@ -1,0 +1,117 @@
+//! The consumer: fetches ahead, hands out batches without copying them.
+
+mod batches;
+mod driver;
+mod settings;
+
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::At;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use batches::FetchedBatches;
+pub use settings::{ConsumerSettings, OffsetReset, StartAt};
+
+use super::admin::offsets;
+use super::cluster::Cluster;
+use super::error::ClientError;
+use driver::{Command, Driver};
+
+/// Reads partitions.
+#[derive(Debug)]
+pub struct Consumer {
+    cluster: Cluster,
+    commands: mpsc::UnboundedSender<Command>,
+    fetched: mpsc::Receiver<Result<FetchedBatches, ClientError>>,
+    driver: JoinHandle<()>,
+}
+
+impl Consumer {
+    /// Starts a consumer. To be called inside a tokio runtime.
+    pub fn new(cluster: Cluster, settings: ConsumerSettings) -> Consumer {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (outbox, fetched) = mpsc::channel(1);
+        let driver = Driver::new(cluster.clone(), settings);
+        let driver = tokio::spawn(driver.run(inbox, outbox));
+        Consumer { cluster, commands, fetched, driver }
+    }
+
+    /// Reads all partitions of a topic, those that are added later included, from their start on.
+    /// Answers where each begins.
+    pub async fn subscribe(
+        &self,
+        topic: &str,
+        start: StartAt,
+    ) -> Result<Vec<(u32, u64)>, ClientError> {
+        let count = self.cluster.topic(topic).await?.count();
+        let partitions: Vec<u32> = (0..count).collect();
+        let starts = self.assign(topic, &partitions, start).await?;
+        self.command(Command::Subscribe(topic.into()))?;
+        Ok(starts)
+    }
+
+    /// Reads partitions of a topic. Answers where each begins.
+    pub async fn assign(
+        &self,
+        topic: &str,
+        partitions: &[u32],
+        start: StartAt,
+    ) -> Result<Vec<(u32, u64)>, ClientError> {
+        let info = self.cluster.topic(topic).await?;
+        if let Some(missing) = partitions.iter().find(|partition| **partition >= info.count()) {
+            let what = format!("topic '{topic}' has no partition {missing}");
+            return Err(Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what).into());
+        }
+        let starts = self.find_starts(topic, partitions, start).await?;
+        let keyed = starts.iter().map(|(partition, at)| ((info.name.clone(), *partition), *at));
+        self.command(Command::Assign(keyed.collect()))?;
+        Ok(starts)
+    }
+
+    /// Reads a partition no longer. What was fetched of it may still come.
+    pub fn unassign(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
+        self.command(Command::Unassign((topic.into(), partition)))
+    }
+
+    /// The next batches, of any partition. An error says that a partition, or everything, cannot
+    /// be read any more.
+    pub async fn next(&mut self) -> Result<FetchedBatches, ClientError> {
+        self.fetched.recv().await.unwrap_or(Err(ClientError::Closed))
+    }
+
+    fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).map_err(|_| ClientError::Closed)
+    }
+
+    async fn find_starts(
+        &self,
+        topic: &str,
+        partitions: &[u32],
+        start: StartAt,
+    ) -> Result<Vec<(u32, u64)>, ClientError> {
+        let find = |at| offsets(&self.cluster, topic, partitions, at);
+        let starts: Vec<u64> = match start {
+            StartAt::Offset(offset) => vec![offset; partitions.len()],
+            StartAt::Earliest => find(At::Earliest).await?.into_iter().flatten().collect(),
+            StartAt::Latest => find(At::Latest).await?.into_iter().flatten().collect(),
+            StartAt::Last(count) => {
+                let (starts, ends) = (find(At::Earliest).await?, find(At::Latest).await?);
+                let pairs = starts.into_iter().flatten().zip(ends.into_iter().flatten());
+                pairs.map(|(start, end)| end.saturating_sub(count).max(start)).collect()
+            }
+            StartAt::Timestamp(millis) => {
+                // The ends first: a record that comes in between is not to be skipped.
+                let ends = find(At::Latest).await?.into_iter().flatten();
+                let found = find(At::Timestamp(millis)).await?;
+                found.into_iter().zip(ends).map(|(found, end)| found.unwrap_or(end)).collect()
+            }
+        };
+        Ok(partitions.iter().copied().zip(starts).collect())
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

@@ -25,9 +25,18 @@ use super::error::ClientError;
 pub struct Connection {
     address: Arc<str>,
     shared: Arc<Shared>,
-    outgoing: mpsc::Sender<[Bytes; 2]>,
+    outgoing: mpsc::Sender<Outgoing>,
     next: AtomicU32,
     tasks: [JoinHandle<()>; 2],
+}
+
+/// A request to be written.
+#[derive(Debug)]
+struct Outgoing {
+    head: Bytes,
+    payload: Bytes,
+    /// Told once it was written, for those who get no answer.
+    written: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -86,7 +95,7 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(R::Response, Bytes), ClientError> {
         let (sender, answer) = oneshot::channel();
-        let correlation = self.send(message, payload, Some(sender)).await?;
+        let correlation = self.send(message, payload, Some(sender), None).await?;
         let Ok(answered) = tokio::time::timeout(timeout, answer).await else {
             self.shared.state.lock().waiting.remove(&correlation);
             let what = format!("{} to {}", R::KIND, self.address);
@@ -101,13 +110,15 @@ impl Connection {
         Ok((answer, frame.payload))
     }
 
-    /// Sends a request that has no answer.
+    /// Sends a request that has no answer; returns once the system has it.
     pub async fn send_only<R: Request>(
         &self,
         message: &R,
         payload: Bytes,
     ) -> Result<(), ClientError> {
-        self.send(message, payload, None).await.map(|_| ())
+        let (sender, written) = oneshot::channel();
+        self.send(message, payload, None, Some(sender)).await?;
+        written.await.map_err(|_| self.shared.disconnected())
     }
 
     async fn send<R: Request>(
@@ -115,6 +126,7 @@ impl Connection {
         message: &R,
         payload: Bytes,
         waiter: Option<oneshot::Sender<OwnedFrame>>,
+        written: Option<oneshot::Sender<()>>,
     ) -> Result<u32, ClientError> {
         let correlation = self.next.fetch_add(1, Ordering::Relaxed);
         let head = request(correlation, message, payload.len());
@@ -124,7 +136,7 @@ impl Connection {
                 state.waiting.insert(correlation, waiter);
             }
         }
-        if self.outgoing.send([head, payload]).await.is_err() {
+        if self.outgoing.send(Outgoing { head, payload, written }).await.is_err() {
             self.shared.state.lock().waiting.remove(&correlation);
             return Err(self.shared.disconnected());
         }
@@ -161,13 +173,16 @@ impl Shared {
 
 async fn write_all(
     mut writer: OwnedWriteHalf,
-    mut queue: mpsc::Receiver<[Bytes; 2]>,
+    mut queue: mpsc::Receiver<Outgoing>,
     shared: Arc<Shared>,
 ) {
-    while let Some([head, payload]) = queue.recv().await {
+    while let Some(Outgoing { head, payload, written }) = queue.recv().await {
         if let Err(error) = write_both(&mut writer, &head, &payload).await {
             shared.end(&error.to_string());
             return;
+        }
+        if let Some(written) = written {
+            let _ = written.send(());
         }
     }
 }

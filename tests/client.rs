@@ -162,6 +162,31 @@ async fn what_a_consumer_does_when_its_next_record_is_gone() {
     }
 }
 
+/// A fetch was waiting at the end when its partition was assigned from the start: what it then
+/// brought was taken for the new position, and all records before it were skipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_assigned_anew_skips_nothing() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run_with_input(&["produce", "t"], b"0\n1\n2\n");
+    // The answer to the first assignment's fetch comes as late as it can: with the second's.
+    let settings = ConsumerSettings { min_bytes: 200, ..ConsumerSettings::default() };
+    let mut consumer = Consumer::new(cluster(&broker), settings);
+    consumer.assign("t", &[0], StartAt::Latest).await.unwrap();
+    consumer.assign("t", &[0], StartAt::Earliest).await.unwrap();
+    let mut next = 0;
+    while next < 6 {
+        let value = [b'x'; 300];
+        broker.run_with_input(&["produce", "t", "-q"], &value);
+        let batches = timeout(LONG, consumer.next()).await.unwrap().unwrap();
+        for record in batches.records() {
+            let offset = record.unwrap().offset.0;
+            assert_eq!(offset, next);
+            next += 1;
+        }
+    }
+}
+
 /// A consumer outlives its broker: it goes on where it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_goes_on_after_the_broker_was_killed() {

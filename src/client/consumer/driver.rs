@@ -33,6 +33,8 @@ pub(super) struct Driver {
     cluster: Cluster,
     settings: ConsumerSettings,
     positions: BTreeMap<PartitionKey, Position>,
+    /// How many positions there have been.
+    assigned: u64,
     subscribed: Vec<Arc<str>>,
     next_discovery: Option<Instant>,
     /// Fetched, and not yet taken.
@@ -42,6 +44,8 @@ pub(super) struct Driver {
 
 /// Where a partition is being read.
 struct Position {
+    /// Which assignment this is: what was asked for an earlier one is not for this.
+    assignment: u64,
     offset: u64,
     in_flight: bool,
     retry_at: Option<Instant>,
@@ -49,8 +53,15 @@ struct Position {
     failing: Option<(Instant, Backoff)>,
 }
 
+/// A part of a fetch.
+struct Asked {
+    key: PartitionKey,
+    assignment: u64,
+    offset: u64,
+}
+
 /// What became of a fetch.
-type Landed = (Vec<PartitionKey>, Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError>);
+type Landed = (Vec<Asked>, Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError>);
 
 impl Driver {
     /// A driver that has nothing to read yet.
@@ -59,6 +70,7 @@ impl Driver {
             cluster,
             settings,
             positions: BTreeMap::new(),
+            assigned: 0,
             subscribed: Vec::new(),
             next_discovery: None,
             ready: VecDeque::new(),
@@ -101,7 +113,7 @@ impl Driver {
         match command {
             Command::Assign(starts) => {
                 for (key, offset) in starts {
-                    self.positions.insert(key, Position::at(offset));
+                    self.begin(key, offset);
                 }
             }
             Command::Unassign(key) => {
@@ -113,6 +125,14 @@ impl Driver {
                 self.next_discovery = Some(Instant::now() + age);
             }
         }
+    }
+
+    fn begin(&mut self, key: PartitionKey, offset: u64) {
+        self.assigned += 1;
+        let assignment = self.assigned;
+        let position =
+            Position { assignment, offset, in_flight: false, retry_at: None, failing: None };
+        self.positions.insert(key, position);
     }
 
     /// When there is something to do though nothing happens.
@@ -144,7 +164,7 @@ impl Driver {
                 .collect();
             for key in fresh {
                 tracing::info!(topic = %key.0, partition = key.1, "a partition was added");
-                self.positions.insert(key, Position::at(0));
+                self.begin(key, 0);
             }
         }
     }
@@ -155,7 +175,7 @@ impl Driver {
             return;
         }
         let now = Instant::now();
-        let mut groups: BTreeMap<Option<u32>, Vec<(PartitionKey, u64)>> = BTreeMap::new();
+        let mut groups: BTreeMap<Option<u32>, Vec<Asked>> = BTreeMap::new();
         for (key, position) in &mut self.positions {
             if position.in_flight || position.retry_at.is_some_and(|at| now < at) {
                 continue;
@@ -163,7 +183,8 @@ impl Driver {
             position.in_flight = true;
             position.retry_at = None;
             let leader = self.cluster.known_leader(&key.0, key.1);
-            groups.entry(leader).or_default().push((key.clone(), position.offset));
+            let Position { assignment, offset, .. } = *position;
+            groups.entry(leader).or_default().push(Asked { key: key.clone(), assignment, offset });
         }
         for (leader, parts) in groups {
             fetches.spawn(fetch(self.cluster.clone(), self.settings.clone(), leader, parts));
@@ -172,30 +193,34 @@ impl Driver {
 
     async fn take_in(
         &mut self,
-        keys: Vec<PartitionKey>,
+        asked: Vec<Asked>,
         result: Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError>,
     ) {
-        for key in &keys {
-            if let Some(position) = self.positions.get_mut(key) {
+        // What was asked for before the partition was assigned anew is thrown away.
+        let mut current = Vec::with_capacity(asked.len());
+        for Asked { key, assignment, .. } in &asked {
+            let position = self.positions.get_mut(key);
+            let position = position.filter(|position| position.assignment == *assignment);
+            current.push(position.is_some());
+            if let Some(position) = position {
                 position.in_flight = false;
             }
         }
         let (parts, mut payload) = match result {
             Ok(found) => found,
             Err(error) => {
-                for key in &keys {
+                for (Asked { key, .. }, _) in asked.iter().zip(current).filter(|(_, now)| *now) {
                     self.failed(key, error.clone());
                 }
                 return;
             }
         };
-        for (key, part) in keys.iter().zip(parts) {
+        for ((Asked { key, .. }, part), current) in asked.iter().zip(parts).zip(current) {
+            let length = part.as_ref().map_or(0, |fetched| fetched.length as usize);
+            let data = payload.split_to(length.min(payload.len()));
             match part {
-                Ok(fetched) => {
-                    let length = (fetched.length as usize).min(payload.len());
-                    let data = payload.split_to(length);
-                    self.received(key, &fetched, data);
-                }
+                _ if !current => {}
+                Ok(fetched) => self.received(key, &fetched, data),
                 Err(fault) if fault.code == ErrorCode::OFFSET_OUT_OF_RANGE => {
                     self.reset(key, fault).await;
                 }
@@ -287,12 +312,6 @@ impl Driver {
     }
 }
 
-impl Position {
-    fn at(offset: u64) -> Position {
-        Position { offset, in_flight: false, retry_at: None, failing: None }
-    }
-}
-
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -304,20 +323,19 @@ async fn fetch(
     cluster: Cluster,
     settings: ConsumerSettings,
     leader: Option<u32>,
-    parts: Vec<(PartitionKey, u64)>,
+    asked: Vec<Asked>,
 ) -> Landed {
-    let keys: Vec<PartitionKey> = parts.iter().map(|(key, _)| key.clone()).collect();
     let result = match leader {
-        Some(leader) => fetch_from(&cluster, &settings, leader, parts).await,
-        None => Err(find_leaders(&cluster, &keys).await),
+        Some(leader) => fetch_from(&cluster, &settings, leader, &asked).await,
+        None => Err(find_leaders(&cluster, &asked).await),
     };
-    (keys, result)
+    (asked, result)
 }
 
 /// Asks who leads these partitions, without making topics that are gone. The answer serves the
 /// next try.
-async fn find_leaders(cluster: &Cluster, keys: &[PartitionKey]) -> ClientError {
-    let mut names: Vec<String> = keys.iter().map(|key| key.0.to_string()).collect();
+async fn find_leaders(cluster: &Cluster, asked: &[Asked]) -> ClientError {
+    let mut names: Vec<String> = asked.iter().map(|asked| asked.key.0.to_string()).collect();
     names.dedup();
     match cluster.metadata_once(names, false).await {
         Err(error) => error,
@@ -334,14 +352,14 @@ async fn fetch_from(
     cluster: &Cluster,
     settings: &ConsumerSettings,
     leader: u32,
-    parts: Vec<(PartitionKey, u64)>,
+    asked: &[Asked],
 ) -> Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError> {
-    let count = parts.len();
-    let parts = parts.into_iter().map(|((topic, partition), offset)| FetchPart {
-        topic_id: cluster.known_id(&topic),
+    let count = asked.len();
+    let parts = asked.iter().map(|Asked { key: (topic, partition), offset, .. }| FetchPart {
+        topic_id: cluster.known_id(topic),
         topic: topic.to_string(),
-        partition,
-        offset,
+        partition: *partition,
+        offset: *offset,
         max_bytes: settings.partition_max_bytes,
         leader_epoch: -1,
     });

@@ -50,7 +50,9 @@ impl Consumer {
         Ok(starts)
     }
 
-    /// Reads partitions of a topic. Answers where each begins.
+    /// Reads partitions of a topic. Answers where each begins. One that is being read already
+    /// begins anew; what was fetched of it before may still come, what is fetched from now on is
+    /// from there.
     pub async fn assign(
         &self,
         topic: &str,

@@ -108,6 +108,53 @@ async fn receipts_say_where_and_how_safe() {
     assert_eq!(after.receipt().await.unwrap().offset, Some(4));
 }
 
+/// A request that the broker does not read at all failed only when its time was up, after it had
+/// been sent again and again, and without a word why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_too_large_fails_at_once() {
+    let (_root, data) = data_dir();
+    let limit = ["--set", "socket.request.max.bytes=64KiB"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &limit);
+    let producer = Producer::new(cluster(&broker), ProducerSettings::default());
+    let start = Instant::now();
+    let delivery = producer.send(record("t", &vec![0; 1 << 20])).await.unwrap();
+    let error = timeout(LONG, delivery.receipt()).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::MESSAGE_TOO_LARGE), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(30));
+    let small = producer.send(record("t", b"small")).await.unwrap();
+    assert_eq!(small.receipt().await.unwrap().offset, Some(0));
+}
+
+/// Two topics are read; one is deleted while no connection is there. The other goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_ends_alone() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let address = broker.address().to_owned();
+    broker.run(&["topic", "create", "a", "b"]);
+    let mut consumer = Consumer::new(cluster(&broker), ConsumerSettings::default());
+    consumer.subscribe("a", StartAt::Earliest).await.unwrap();
+    consumer.subscribe("b", StartAt::Earliest).await.unwrap();
+    broker.stop();
+    std::fs::remove_dir_all(data.join("topics/a")).unwrap();
+    let broker = Broker::start_with(&data, &address, &[]);
+    broker.run_with_input(&["produce", "b"], b"still here\n");
+    let mut gone = 0;
+    loop {
+        match timeout(LONG, consumer.next()).await.unwrap() {
+            Ok(batches) => {
+                assert_eq!(&*batches.topic, "b");
+                break;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("'a'"), "{error}");
+                gone += 1;
+            }
+        }
+    }
+    assert!(gone <= 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_finds_partitions_that_are_added() {
     let (_root, data) = data_dir();

@@ -14,7 +14,7 @@ use mk_net::message::{
 use mk_storage::Offset;
 use mk_storage::disk::Disk;
 use mk_storage::log::LogSettings;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::catalog::{self, CatalogError, Topic, TopicFile};
@@ -163,7 +163,10 @@ fn discard(shared: &Shared, name: &str) -> std::io::Result<std::path::PathBuf> {
     let trashed = shared.trash_dir.join(catalog::trash_name(name));
     shared.disk.create_dir(&shared.trash_dir)?;
     shared.disk.rename(&shared.topics_dir.join(name), &trashed)?;
-    shared.disk.sync_dir(&shared.topics_dir)?;
+    // It is gone for everybody from now on, whatever the disk says to the sync.
+    if let Err(error) = shared.disk.sync_dir(&shared.topics_dir) {
+        error!(topic = name, %error, "a deletion may come undone if the machine fails now");
+    }
     Ok(trashed)
 }
 

@@ -139,7 +139,9 @@ impl Fetches {
         let mut length = 0;
         // The first batch of an answer comes even if it is larger than was asked for; a consumer
         // could not go on otherwise.
-        if let Some(range) = slice.range.filter(|range| range.length <= left || found.bytes == 0) {
+        let fits = |range: &FileRange| range.length <= left || found.bytes == 0;
+        found.limited |= slice.range.as_ref().is_some_and(|range| !fits(range));
+        if let Some(range) = slice.range.filter(fits) {
             length = range.length;
             found.limited |= slice.more;
             found.bytes += length;

@@ -151,11 +151,15 @@ impl Shared {
             if queue.stopping {
                 return None;
             }
-            if let Some(partition) = queue.now.pop_front() {
+            // What is due first: a busy partition is in the other queue again as soon as it is taken
+            // out, and would keep checkpoints and intervals waiting for ever.
+            let now = Instant::now();
+            if queue.timed.peek().is_none_or(|Reverse(timed)| timed.due > now)
+                && let Some(partition) = queue.now.pop_front()
+            {
                 partition.flush_queued.store(false, Ordering::Release);
                 return Some((partition, Job::Flush));
             }
-            let now = Instant::now();
             match queue.timed.peek() {
                 Some(Reverse(timed)) if timed.due <= now => {
                     let Some(Reverse(timed)) = queue.timed.pop() else { continue };

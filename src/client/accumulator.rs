@@ -206,9 +206,9 @@ impl Accumulator {
         let due_of = |queue: &Queue| {
             let first = queue.batches.front().filter(|_| queue.in_flight.is_empty())?;
             let ready = match queue.retry_at {
-                Some(retry_at) => retry_at,
-                None if queue.is_ready(now, &self.settings, self.flushing > 0) => now,
-                None => first.created + self.settings.linger,
+                Some(retry_at) if retry_at > now => retry_at,
+                _ if queue.is_ready(now, &self.settings, self.flushing > 0) => now,
+                _ => first.created + self.settings.linger,
             };
             Some(ready.min(first.created + timeout))
         };

@@ -177,7 +177,17 @@ impl Cluster {
         match known {
             Some(Known { info, suspect }) => {
                 let is_young = info.asked_at.elapsed() < self.inner.settings.metadata_max_age;
-                if suspect || is_young { Ok(info) } else { self.refresh(name).await }
+                if suspect || is_young {
+                    return Ok(info);
+                }
+                match self.metadata_once(vec![name.to_owned()], true).await {
+                    Ok(_) => self.known(name),
+                    Err(error) if error.is_unreachable() => {
+                        self.suspect(name);
+                        Ok(info)
+                    }
+                    Err(error) => Err(error),
+                }
             }
             None => self.refresh(name).await,
         }
@@ -191,8 +201,15 @@ impl Cluster {
         if places.is_none() {
             return Err(ClientError::Invalid(format!("the broker says nothing of '{name}'")));
         }
+        self.known(name)
+    }
+
+    fn known(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
         let known = self.inner.topics.lock().get(name).map(|known| known.info.clone());
-        known.ok_or_else(|| ClientError::Invalid(format!("topic '{name}' has no partitions")))
+        known.ok_or_else(|| {
+            let what = format!("there is no topic '{name}' any more");
+            Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what).into()
+        })
     }
 
     /// The leader of a partition as far as is known.

@@ -95,13 +95,11 @@ impl Connection {
         timeout: Duration,
     ) -> Result<(R::Response, Bytes), ClientError> {
         let (sender, answer) = oneshot::channel();
-        let correlation = self.send(message, payload, Some(sender), None).await?;
-        let Ok(answered) = tokio::time::timeout(timeout, answer).await else {
-            self.shared.state.lock().waiting.remove(&correlation);
-            let what = format!("{} to {}", R::KIND, self.address);
-            return Err(ClientError::TimedOut { what, after: timeout, last: None });
+        let exchange = async {
+            self.send(message, payload, Some(sender), None).await?;
+            answer.await.map_err(|_| self.shared.disconnected())
         };
-        let frame = answered.map_err(|_| self.shared.disconnected())?;
+        let frame = self.within(timeout, R::KIND, exchange).await?;
         let answer =
             parse_response::<R>(&frame.header, &frame.fields).map_err(|error| match error {
                 ResponseError::Fault(fault) => ClientError::Broker(fault),
@@ -115,10 +113,29 @@ impl Connection {
         &self,
         message: &R,
         payload: Bytes,
+        timeout: Duration,
     ) -> Result<(), ClientError> {
         let (sender, written) = oneshot::channel();
-        self.send(message, payload, None, Some(sender)).await?;
-        written.await.map_err(|_| self.shared.disconnected())
+        let exchange = async {
+            self.send(message, payload, None, Some(sender)).await?;
+            written.await.map_err(|_| self.shared.disconnected())
+        };
+        self.within(timeout, R::KIND, exchange).await
+    }
+
+    /// A connection on which something was not done in time is not used again: the way to the
+    /// broker may be gone without a word, and only a new one shows.
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        kind: Kind,
+        exchange: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
+            self.shared.end("no answer in time");
+            let what = format!("{kind} to {}", self.address);
+            Err(ClientError::TimedOut { what, after: timeout, last: None })
+        })
     }
 
     async fn send<R: Request>(
@@ -213,10 +230,14 @@ async fn read_until_end(reader: &mut OwnedReadHalf, shared: &Shared) -> String {
     loop {
         match take_frame(&mut buffer, MAX_FRAME) {
             Ok(Some(frame)) if frame.header.response => {
-                if frame.header.kind == Kind::NONE {
-                    return refused(&frame);
-                }
                 let waiter = shared.state.lock().waiting.remove(&frame.header.correlation);
+                if frame.header.kind == Kind::NONE {
+                    // The last word of a broker that could not understand a frame; whose frame it
+                    // was, if it is known, learns it.
+                    let reason = refused(&frame);
+                    let _ = waiter.map(|waiter| waiter.send(frame));
+                    return reason;
+                }
                 if let Some(waiter) = waiter {
                     let _ = waiter.send(frame);
                 }

@@ -341,7 +341,7 @@ async fn produce(
     let request = Produce { acks, timeout_ms: request_timeout.as_millis() as u32, parts };
     let connection = shared.cluster.connection_to(leader).await?;
     if acks == 0 {
-        connection.send_only(&request, joined(payload)).await?;
+        connection.send_only(&request, joined(payload), request_timeout).await?;
         return Ok((0..count).map(|_| Ok(None)).collect());
     }
     // The broker itself answers at the request's timeout; the client gives it a little longer.

@@ -186,10 +186,11 @@ impl<S: Service> EventLoop<S> {
         let Some(socket) = &mut self.sockets[index] else { return };
         let id = ConnectionId { index, generation: socket.generation };
         let again = if socket.lingering.is_some() {
-            if socket.linger(self.context.now) == Step::Over {
+            let step = socket.linger(self.context.now);
+            if step == Step::Over {
                 self.close(index);
             }
-            false
+            step == Step::Again
         } else {
             self.converse(id)
         };

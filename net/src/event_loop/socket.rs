@@ -53,6 +53,8 @@ pub(super) struct Sent {
 /// Most that is sent on one socket before the others have their turn.
 const SEND_SHARE: u64 = 4 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Reads before the others have their turn.
+const LINGER_READS: usize = 64;
 const LINGER_BYTES: usize = 256 << 20;
 
 impl Socket {
@@ -142,7 +144,7 @@ impl Socket {
     pub fn linger(&mut self, now: Instant) -> Step {
         let Some(linger) = &mut self.lingering else { return Step::Over };
         let mut scratch = [0; 16 << 10];
-        loop {
+        for _ in 0..LINGER_READS {
             if now >= linger.until || linger.bytes_left == 0 {
                 return Step::Over;
             }
@@ -154,6 +156,7 @@ impl Socket {
                 Err(_) => return Step::Over,
             }
         }
+        Step::Again
     }
 
     /// When a lingering socket must be closed.

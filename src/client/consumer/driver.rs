@@ -9,6 +9,7 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{At, Fetch, FetchPart, Fetched};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::batches::{FetchedBatches, end_of};
 use super::settings::{ConsumerSettings, OffsetReset};
@@ -33,6 +34,8 @@ pub(super) struct Driver {
     cluster: Cluster,
     settings: ConsumerSettings,
     positions: BTreeMap<PartitionKey, Position>,
+    /// Which part comes first in the next fetch.
+    turn: usize,
     /// How many positions there have been.
     assigned: u64,
     subscribed: Vec<Arc<str>>,
@@ -46,6 +49,8 @@ pub(super) struct Driver {
 struct Position {
     /// Which assignment this is: what was asked for an earlier one is not for this.
     assignment: u64,
+    /// Another topic of the same name has other records at these offsets.
+    topic_id: Uuid,
     offset: u64,
     in_flight: bool,
     retry_at: Option<Instant>,
@@ -57,11 +62,12 @@ struct Position {
 struct Asked {
     key: PartitionKey,
     assignment: u64,
+    topic_id: Uuid,
     offset: u64,
 }
 
 /// What became of a fetch.
-type Landed = (Vec<Asked>, Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError>);
+type Landed = (Vec<Asked>, Result<Answer, ClientError>);
 
 impl Driver {
     /// A driver that has nothing to read yet.
@@ -70,6 +76,7 @@ impl Driver {
             cluster,
             settings,
             positions: BTreeMap::new(),
+            turn: 0,
             assigned: 0,
             subscribed: Vec::new(),
             next_discovery: None,
@@ -129,15 +136,22 @@ impl Driver {
 
     fn begin(&mut self, key: PartitionKey, offset: u64) {
         self.assigned += 1;
-        let assignment = self.assigned;
-        let position =
-            Position { assignment, offset, in_flight: false, retry_at: None, failing: None };
+        let position = Position {
+            assignment: self.assigned,
+            topic_id: self.cluster.known_id(&key.0),
+            offset,
+            in_flight: false,
+            retry_at: None,
+            failing: None,
+        };
         self.positions.insert(key, position);
     }
 
     /// When there is something to do though nothing happens.
     fn wake_at(&self) -> Option<Instant> {
-        let retries = self.positions.values().filter_map(|position| position.retry_at);
+        // While much waits to be taken nothing is fetched, and nothing tried again.
+        let retries = self.positions.values().filter(|_| !self.is_full());
+        let retries = retries.filter_map(|position| position.retry_at);
         retries.chain(self.next_discovery).min()
     }
 
@@ -169,9 +183,13 @@ impl Driver {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.ready_bytes >= self.settings.max_bytes as usize
+    }
+
     /// Fetches all partitions that are not being fetched, unless much is waiting to be taken.
     fn start_fetches(&mut self, fetches: &mut JoinSet<Landed>) {
-        if self.ready_bytes >= self.settings.max_bytes as usize {
+        if self.is_full() {
             return;
         }
         let now = Instant::now();
@@ -183,19 +201,20 @@ impl Driver {
             position.in_flight = true;
             position.retry_at = None;
             let leader = self.cluster.known_leader(&key.0, key.1);
-            let Position { assignment, offset, .. } = *position;
-            groups.entry(leader).or_default().push(Asked { key: key.clone(), assignment, offset });
+            let Position { assignment, topic_id, offset, .. } = *position;
+            let asked = Asked { key: key.clone(), assignment, topic_id, offset };
+            groups.entry(leader).or_default().push(asked);
         }
-        for (leader, parts) in groups {
+        for (leader, mut parts) in groups {
+            // Brokers fill an answer in the order of its parts: each is first in its turn.
+            self.turn = self.turn.wrapping_add(1);
+            let first = self.turn % parts.len();
+            parts.rotate_left(first);
             fetches.spawn(fetch(self.cluster.clone(), self.settings.clone(), leader, parts));
         }
     }
 
-    async fn take_in(
-        &mut self,
-        asked: Vec<Asked>,
-        result: Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError>,
-    ) {
+    async fn take_in(&mut self, asked: Vec<Asked>, result: Result<Answer, ClientError>) {
         // What was asked for before the partition was assigned anew is thrown away.
         let mut current = Vec::with_capacity(asked.len());
         for Asked { key, assignment, .. } in &asked {
@@ -225,8 +244,10 @@ impl Driver {
                     self.reset(key, fault).await;
                 }
                 Err(fault) => {
-                    // Perhaps the leader is another by now.
-                    self.cluster.suspect(&key.0);
+                    // Perhaps the leader is another by now; but not if that was just asked.
+                    if fault.code != ErrorCode::LEADER_NOT_AVAILABLE {
+                        self.cluster.suspect(&key.0);
+                    }
                     self.failed(key, fault.into());
                 }
             }
@@ -327,25 +348,29 @@ async fn fetch(
 ) -> Landed {
     let result = match leader {
         Some(leader) => fetch_from(&cluster, &settings, leader, &asked).await,
-        None => Err(find_leaders(&cluster, &asked).await),
+        None => find_leaders(&cluster, &asked).await,
     };
     (asked, result)
 }
 
+/// What a fetch brings: a result a part, and their batches.
+type Answer = (Vec<Result<Fetched, Fault>>, Bytes);
+
 /// Asks who leads these partitions, without making topics that are gone. The answer serves the
-/// next try.
-async fn find_leaders(cluster: &Cluster, asked: &[Asked]) -> ClientError {
+/// next try; a topic that is gone fails alone.
+async fn find_leaders(cluster: &Cluster, asked: &[Asked]) -> Result<Answer, ClientError> {
     let mut names: Vec<String> = asked.iter().map(|asked| asked.key.0.to_string()).collect();
+    names.sort();
     names.dedup();
-    match cluster.metadata_once(names, false).await {
-        Err(error) => error,
-        Ok(metadata) => {
-            let missing = metadata.topics.into_iter().find_map(|topic| topic.result.err());
-            let unknown =
-                || Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, "the leader was not known");
-            missing.unwrap_or_else(unknown).into()
-        }
-    }
+    let metadata = cluster.metadata_once(names, false).await?;
+    let fault_of = |asked: &Asked| {
+        let topic = metadata.topics.iter().find(|topic| *topic.name == *asked.key.0);
+        let fault = topic.and_then(|topic| topic.result.as_ref().err()).cloned();
+        fault.unwrap_or_else(|| {
+            Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, "the leader was not known")
+        })
+    };
+    Ok((asked.iter().map(|asked| Err(fault_of(asked))).collect(), Bytes::new()))
 }
 
 async fn fetch_from(
@@ -353,13 +378,13 @@ async fn fetch_from(
     settings: &ConsumerSettings,
     leader: u32,
     asked: &[Asked],
-) -> Result<(Vec<Result<Fetched, Fault>>, Bytes), ClientError> {
+) -> Result<Answer, ClientError> {
     let count = asked.len();
-    let parts = asked.iter().map(|Asked { key: (topic, partition), offset, .. }| FetchPart {
-        topic_id: cluster.known_id(topic),
-        topic: topic.to_string(),
-        partition: *partition,
-        offset: *offset,
+    let parts = asked.iter().map(|asked| FetchPart {
+        topic: asked.key.0.to_string(),
+        topic_id: asked.topic_id,
+        partition: asked.key.1,
+        offset: asked.offset,
         max_bytes: settings.partition_max_bytes,
         leader_epoch: -1,
     });

@@ -78,6 +78,10 @@ pub enum RecordError {
     },
 }
 
+/// Most headers of one record: without a bound a small batch could unpack to a record that takes
+/// gigabytes.
+const MAX_HEADERS: usize = 1 << 16;
+
 /// The records of the batch at the start of `batch`, unpacking at most `limit` bytes.
 ///
 /// Trusts the header's word that the bytes are whole; see [`super::checksum`] for the proof.
@@ -178,8 +182,8 @@ impl HeaderField {
 
 fn headers(body: &Bytes, cursor: &mut &[u8]) -> Result<Vec<HeaderField>, &'static str> {
     let count = length(cursor, "header count")?.ok_or("header count")?;
-    // A header takes two bytes at least.
-    if count > cursor.len() / 2 {
+    // A header takes two bytes at least, and thirty times that in memory.
+    if count > MAX_HEADERS.min(cursor.len() / 2) {
         return Err("header count");
     }
     let mut headers = Vec::with_capacity(count);
@@ -208,5 +212,28 @@ fn length(cursor: &mut &[u8], what: &'static str) -> Result<Option<usize>, &'sta
     match varint::read(cursor).ok_or(what)? {
         -1 => Ok(None),
         length => usize::try_from(length).map(Some).map_err(|_| what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchBuilder, RecordFields};
+
+    /// A batch of some kilobytes could unpack to a record with a hundred million empty headers,
+    /// which takes gigabytes.
+    #[test]
+    fn headers_are_bounded() {
+        let batch = |count: usize| {
+            let headers = vec![("", None); count];
+            let mut builder = BatchBuilder::new(Compression::Zstd);
+            builder.push(Timestamp(1), &RecordFields { headers: &headers, ..Default::default() });
+            Bytes::from(builder.finish().unwrap())
+        };
+        let first = |batch: &Bytes| records(batch, 1 << 30).unwrap().next().unwrap();
+        assert_eq!(first(&batch(MAX_HEADERS)).unwrap().headers.len(), MAX_HEADERS);
+        let bomb = batch(MAX_HEADERS + 1);
+        assert!(bomb.len() < 1000, "{}", bomb.len());
+        assert!(matches!(first(&bomb), Err(RecordError::Malformed { what: "header count", .. })));
     }
 }

@@ -41,7 +41,8 @@ impl Log {
     pub fn checkpoint(&self) -> Result<(), DiskError> {
         let _turn = self.flushing.lock();
         let recovery_point = self.synced();
-        // Recovery takes index entries below the recovery point as they are.
+        // So that the next start finds the entries below the recovery point; what is missing it
+        // makes anew, by a scan.
         self.active().sync_indexes()?;
         self.write_checkpoint(recovery_point, self.epochs())
     }

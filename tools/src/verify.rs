@@ -200,11 +200,27 @@ impl LogCheck<'_> {
                     let cut =
                         if self.is_unsynced() { "; the next start cuts the log here" } else { "" };
                     report.add(at, self.expected, format!("{what}{cut}"));
-                    return Ok(());
+                    let Some((behind, next)) = self.follower(view, at, length)? else {
+                        return Ok(());
+                    };
+                    report.bytes = behind;
+                    self.expected = next;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Where a damaged batch at `at` ends, and which offset follows, if its header can be believed:
+    /// behind it is the end of the log, or a whole batch of a later offset.
+    fn follower(&self, view: &dyn View, at: u64, length: u64) -> io::Result<Option<(u64, Offset)>> {
+        let Some(damaged) = header_at(view, at)? else { return Ok(None) };
+        let behind = at + damaged.size as u64;
+        if behind == length {
+            return Ok(Some((behind, damaged.next_offset())));
+        }
+        let next = header_at(view, behind)?.filter(|next| next.base_offset > self.expected);
+        Ok(next.map(|next| (behind, next.base_offset)))
     }
 
     fn check_batch(&self, header: &Header, batch: &[u8]) -> Result<(), String> {
@@ -313,6 +329,12 @@ const MOST_INDEX_BYTES: usize = 512 << 20;
 
 fn directory_is_locked(dir: &Path) -> bool {
     data_directory(dir).is_some_and(|data| directory::is_locked(&data))
+}
+
+fn header_at(view: &dyn View, at: u64) -> io::Result<Option<Header>> {
+    let mut head = [0; HEADER_LEN];
+    let read = read_fully(view, at, &mut head)?;
+    Ok(Header::parse(&head[..read]).ok())
 }
 
 fn first_used_byte(view: &dyn View, from: u64, to: u64) -> io::Result<Option<u64>> {

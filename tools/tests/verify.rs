@@ -133,6 +133,17 @@ fn the_program_names_the_place_and_ends_with_4() {
     let (code, printed) = run(&["verify", path]);
     assert_eq!(code, 4);
     assert!(printed.contains("00000000000000000000.log: byte 0, offset 0"), "{printed}");
+    // Each damaged batch is told, not the first alone.
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let second = 12 + u32::from_be_bytes(*bytes[8..].first_chunk().unwrap()) as usize;
+    let third =
+        second + 12 + u32::from_be_bytes(*bytes[second + 8..].first_chunk().unwrap()) as usize;
+    bytes[third + 100] ^= 4;
+    std::fs::write(&segment, bytes).unwrap();
+    let (_, printed) = run(&["verify", "-q", path]);
+    assert!(printed.contains("log: byte 0, offset 0"), "{printed}");
+    assert!(printed.contains(&format!("log: byte {third}, offset 6")), "{printed}");
+    assert!(printed.contains("2 DAMAGED"), "{printed}");
     let (code, printed) = run(&["index", "rebuild", path]);
     assert!(code == 4 && printed.contains("indexed up to there"), "{printed}");
     assert_eq!(run(&["verify", "/nowhere"]).0, 1);

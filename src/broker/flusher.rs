@@ -153,25 +153,23 @@ impl Shared {
             }
             // What is due first: a busy partition is in the other queue again as soon as it is taken
             // out, and would keep checkpoints and intervals waiting for ever.
-            let now = Instant::now();
-            if queue.timed.peek().is_none_or(|Reverse(timed)| timed.due > now)
-                && let Some(partition) = queue.now.pop_front()
+            let next_due = queue.timed.peek().map(|Reverse(timed)| timed.due);
+            if next_due.is_some_and(|due| due <= Instant::now())
+                && let Some(Reverse(timed)) = queue.timed.pop()
             {
+                let flag = match timed.job {
+                    Job::Flush => &timed.partition.flush_timed,
+                    Job::Checkpoint => &timed.partition.checkpoint_timed,
+                };
+                flag.store(false, Ordering::Release);
+                return Some((timed.partition, timed.job));
+            }
+            if let Some(partition) = queue.now.pop_front() {
                 partition.flush_queued.store(false, Ordering::Release);
                 return Some((partition, Job::Flush));
             }
-            match queue.timed.peek() {
-                Some(Reverse(timed)) if timed.due <= now => {
-                    let Some(Reverse(timed)) = queue.timed.pop() else { continue };
-                    let flag = match timed.job {
-                        Job::Flush => &timed.partition.flush_timed,
-                        Job::Checkpoint => &timed.partition.checkpoint_timed,
-                    };
-                    flag.store(false, Ordering::Release);
-                    return Some((timed.partition, timed.job));
-                }
-                Some(Reverse(timed)) => {
-                    let due = timed.due;
+            match next_due {
+                Some(due) => {
                     self.changed.wait_until(&mut queue, due);
                 }
                 None => self.changed.wait(&mut queue),
@@ -218,5 +216,34 @@ impl PartialOrd for Timed {
 impl Ord for Timed {
     fn cmp(&self, other: &Timed) -> std::cmp::Ordering {
         self.due.cmp(&other.due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A partition that was asked for without pause kept all checkpoints waiting.
+    #[test]
+    fn what_is_due_comes_before_what_is_asked_for() {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::default()),
+            changed: Condvar::new(),
+            checkpoint_interval: Duration::from_secs(3600),
+            flushed: Box::new(|_| {}),
+        });
+        let flusher = Flusher { shared: shared.clone() };
+        let partition = |number| Arc::new(Partition::offline("t", number, String::new()));
+        let (busy, other, later) = (partition(0), partition(1), partition(2));
+        flusher.flush_now(&busy);
+        flusher.flush_now(&busy);
+        flusher.appended(&later, FlushPolicy::Ack);
+        flusher.recovered(&other);
+        let next = || shared.next().map(|(partition, job)| (partition.number(), job));
+        assert_eq!(next(), Some((1, Job::Checkpoint)));
+        assert_eq!(next(), Some((0, Job::Flush)), "once, though asked for twice");
+        assert!(!busy.flush_queued.load(Ordering::Acquire));
+        shared.queue.lock().stopping = true;
+        assert_eq!(next(), None);
     }
 }

@@ -193,7 +193,7 @@ impl Opening {
             if base != self.next {
                 self.refuse_overlap(base)?;
                 self.refuse_loss(base)?;
-                self.refuse_to_guess(self.segments.last(), "records are missing")?;
+                self.refuse_to_guess("records are missing")?;
                 self.remove_from(&bases[at..], "records before it are missing")?;
                 break;
             }
@@ -314,11 +314,9 @@ impl Opening {
         if self.next >= vouched {
             return Ok(());
         }
-        let file = self.segments.last().map_or(self.dir.as_path(), |segment| segment.path());
-        let position = self.segments.last().map_or(Position(0), |segment| segment.end());
         let what =
             format!("records {} to {} were synced and are missing", self.next, vouched.0 - 1);
-        Err(self.lost(file, position, self.next, what))
+        Err(self.lost_at_end(what))
     }
 
     /// An error if the segment at `base` begins inside of the one before it: then one of the two is
@@ -333,13 +331,19 @@ impl Opening {
     }
 
     /// An error if records are missing and no checkpoint tells whether they were ever safe.
-    fn refuse_to_guess(&self, last: Option<&Arc<Segment>>, reason: &str) -> Result<(), Corruption> {
-        if self.checkpoint.is_some() {
-            return Ok(());
+    fn refuse_to_guess(&self, reason: &str) -> Result<(), Corruption> {
+        match self.checkpoint {
+            Some(_) => Ok(()),
+            None => Err(self.lost_at_end(unknown(reason))),
         }
+    }
+
+    /// What is missing behind the last segment that was opened.
+    fn lost_at_end(&self, what: String) -> Corruption {
+        let last = self.segments.last();
         let file = last.map_or(self.dir.as_path(), |segment| segment.path());
         let position = last.map_or(Position(0), |segment| segment.end());
-        Err(self.lost(file, position, self.next, unknown(reason)))
+        self.lost(file, position, self.next, what)
     }
 
     /// Removes segments behind the end of the log, and counts them as cut.

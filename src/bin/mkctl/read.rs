@@ -81,6 +81,24 @@ struct Reader {
 /// Nobody takes records any more.
 struct Gone;
 
+/// Why reading of a file ends before its end.
+enum Stop {
+    Gone,
+    Input(io::Error),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Stop {
+        Stop::Gone
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Input(error)
+    }
+}
+
 impl Reader {
     fn read_file(&mut self, path: &Path) -> Result<(), Gone> {
         let name = path.display().to_string();
@@ -92,63 +110,57 @@ impl Reader {
                 Ok(file) => {
                     self.read_stream(&mut BufReader::with_capacity(READ_BYTES, file), &name)
                 }
-                Err(error) => Ok(Err(error)),
+                Err(error) => Err(Stop::Input(error)),
             }
         };
-        match read? {
+        match read {
             Ok(()) => Ok(()),
-            Err(error) => self.bad(format!("{name}: {error}")),
+            Err(Stop::Gone) => Err(Gone),
+            Err(Stop::Input(error)) => self.bad(format!("{name}: {error}")),
         }
     }
 
-    fn read_stream(
-        &mut self,
-        input: &mut BufReader<impl Read>,
-        name: &str,
-    ) -> Result<io::Result<()>, Gone> {
-        if self.recipe.whole {
-            let mut value = Vec::new();
-            if let Err(error) = input.take(self.recipe.limit as u64 + 1).read_to_end(&mut value) {
-                return Ok(Err(error));
-            }
-            if value.len() > self.recipe.limit {
-                self.bad(format!("{name}: larger than a record can be, {}", self.recipe.limit))?;
-                return Ok(Ok(()));
-            }
-            let length = value.len() as u64;
-            let record = self.record(self.recipe.key.clone(), value.into());
-            self.push(record, length)?;
-            return Ok(Ok(()));
+    fn read_stream(&mut self, input: &mut BufReader<impl Read>, name: &str) -> Result<(), Stop> {
+        if self.recipe.whole { self.read_whole(input, name) } else { self.read_lines(input, name) }
+    }
+
+    fn read_whole(&mut self, input: &mut impl Read, name: &str) -> Result<(), Stop> {
+        let limit = self.recipe.limit;
+        let mut value = Vec::new();
+        input.take(limit as u64 + 1).read_to_end(&mut value)?;
+        if value.len() > limit {
+            return Ok(self.bad(format!("{name}: larger than a record can be, {limit}"))?);
         }
-        let mut number = 0u64;
-        loop {
+        let length = value.len() as u64;
+        let record = self.record(self.recipe.key.clone(), value.into());
+        Ok(self.push(record, length)?)
+    }
+
+    fn read_lines(&mut self, input: &mut BufReader<impl Read>, name: &str) -> Result<(), Stop> {
+        let limit = self.recipe.limit as u64 + 1;
+        for number in 1u64.. {
             let mut line = Vec::new();
-            let limit = self.recipe.limit as u64 + 1;
-            let length = match input.by_ref().take(limit).read_until(b'\n', &mut line) {
-                Ok(0) => return Ok(Ok(())),
-                Ok(length) => length as u64,
-                Err(error) => return Ok(Err(error)),
-            };
-            number += 1;
+            let length = input.by_ref().take(limit).read_until(b'\n', &mut line)? as u64;
+            if length == 0 {
+                break;
+            }
             if line.last() == Some(&b'\n') {
                 line.pop();
             } else if length == limit {
                 self.bad(format!("{name}, line {number}: longer than a record can be"))?;
-                match skip_line(input) {
-                    Ok(()) => continue,
-                    Err(error) => return Ok(Err(error)),
-                }
+                skip_line(input)?;
+                continue;
             }
             match self.parse(line) {
                 Ok(record) => self.push(record, length)?,
                 Err(what) => self.bad(format!("{name}, line {number}: {what}"))?,
             }
             // Somebody types, or a pipe is slow: what is there goes on its way.
-            if self.records.len() >= CHUNK || self.bytes >= CHUNK_BYTES || input.buffer().is_empty()
-            {
+            if self.records.len() >= CHUNK || input.buffer().is_empty() {
                 self.hand_over()?;
             }
         }
+        Ok(())
     }
 
     fn parse(&self, line: Vec<u8>) -> Result<ProducerRecord, String> {

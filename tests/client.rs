@@ -66,6 +66,24 @@ async fn the_buffer_is_bounded_and_records_fail_in_time() {
     timeout(LONG, producer.flush()).await.unwrap();
 }
 
+/// Somebody accepts and never answers, as when the way to the broker is gone without a word. The
+/// next try must not wait on the same connection again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_does_not_answer_is_not_used_again() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = ClusterSettings {
+        request_timeout: Duration::from_millis(100),
+        api_timeout: Duration::from_secs(30),
+        ..ClusterSettings::default()
+    };
+    let cluster = Cluster::new(vec![silent.local_addr().unwrap().to_string()], settings);
+    let asking = tokio::spawn(async move { Admin::new(cluster).metadata(None).await });
+    let first = timeout(LONG, silent.accept()).await.unwrap().unwrap();
+    let second = timeout(LONG, silent.accept()).await.unwrap().unwrap();
+    assert_ne!(first.1, second.1);
+    asking.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_say_where_and_how_safe() {
     let (_root, data) = data_dir();

@@ -2,4 +2,5 @@
 
 pub mod broker;
 pub mod client;
+mod clock;
 pub mod settings;

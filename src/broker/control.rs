@@ -20,7 +20,8 @@ use uuid::Uuid;
 use super::catalog::{self, CatalogError, Topic, TopicFile};
 use super::note::Note;
 use super::partition::Partition;
-use super::shared::{Shared, log_of, now_ms};
+use super::shared::{Shared, log_of};
+use crate::clock::now_ms;
 use crate::settings::TopicSettings;
 
 /// Most partitions of a topic. Each costs some files and maps.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::catalog::{self, CatalogError, Topic, TopicFile};
 use super::partition::Partition;
-use super::shared::now_ms;
+use crate::clock::now_ms;
 use crate::settings::{BrokerSettings, TopicSettings};
 
 /// What was found, and what had to be done about it.

@@ -15,8 +15,9 @@ use mk_storage::error::AppendError;
 use super::note::Note;
 use super::partition::Partition;
 use super::reply::Reply;
-use super::shared::{LONGEST_WAIT, STANDALONE_EPOCH, Shared, log_of, now_ms};
+use super::shared::{LONGEST_WAIT, STANDALONE_EPOCH, Shared, log_of};
 use super::waiting::Waiting;
+use crate::clock::now_ms;
 use crate::settings::FlushPolicy;
 
 /// The produce requests of one loop.
@@ -107,9 +108,6 @@ impl Produces {
         }
         self.shared.flusher.appended(&partition, settings.flush);
         let must_wait = acks == ACKS_ALL && settings.flush == FlushPolicy::Ack;
-        if must_wait {
-            partition.producers.enter(self.index);
-        }
         if must_wait || appended.rolled {
             self.shared.flusher.flush_now(&partition);
         }

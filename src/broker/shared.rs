@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use mk_net::event_loop::Mailbox;
 use mk_net::fault::{ErrorCode, Fault};
@@ -83,10 +83,4 @@ pub fn log_of(partition: &Partition) -> Result<&Log, Fault> {
         let what = format!("partition {number} of '{topic}' is offline: {reason}");
         Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, what)
     })
-}
-
-/// Milliseconds since 1970.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
 }

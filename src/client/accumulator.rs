@@ -14,6 +14,7 @@ use mk_storage::Timestamp;
 use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
 use tokio::sync::watch;
 
+use super::cluster::PartitionKey;
 use super::error::ClientError;
 
 /// Where a record is now.
@@ -36,9 +37,6 @@ pub struct Delivery {
     index: u64,
     outcome: watch::Receiver<Option<Outcome>>,
 }
-
-/// A topic and a partition of it.
-pub(super) type PartitionKey = (Arc<str>, u32);
 
 /// What became of a batch.
 pub(super) type Outcome = Result<Placed, ClientError>;

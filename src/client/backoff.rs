@@ -1,6 +1,6 @@
 //! How long to wait before the next try.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Doubles from `retry.backoff.ms` to `retry.backoff.max.ms`, less up to a fifth, so that clients
 /// that failed together do not come back together (KIP-580).
@@ -28,6 +28,14 @@ impl Backoff {
         let mixed = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let per_mille = 800 + (mixed >> 32) % 201;
         doubled.mul_f64(per_mille as f64 / 1000.0)
+    }
+}
+
+/// Waits until then; for ever, if there is no then.
+pub async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,9 @@ use super::backoff::Backoff;
 use super::connection::Connection;
 use super::error::ClientError;
 
+/// A topic and a partition of it.
+pub(super) type PartitionKey = (Arc<str>, u32);
+
 /// How a client behaves towards the brokers.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
@@ -113,7 +116,9 @@ impl Cluster {
         request: &R,
         may_repeat: bool,
     ) -> Result<R::Response, ClientError> {
-        let InnerTimes { request_timeout, deadline, api_timeout } = self.times();
+        let ClusterSettings { request_timeout, api_timeout, .. } = self.inner.settings;
+        let request_timeout = request_timeout.min(api_timeout);
+        let deadline = Instant::now() + api_timeout;
         let mut backoff = Backoff::new(self.inner.seed);
         loop {
             let error = match self.any_connection().await {
@@ -193,8 +198,7 @@ impl Cluster {
         }
     }
 
-    /// Asks for a topic again.
-    pub async fn refresh(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
+    async fn refresh(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
         let topics = self.metadata(Some(vec![name.to_owned()]), true).await?.topics;
         let topic = topics.into_iter().find(|topic| topic.name == name);
         let places = topic.map(|topic| topic.result).transpose()?;
@@ -280,18 +284,6 @@ impl Cluster {
             }
         }
     }
-
-    fn times(&self) -> InnerTimes {
-        let ClusterSettings { request_timeout, api_timeout, .. } = self.inner.settings;
-        let deadline = Instant::now() + api_timeout;
-        InnerTimes { request_timeout: request_timeout.min(api_timeout), deadline, api_timeout }
-    }
-}
-
-struct InnerTimes {
-    request_timeout: Duration,
-    deadline: Instant,
-    api_timeout: Duration,
 }
 
 fn address_of(broker: &BrokerAddress) -> String {

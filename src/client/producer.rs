@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use mk_net::fault::{ErrorCode, Fault};
@@ -13,11 +13,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::accumulator::{Accumulator, Batch, BatchSettings, Delivery, PartitionKey};
-use super::backoff::Backoff;
-use super::cluster::Cluster;
+use super::accumulator::{Accumulator, Batch, BatchSettings, Delivery};
+use super::backoff::{Backoff, sleep_until};
+use super::cluster::{Cluster, PartitionKey};
 use super::error::ClientError;
 use super::partitioner::{Sticky, partition_of_key};
+use crate::clock::now_ms;
 
 /// What a producer waits for before it calls a record delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,13 +253,6 @@ async fn drive(shared: Arc<Shared>) {
     }
 }
 
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 type Runs = Vec<(PartitionKey, Vec<Batch>)>;
 
 fn by_leader(shared: &Shared, drained: Runs) -> BTreeMap<Option<u32>, Runs> {
@@ -400,9 +394,4 @@ fn take_in(shared: &Shared, backoffs: &mut HashMap<PartitionKey, Backoff>, lande
 fn no_partition(topic: &str, partition: u32) -> ClientError {
     let what = format!("topic '{topic}' has no partition {partition}");
     Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what).into()
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
 }

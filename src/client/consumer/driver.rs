@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::batches::{FetchedBatches, end_of};
 use super::settings::{ConsumerSettings, OffsetReset};
 use crate::client::admin::offsets;
-use crate::client::backoff::Backoff;
-use crate::client::cluster::Cluster;
+use crate::client::backoff::{Backoff, sleep_until};
+use crate::client::cluster::{Cluster, PartitionKey};
 use crate::client::error::ClientError;
 
 /// What a consumer tells its driver.
@@ -25,9 +25,6 @@ pub(super) enum Command {
     Unassign(PartitionKey),
     Subscribe(Arc<str>),
 }
-
-/// A topic and a partition of it.
-pub(super) type PartitionKey = (Arc<str>, u32);
 
 /// Keeps fetches going.
 pub(super) struct Driver {
@@ -163,7 +160,7 @@ impl Driver {
         }
         self.next_discovery = Some(now + self.cluster.settings().metadata_max_age);
         let names = self.subscribed.iter().map(|topic| topic.to_string()).collect();
-        let Ok(metadata) = self.cluster.metadata(Some(names), false).await else { return };
+        let Ok(metadata) = self.cluster.metadata_once(names, false).await else { return };
         for topic in metadata.topics {
             let Ok(places) = topic.result else { continue };
             let name: Arc<str> = topic.name.as_str().into();
@@ -330,13 +327,6 @@ impl Driver {
         }
         self.positions.remove(key);
         self.ready.push_back(Err(error));
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

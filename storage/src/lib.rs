@@ -22,9 +22,12 @@ pub mod checkpoint;
 pub mod directory;
 pub mod disk;
 pub mod error;
+#[cfg(test)]
+mod images;
 pub mod index;
 pub mod log;
 pub mod recover;
+mod safeguard;
 pub mod segment;
 mod types;
 

@@ -8,6 +8,7 @@ use std::io;
 
 use crate::batch::{HEADER_LEN, Header, LENGTH_OVERHEAD, checksum};
 use crate::disk::{View, read_fully};
+use crate::safeguard::{Safeguard, holds};
 use crate::{Epoch, Offset, Position};
 
 /// Where a scan begins, and what must hold there.
@@ -140,7 +141,7 @@ fn next_batch(reader: &mut ChunkReader<'_>, before: &Scan) -> io::Result<Next> {
         let what = format!("CRC-32C is {:#010x}, computed {computed:#010x}", header.crc);
         return Ok(Next::Broken(what));
     }
-    if header.base_offset != before.next {
+    if header.base_offset != before.next && holds(Safeguard::Contiguity) {
         let what = format!("offset {} where {} follows", header.base_offset, before.next);
         return Ok(Next::Broken(what));
     }

@@ -26,6 +26,9 @@ use super::{Appender, Disk, Entry, Pace, View};
 /// Bytes that are written at once where a file system cannot reserve.
 const ZEROS: usize = 64 * 1024;
 
+/// Bytes that are read and written back at once: they stay in the processor's cache meanwhile.
+const REWRITE_CHUNK: usize = 256 * 1024;
+
 /// The file system, written through memory maps. Cloning it is cheap; all clones share the helper.
 #[derive(Clone, Debug)]
 pub struct MappedDisk {
@@ -118,6 +121,19 @@ impl Disk for MappedDisk {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         file.write_all_at(bytes, 0)?;
         file.sync_all()
+    }
+
+    fn rewrite(&self, path: &Path, from: u64, to: u64) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut chunk = vec![0; REWRITE_CHUNK.min((to - from) as usize)];
+        let mut at = from;
+        while at < to {
+            let wanted = chunk.len().min((to - at) as usize);
+            file.read_exact_at(&mut chunk[..wanted], at)?;
+            file.write_all_at(&chunk[..wanted], at)?;
+            at += wanted as u64;
+        }
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {

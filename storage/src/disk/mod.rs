@@ -9,7 +9,7 @@
 //! file's unsynced bytes must be taken for lost, even if a later sync succeeds.
 
 mod map;
-mod memory;
+pub(crate) mod memory;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -31,6 +31,9 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn view(&self, path: &Path) -> io::Result<Arc<dyn View>>;
     /// Makes a file of these bytes, in place of one that may be there, and syncs it (its name not).
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Has bytes `from..to` of a file written to the disk by its next sync, though they count as
+    /// clean. After a failed sync they do so on Linux, whether the disk has them or not.
+    fn rewrite(&self, path: &Path, from: u64, to: u64) -> io::Result<()>;
     /// The names in a folder, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
     /// Makes a folder and those above it; fine if it is there.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Log, LogSettings, Writer};
+use super::{Log, LogSettings, Unsynced, Writer};
 use crate::batch::CheckedBatch;
 use crate::error::{AppendError, DiskError};
 use crate::segment::{PlacedBatch, Segment};
@@ -61,7 +61,7 @@ impl Log {
         let (segment, fresh) = Segment::create(disk, &self.dir, self.end(), settings)?;
         let segment = Arc::new(segment);
         let full = std::mem::replace(&mut writer.active, fresh);
-        writer.rolled.push((old, full));
+        writer.unsynced.push(Unsynced { segment: old, writer: Some(full) });
         writer.names_unsynced = true;
         let mut segments = self.segments.load().to_vec();
         segments.push(segment.clone());

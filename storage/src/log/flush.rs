@@ -1,12 +1,12 @@
 //! Making the log survive a power failure, and writing down how far it does.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Log;
+use super::{Log, Unsynced, Writer};
 use crate::checkpoint::Checkpoint;
 use crate::error::{AppendError, DiskError, Poisoned};
-use crate::segment::{Segment, SegmentWriter};
+use crate::safeguard::{Safeguard, holds};
+use crate::segment::Segment;
 use crate::{Epoch, Offset};
 
 impl Log {
@@ -17,20 +17,24 @@ impl Log {
     /// write, so a later sync that succeeds would prove nothing.
     pub fn flush(&self) -> Result<Offset, AppendError> {
         let _turn = self.flushing.lock();
-        let (target, rolled, names_unsynced, active) = {
+        let (target, unsynced, names_unsynced, active) = {
             let mut writer = self.writer.lock();
             if let Some(poisoned) = &writer.poisoned {
                 return Err(poisoned.clone().into());
             }
-            let rolled = std::mem::take(&mut writer.rolled);
+            let unsynced = std::mem::take(&mut writer.unsynced);
             let names_unsynced = std::mem::take(&mut writer.names_unsynced);
-            (self.end(), rolled, names_unsynced, self.active())
+            (self.end(), unsynced, names_unsynced, self.active())
         };
-        if target <= self.synced() && rolled.is_empty() && !names_unsynced {
+        if target <= self.synced() && unsynced.is_empty() && !names_unsynced {
             return Ok(self.synced());
         }
-        if let Err(error) = self.sync_files(rolled, names_unsynced, &active) {
-            self.poison(&error);
+        if holds(Safeguard::SyncBeforeAck)
+            && let Err(error) = self.sync_files(unsynced, names_unsynced, &active)
+        {
+            if holds(Safeguard::Poison) {
+                self.writer.lock().poison(&error);
+            }
             return Err(error.into());
         }
         self.synced.fetch_max(target.0, Ordering::Release);
@@ -40,11 +44,12 @@ impl Log {
     /// Writes the checkpoint: recovery starts at what is synced now.
     pub fn checkpoint(&self) -> Result<(), DiskError> {
         let _turn = self.flushing.lock();
-        let recovery_point = self.synced();
+        let vouched =
+            if holds(Safeguard::CheckpointAfterSync) { self.synced() } else { self.end() };
         // So that the next start finds the entries below the recovery point; what is missing it
         // makes anew, by a scan.
         self.active().sync_indexes()?;
-        self.write_checkpoint(recovery_point, self.epochs())
+        self.write_checkpoint(vouched, self.epochs())
     }
 
     /// Ends the log in good order: all synced, reservations given back, nothing left to scan.
@@ -78,24 +83,28 @@ impl Log {
 
     pub(super) fn sync_files(
         &self,
-        rolled: Vec<(Arc<Segment>, SegmentWriter)>,
+        unsynced: Vec<Unsynced>,
         names_unsynced: bool,
         active: &Segment,
     ) -> Result<(), DiskError> {
-        for (segment, mut writer) in rolled {
-            writer.trim(&segment)?;
+        for Unsynced { segment, writer } in unsynced {
+            if let Some(mut writer) = writer {
+                writer.trim(&segment)?;
+            }
             segment.sync()?;
             segment.sync_indexes()?;
         }
         active.sync()?;
-        if names_unsynced {
+        if names_unsynced && holds(Safeguard::SyncNames) {
             self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
         }
         Ok(())
     }
+}
 
-    fn poison(&self, error: &DiskError) {
-        let poisoned = Poisoned { reason: error.to_string().into() };
-        self.writer.lock().poisoned.get_or_insert(poisoned);
+impl Writer {
+    /// Takes and acknowledges nothing more.
+    pub(super) fn poison(&mut self, error: &DiskError) {
+        self.poisoned.get_or_insert(Poisoned { reason: error.to_string().into() });
     }
 }

@@ -54,12 +54,21 @@ pub struct Log {
 #[derive(Debug)]
 struct Writer {
     active: SegmentWriter,
-    /// Segments closed since the last flush, oldest first; they are still to be trimmed and synced.
-    rolled: Vec<(Arc<Segment>, SegmentWriter)>,
+    /// Closed segments that are not synced yet, oldest first.
+    unsynced: Vec<Unsynced>,
     /// True if files were made whose names are not yet safe.
     names_unsynced: bool,
     epochs: Vec<(Epoch, Offset)>,
     poisoned: Option<Poisoned>,
+}
+
+/// A closed segment that is not synced yet.
+#[derive(Debug)]
+struct Unsynced {
+    segment: Arc<Segment>,
+    /// Its writing side, which holds what is to be given back of its reservations. None if it was
+    /// found when the log was opened.
+    writer: Option<SegmentWriter>,
 }
 
 impl Log {

@@ -18,11 +18,12 @@ use parking_lot::Mutex;
 
 use super::append::note_epoch;
 use super::survey::Survey;
-use super::{Log, LogSettings, Writer};
+use super::{Log, LogSettings, Unsynced, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::{Disk, Pace};
 use crate::error::{Corruption, DiskError, OpenError};
 use crate::recover::{Scan, ScanFrom, Tail, has_batch_behind, scan};
+use crate::safeguard::{Safeguard, holds};
 use crate::segment::{LOG, OFFSET_INDEX, Segment, SegmentWriter, TIME_INDEX, base_of, file_name};
 use crate::{Epoch, Offset, Position};
 
@@ -52,14 +53,13 @@ impl Log {
     ) -> Result<(Log, Recovery), OpenError> {
         let mut opening = Opening::new(disk, dir, settings, now_ms)?;
         let bases = opening.bases.clone();
-        let (start, writer) = match bases.as_slice() {
-            [] => (Offset(0), opening.begin()?),
-            bases => {
-                let start = opening.checked_start(bases)?;
-                let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
-                opening.remove(&bases[..trimmed])?;
-                (start, opening.open_segments(&bases[trimmed..])?)
-            }
+        let start = opening.start();
+        let writer = if bases.first().is_some_and(|first| *first <= start) {
+            let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
+            opening.remove(&bases[..trimmed])?;
+            opening.open_segments(&bases[trimmed..])?
+        } else {
+            opening.begin(start, &bases)?
         };
         let end = opening.next;
         let Opening { disk, dir, settings, recovery, segments, checkpoint, .. } = opening;
@@ -137,7 +137,10 @@ impl Opening {
             }
         };
         recovery.checkpoint_rebuilt = checkpoint.is_none() && !bases.is_empty();
-        let epochs = checkpoint.as_ref().map(|found| found.epochs.clone()).unwrap_or_default();
+        let mut epochs = checkpoint.as_ref().map(|found| found.epochs.clone()).unwrap_or_default();
+        // Those of records that may be lost are found again with the records.
+        let vouched = checkpoint.as_ref().map_or(Offset(0), |found| found.recovery_point);
+        epochs.retain(|(_, start)| *start < vouched);
         Ok(Opening {
             disk,
             dir: dir.to_owned(),
@@ -157,32 +160,33 @@ impl Opening {
         self.checkpoint.as_ref().map_or(Offset(0), |checkpoint| checkpoint.recovery_point)
     }
 
-    /// Makes the first segment of a new log.
-    fn begin(&mut self) -> Result<Writer, OpenError> {
-        let recovery_point = self.recovery_point();
-        if recovery_point > Offset(0) {
-            let what = format!("no segment is left of a log that had {recovery_point} records");
-            return Err(self.lost(&self.dir, Position(0), Offset(0), what).into());
-        }
-        Checkpoint::default()
-            .write(self.disk.as_ref(), &self.dir)
-            .map_err(DiskError::at("write the checkpoint in", &self.dir))?;
-        let (segment, active) =
-            Segment::create(self.disk.as_ref(), &self.dir, Offset(0), &self.settings)?;
-        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
-        self.segments.push(Arc::new(segment));
-        Ok(self.writer(active))
+    /// The first offset that is served.
+    fn start(&self) -> Offset {
+        let first = self.bases.first().copied().unwrap_or_default();
+        self.checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start)
     }
 
-    /// The first offset that is served; an error if the segment that should hold it is gone.
-    fn checked_start(&self, bases: &[Offset]) -> Result<Offset, Corruption> {
-        let first = bases[0];
-        let start = self.checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start);
-        if first > start {
+    /// Makes the first segment, which begins at `start`: of a new log, or of one of which nothing is
+    /// left but what lies behind a hole, and nothing else was synced.
+    fn begin(&mut self, start: Offset, behind: &[Offset]) -> Result<Writer, OpenError> {
+        if self.recovery_point() > start {
+            let first =
+                behind.first().map_or("there is none".to_owned(), |first| first.to_string());
             let what = format!("the log starts at {start}, its first segment at {first}");
-            return Err(self.lost(&self.dir, Position(0), start, what));
+            return Err(self.lost(&self.dir, Position(0), start, what).into());
         }
-        Ok(start)
+        self.remove_from(behind, "records before it are missing")?;
+        if self.checkpoint.is_none() {
+            Checkpoint::default()
+                .write(self.disk.as_ref(), &self.dir)
+                .map_err(DiskError::at("write the checkpoint in", &self.dir))?;
+        }
+        let disk = self.disk.clone();
+        let (segment, active) = Segment::create(disk.as_ref(), &self.dir, start, &self.settings)?;
+        disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        self.segments.push(Arc::new(segment));
+        self.next = start;
+        Ok(self.writer(active))
     }
 
     fn open_segments(&mut self, bases: &[Offset]) -> Result<Writer, OpenError> {
@@ -190,7 +194,7 @@ impl Opening {
         self.next = bases[0];
         let mut last = None;
         for (at, &base) in bases.iter().enumerate() {
-            if base != self.next {
+            if base != self.next && holds(Safeguard::Contiguity) {
                 self.refuse_overlap(base)?;
                 self.refuse_loss(base)?;
                 self.refuse_to_guess("records are missing")?;
@@ -263,6 +267,12 @@ impl Opening {
         });
         let Scan { end, next, tail, .. } = result.map_err(DiskError::at("scan", &path))?;
         self.recovery.bytes_scanned += end.0 - from.position.0;
+        // A sync that failed before the restart may have left pages that count as clean and are not
+        // on the disk: a later sync would vouch for them.
+        if holds(Safeguard::Rewrite) {
+            let rewritten = self.disk.rewrite(&path, from.position.0, end.0);
+            rewritten.map_err(DiskError::at("write again", &path))?;
+        }
         let broken = match tail {
             Tail::Clean => None,
             Tail::Broken { reason, .. } if next < self.recovery_point() => {
@@ -374,10 +384,18 @@ impl Opening {
         self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))
     }
 
+    /// The closed segments that no recovery point vouches for: the first flush syncs them.
+    fn unsynced(&self) -> Vec<Unsynced> {
+        let next_bases = self.segments.iter().skip(1).map(|next| next.base());
+        let closed = self.segments.iter().zip(next_bases);
+        let beyond = closed.filter(|(_, next_base)| *next_base > self.recovery_point());
+        beyond.map(|(segment, _)| Unsynced { segment: segment.clone(), writer: None }).collect()
+    }
+
     fn writer(&self, active: SegmentWriter) -> Writer {
         Writer {
             active,
-            rolled: Vec::new(),
+            unsynced: self.unsynced(),
             names_unsynced: true,
             epochs: self.epochs.clone(),
             poisoned: None,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::survey::Survey;
 use super::{Log, Writer};
 use crate::error::{AppendError, DiskError, OpenError, ReadError};
+use crate::safeguard::{Safeguard, holds};
 use crate::segment::{self, Segment};
 use crate::{Offset, Position};
 
@@ -49,8 +50,14 @@ impl Log {
         if to < start {
             return Err(TruncateError::OutOfRange { requested: to, start, end });
         }
-        let rolled = std::mem::take(&mut writer.rolled);
-        self.sync_files(rolled, true, &self.active())?;
+        if let Some(poisoned) = &writer.poisoned {
+            return Err(AppendError::from(poisoned.clone()).into());
+        }
+        let unsynced = std::mem::take(&mut writer.unsynced);
+        if let Err(error) = self.sync_files(unsynced, true, &self.active()) {
+            writer.poison(&error);
+            return Err(error.into());
+        }
         let segments = self.segments();
         let after = segments.partition_point(|segment| segment.base() <= to);
         let kept = &segments[..after];
@@ -63,7 +70,9 @@ impl Log {
         // lies between and call it lost.
         writer.epochs.retain(|(_, first)| *first < new_end);
         self.synced.fetch_min(new_end.0, Ordering::AcqRel);
-        self.write_checkpoint(self.synced(), writer.epochs.clone())?;
+        if holds(Safeguard::CheckpointBeforeCut) {
+            self.write_checkpoint(self.synced(), writer.epochs.clone())?;
+        }
         for gone in segments[after..].iter().rev() {
             self.remove_segment(gone)?;
         }

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use common::{batch_of, random_offsets};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use mk_storage::batch::CheckedBatch;
-use mk_storage::disk::{Disk, MappedDisk};
+use mk_storage::disk::MappedDisk;
 use mk_storage::log::{Log, LogSettings};
+use mk_storage::store::{OpenLimits, Store};
 use mk_storage::{Epoch, Offset};
 
 /// Bytes that a log grows to before it is begun anew, so that the disk does not fill.
 const MOST_BYTES: u64 = 512 << 20;
 
 struct Place {
-    disk: Arc<dyn Disk>,
+    store: Arc<Store>,
     root: tempfile::TempDir,
     count: u32,
 }
@@ -27,11 +28,12 @@ struct Place {
 impl Place {
     fn new() -> Place {
         let disk = Arc::new(MappedDisk::start().unwrap());
-        Place { disk, root: tempfile::tempdir().unwrap(), count: 0 }
+        let store = Store::new(disk, OpenLimits::default());
+        Place { store, root: tempfile::tempdir().unwrap(), count: 0 }
     }
 
     /// A new log in place of the one before.
-    fn fresh(&mut self) -> Log {
+    fn fresh(&mut self) -> Arc<Log> {
         if self.count > 0 {
             std::fs::remove_dir_all(self.dir()).unwrap();
         }
@@ -43,8 +45,8 @@ impl Place {
         self.root.path().join(self.count.to_string())
     }
 
-    fn open(&self) -> Log {
-        Log::open(self.disk.clone(), &self.dir(), LogSettings::default(), 0).unwrap().0
+    fn open(&self) -> Arc<Log> {
+        Log::open(&self.store, &self.dir(), LogSettings::default(), 0).unwrap().0
     }
 }
 
@@ -89,7 +91,7 @@ fn check_and_append(c: &mut Criterion) {
     group.finish();
 }
 
-fn filled(place: &mut Place, size: usize, bytes: u64) -> Log {
+fn filled(place: &mut Place, size: usize, bytes: u64) -> Arc<Log> {
     let log = place.fresh();
     let batch_bytes = batch_of(size);
     let batch = CheckedBatch::check(&batch_bytes, 2 << 20).unwrap();

@@ -16,6 +16,7 @@ use mk_storage::Epoch;
 use mk_storage::batch::CheckedBatch;
 use mk_storage::disk::{Disk, MappedDisk};
 use mk_storage::log::{Log, LogSettings};
+use mk_storage::store::{OpenLimits, Store};
 
 use crate::common::batch_of;
 use crate::{Goal, Moved, Plan, Row, timed};
@@ -69,7 +70,10 @@ fn copy_in_bursts(map: &mut MmapMut, bytes: &[u8], in_all: u64) -> Moved {
 
 fn append_in_bursts(disk: Arc<dyn Disk>, batch: &CheckedBatch<'_>, in_all: u64) -> Moved {
     let root = tempfile::tempdir().unwrap();
-    let log = Log::open(disk, root.path(), LogSettings::default(), 0).unwrap().0;
+    let log =
+        Log::open(&Store::new(disk, OpenLimits::default()), root.path(), LogSettings::default(), 0)
+            .unwrap()
+            .0;
     append(&log, batch, WARM_UP);
     let bursts = (0..in_all / BURST).map(|_| {
         thread::sleep(PAUSE);
@@ -78,7 +82,7 @@ fn append_in_bursts(disk: Arc<dyn Disk>, batch: &CheckedBatch<'_>, in_all: u64) 
     bursts.sum()
 }
 
-fn append(log: &Log, batch: &CheckedBatch<'_>, bytes: u64) -> u64 {
+fn append(log: &Arc<Log>, batch: &CheckedBatch<'_>, bytes: u64) -> u64 {
     let count = bytes / batch.bytes().len() as u64;
     for _ in 0..count {
         log.append(batch, Epoch(0), 0).unwrap();
@@ -88,7 +92,10 @@ fn append(log: &Log, batch: &CheckedBatch<'_>, bytes: u64) -> u64 {
 
 fn append_without_pause(disk: Arc<dyn Disk>, batch: &CheckedBatch<'_>, in_all: u64) -> Moved {
     let root = tempfile::tempdir().unwrap();
-    let log = Log::open(disk, root.path(), LogSettings::default(), 0).unwrap().0;
+    let log =
+        Log::open(&Store::new(disk, OpenLimits::default()), root.path(), LogSettings::default(), 0)
+            .unwrap()
+            .0;
     timed(|| append(&log, batch, in_all))
 }
 

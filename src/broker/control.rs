@@ -90,7 +90,7 @@ fn create_one(
 
 fn make(shared: &Shared, file: &TopicFile) -> Result<Topic, Fault> {
     let dir = shared.topics_dir.join(&file.name);
-    let disk = shared.disk.as_ref();
+    let disk = shared.store.disk();
     // Left there by a broker that died while it made a topic of that name.
     if disk.list(&dir).is_ok_and(|entries| !entries.is_empty()) {
         discard(shared, &file.name).map_err(storage)?;
@@ -113,10 +113,10 @@ fn make_partitions(
     settings: LogSettings,
 ) -> Result<Vec<Arc<Partition>>, Fault> {
     let make_one = |number| {
-        let dir = catalog::make_partition_dir(shared.disk.as_ref(), dir, number, file.id)
+        let dir = catalog::make_partition_dir(shared.store.disk(), dir, number, file.id)
             .map_err(storage)?;
         let (partition, recovery) =
-            Partition::open(&shared.disk, &dir, &file.name, number, settings, now_ms());
+            Partition::open(&shared.store, &dir, &file.name, number, settings, now_ms());
         recovery.map_err(storage)?;
         Ok(Arc::new(partition))
     };
@@ -154,18 +154,18 @@ fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
         }
     }
     info!(topic = name, id = %topic.id, "a topic was deleted");
-    let disk = shared.disk.clone();
-    shared.lookup.run(move || remove_trash(disk.as_ref(), &trashed));
+    let store = shared.store.clone();
+    shared.lookup.run(move || remove_trash(store.disk(), &trashed));
     Ok(())
 }
 
 /// Moves a topic's folder into the trash, whence it never comes back.
 fn discard(shared: &Shared, name: &str) -> std::io::Result<std::path::PathBuf> {
     let trashed = shared.trash_dir.join(catalog::trash_name(name));
-    shared.disk.create_dir(&shared.trash_dir)?;
-    shared.disk.rename(&shared.topics_dir.join(name), &trashed)?;
+    shared.store.disk().create_dir(&shared.trash_dir)?;
+    shared.store.disk().rename(&shared.topics_dir.join(name), &trashed)?;
     // It is gone for everybody from now on, whatever the disk says to the sync.
-    if let Err(error) = shared.disk.sync_dir(&shared.topics_dir) {
+    if let Err(error) = shared.store.disk().sync_dir(&shared.topics_dir) {
         error!(topic = name, %error, "a deletion may come undone if the machine fails now");
     }
     Ok(trashed)
@@ -216,7 +216,7 @@ pub fn add_partitions(
         let file = TopicFile { partitions, ..topic.file() };
         let dir = shared.topics_dir.join(&file.name);
         let fresh = make_partitions(shared, &dir, &file, now, topic.effective().log)?;
-        shared.disk.sync_dir(&dir).map_err(storage)?;
+        shared.store.disk().sync_dir(&dir).map_err(storage)?;
         write(shared, &file)?;
         topic.add_partitions(fresh);
         info!(topic = request.name, partitions, "a topic has grown");
@@ -250,7 +250,7 @@ fn publish(shared: &Shared, change: impl FnOnce(&mut BTreeMap<String, Arc<Topic>
 
 fn write(shared: &Shared, file: &TopicFile) -> Result<(), Fault> {
     let dir = shared.topics_dir.join(&file.name);
-    file.write(shared.disk.as_ref(), &dir).map_err(|error: CatalogError| storage(error))
+    file.write(shared.store.disk(), &dir).map_err(|error: CatalogError| storage(error))
 }
 
 fn check_count(partitions: u32) -> Result<u32, Fault> {

@@ -21,6 +21,7 @@ mod reply;
 mod server;
 mod service;
 mod shared;
+mod sweeper;
 mod waiting;
 mod worker;
 

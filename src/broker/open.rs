@@ -12,6 +12,7 @@ use mk_storage::batch::HEADER_LEN;
 use mk_storage::directory;
 use mk_storage::disk::{Disk, Entry};
 use mk_storage::error::DiskError;
+use mk_storage::store::Store;
 use parking_lot::Mutex;
 use tracing::{error, info, warn};
 use uuid::Uuid;
@@ -52,13 +53,13 @@ struct Task<'a> {
 
 /// Opens all topics, with so many threads as the settings say.
 pub fn open_topics(
-    disk: &Arc<dyn Disk>,
+    store: &Arc<Store>,
     dir: &Path,
     trash: &Path,
     settings: &BrokerSettings,
 ) -> Result<(BTreeMap<String, Arc<Topic>>, RecoverySummary), CatalogError> {
     let started = Instant::now();
-    let files = topic_files(disk.as_ref(), dir, trash)?;
+    let files = topic_files(store.disk(), dir, trash)?;
     let tasks =
         files.iter().flat_map(|file| (0..file.partitions).map(|number| Task { file, number }));
     let tasks: Vec<Task<'_>> = tasks.collect();
@@ -69,7 +70,7 @@ pub fn open_topics(
     let work = || loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         let Some(task) = tasks.get(index) else { break };
-        let partition = open_one(disk, dir, task, settings, &summary);
+        let partition = open_one(store, dir, task, settings, &summary);
         opened.lock()[index] = Some(Arc::new(partition));
     };
     let threads = settings.number("num.recovery.threads.per.data.dir") as usize;
@@ -133,7 +134,7 @@ fn holds_records(disk: &dyn Disk, dir: &Path, files: &[Entry]) -> bool {
 }
 
 fn open_one(
-    disk: &Arc<dyn Disk>,
+    store: &Arc<Store>,
     dir: &Path,
     task: &Task<'_>,
     settings: &BrokerSettings,
@@ -141,13 +142,13 @@ fn open_one(
 ) -> Partition {
     let (topic, number) = (task.file.name.as_str(), task.number);
     let dir = dir.join(topic).join(number.to_string());
-    if let Err(reason) = check_folder(disk.as_ref(), &dir, task.file.id) {
+    if let Err(reason) = check_folder(store.disk(), &dir, task.file.id) {
         error!(topic, partition = number, reason, "a partition is offline");
         summary.lock().offline += 1;
         return Partition::offline(topic, number, reason);
     }
     let settings = TopicSettings::effective(&task.file.settings, settings).log;
-    let (partition, recovery) = Partition::open(disk, &dir, topic, number, settings, now_ms());
+    let (partition, recovery) = Partition::open(store, &dir, topic, number, settings, now_ms());
     let mut summary = summary.lock();
     match recovery {
         Ok(recovery) => {

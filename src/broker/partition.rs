@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use mk_storage::disk::Disk;
 use mk_storage::error::OpenError;
 use mk_storage::log::{Log, LogSettings, Recovery};
+use mk_storage::store::Store;
 
 /// A partition. Event loops and flush threads share it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Partition {
 
 #[derive(Debug)]
 enum State {
-    Online(Box<Log>),
+    Online(Arc<Log>),
     /// Its log cannot be opened; the others are served.
     Offline(String),
 }
@@ -46,16 +46,16 @@ impl Partition {
     /// Opens the partition in the folder `dir`. If its log cannot be opened the partition is there,
     /// but offline.
     pub fn open(
-        disk: &Arc<dyn Disk>,
+        store: &Arc<Store>,
         dir: &Path,
         topic: &str,
         number: u32,
         settings: LogSettings,
         now_ms: i64,
     ) -> (Partition, Result<Recovery, OpenError>) {
-        match Log::open(disk.clone(), dir, settings, now_ms) {
+        match Log::open(store, dir, settings, now_ms) {
             Ok((log, recovery)) => {
-                (Partition::new(topic, number, State::Online(Box::new(log))), Ok(recovery))
+                (Partition::new(topic, number, State::Online(log)), Ok(recovery))
             }
             Err(error) => (Partition::offline(topic, number, error.to_string()), Err(error)),
         }
@@ -107,7 +107,7 @@ impl Partition {
     }
 
     /// Its log, or why it has none.
-    pub fn log(&self) -> Result<&Log, &str> {
+    pub fn log(&self) -> Result<&Arc<Log>, &str> {
         match &self.state {
             State::Online(log) => Ok(log),
             State::Offline(reason) => Err(reason),

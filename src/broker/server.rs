@@ -11,8 +11,8 @@ use mk_net::connection::ConnectionLimits;
 use mk_net::event_loop::{Counters, Limits, Prepared, Server};
 use mk_net::message::BrokerAddress;
 use mk_storage::directory::{DataDirectory, DirectoryError, Identity};
-use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
+use mk_storage::store::{OpenLimits, Store};
 use tracing::error;
 use uuid::Uuid;
 
@@ -25,6 +25,7 @@ use super::open::{RecoverySummary, open_topics};
 use super::partition::Partition;
 use super::service::BrokerService;
 use super::shared::Shared;
+use super::sweeper::Sweeper;
 use super::worker::{Worker, WorkerThread};
 use crate::settings::BrokerSettings;
 
@@ -35,6 +36,7 @@ pub struct Broker {
     directory: DataDirectory,
     server: Server<Note>,
     flush_threads: FlushThreads,
+    sweeper: Sweeper,
     workers: Vec<WorkerThread>,
     recovery: RecoverySummary,
 }
@@ -110,21 +112,22 @@ impl Broker {
         let directory = DataDirectory::open(disk.as_ref(), &config.data, fresh)?;
         let identity = directory.identity().clone();
         config.check_id(identity.broker_id)?;
+        let store = Store::new(disk, open_limits(settings));
         let (topics_dir, trash_dir) = (directory.topics(), directory.trash());
-        let (topics, mut recovery) = open_topics(&disk, &topics_dir, &trash_dir, settings)?;
+        let (topics, mut recovery) = open_topics(&store, &topics_dir, &trash_dir, settings)?;
         recovery.stopped_clean = directory.stopped_clean();
 
         let mailboxes = prepared.mailboxes();
         let (flusher, flush_threads) = start_flushers(settings, mailboxes.clone())?;
         let (control, control_thread) = WorkerThread::start("mk-control")?;
         let (lookup, lookup_thread) = WorkerThread::start("mk-lookup")?;
-        empty_trash(&lookup, disk.clone(), trash_dir.clone());
+        empty_trash(&lookup, store.clone(), trash_dir.clone());
         let shared = Arc::new(Shared {
             settings: settings.clone(),
             address: BrokerAddress { id: identity.broker_id, host, port, rack: None },
             identity,
             topics: ArcSwap::from_pointee(topics),
-            disk,
+            store,
             topics_dir,
             trash_dir,
             flusher,
@@ -137,9 +140,11 @@ impl Broker {
                 shared.flusher.recovered(&partition);
             }
         }
+        let idle = Duration::from_millis(settings.number("log.idle.close.ms"));
+        let sweeper = Sweeper::start(shared.store.clone(), idle)?;
         let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
         let workers = vec![control_thread, lookup_thread];
-        Ok(Broker { shared, directory, server, flush_threads, workers, recovery })
+        Ok(Broker { shared, directory, server, flush_threads, sweeper, workers, recovery })
     }
 
     /// Its id.
@@ -169,14 +174,22 @@ impl Broker {
             worker.stop();
         }
         self.flush_threads.stop();
+        self.sweeper.stop();
         let topics = self.shared.topics.load();
         let partitions: Vec<_> =
             topics.values().flat_map(|topic| topic.partitions().to_vec()).collect();
         let threads = self.shared.settings.number("num.recovery.threads.per.data.dir") as usize;
         match close_all(&partitions, threads) {
-            0 => Ok(self.directory.mark_clean(self.shared.disk.as_ref())?),
+            0 => Ok(self.directory.mark_clean(self.shared.store.disk())?),
             failed => Err(StopError::Partitions(failed)),
         }
+    }
+}
+
+fn open_limits(settings: &BrokerSettings) -> OpenLimits {
+    OpenLimits {
+        files: settings.number("log.open.files.max") as usize,
+        logs: settings.number("log.open.partitions.max") as usize,
     }
 }
 
@@ -206,10 +219,10 @@ fn start_flushers(
 }
 
 /// Removes what an earlier broker had no time to remove.
-fn empty_trash(worker: &Worker, disk: Arc<dyn Disk>, trash: std::path::PathBuf) {
+fn empty_trash(worker: &Worker, store: Arc<Store>, trash: std::path::PathBuf) {
     worker.run(move || {
-        for entry in disk.list(&trash).unwrap_or_default() {
-            remove_trash(disk.as_ref(), &trash.join(entry.name));
+        for entry in store.disk().list(&trash).unwrap_or_default() {
+            remove_trash(store.disk(), &trash.join(entry.name));
         }
     });
 }

@@ -9,8 +9,8 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::BrokerAddress;
 use mk_storage::Epoch;
 use mk_storage::directory::Identity;
-use mk_storage::disk::Disk;
 use mk_storage::log::Log;
+use mk_storage::store::Store;
 use uuid::Uuid;
 
 use super::catalog::{Topic, Topics};
@@ -27,7 +27,8 @@ pub struct Shared {
     /// Where clients find it.
     pub address: BrokerAddress,
     pub topics: Topics,
-    pub disk: Arc<dyn Disk>,
+    /// The disk, and what of it is open.
+    pub store: Arc<Store>,
     /// The folder of all topics.
     pub topics_dir: PathBuf,
     /// The folder of what was deleted.
@@ -77,7 +78,7 @@ impl Shared {
 }
 
 /// The log of a partition, or what to tell the client.
-pub fn log_of(partition: &Partition) -> Result<&Log, Fault> {
+pub fn log_of(partition: &Partition) -> Result<&Arc<Log>, Fault> {
     partition.log().map_err(|reason| {
         let (topic, number) = (partition.topic(), partition.number());
         let what = format!("partition {number} of '{topic}' is offline: {reason}");

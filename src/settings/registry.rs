@@ -105,6 +105,26 @@ pub const ALL: &[Definition] = &[
         "4KiB",
         "One index entry for about so many bytes of log.",
     ),
+    broker(
+        "log.idle.close.ms",
+        Kind::Millis { min: 100, max: DAY_MS },
+        "30s",
+        "Close the files of a partition that nobody has used for one to two times as long, and give \
+         back what was reserved for it. The next use opens them.",
+    ),
+    broker(
+        "log.open.files.max",
+        Kind::Count { min: 10, max: 10_000_000 },
+        "4000",
+        "Files that are kept open to be read.",
+    ),
+    broker(
+        "log.open.partitions.max",
+        Kind::Count { min: 1, max: 1_000_000 },
+        "3000",
+        "Partitions that are kept open to be appended to, each with up to three files and four \
+         maps (see vm.max_map_count).",
+    ),
     broker("log.roll.ms", SEGMENT_MS, "7d", "Begin a new segment when the last one is so old."),
     broker(
         "log.segment.bytes",

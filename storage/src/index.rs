@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::disk::{Appender, View, read_fully};
+use crate::store::SharedFile;
 use crate::{Offset, Position, Timestamp};
 
 /// What the two kinds of entry have in common.
@@ -53,7 +54,7 @@ pub struct TimeEntry {
 #[derive(Debug)]
 pub struct Index<E> {
     base: Offset,
-    view: Arc<dyn View>,
+    file: Arc<SharedFile>,
     count: AtomicU32,
     entry: PhantomData<E>,
 }
@@ -65,8 +66,17 @@ pub type TimeIndex = Index<TimeEntry>;
 
 impl<E: Entry> Index<E> {
     /// An index whose file has `count` good entries.
-    pub fn new(base: Offset, view: Arc<dyn View>, count: u32) -> Index<E> {
-        Index { base, view, count: AtomicU32::new(count), entry: PhantomData }
+    pub(crate) fn new(base: Offset, file: Arc<SharedFile>, count: u32) -> Index<E> {
+        Index { base, file, count: AtomicU32::new(count), entry: PhantomData }
+    }
+
+    pub(crate) fn file(&self) -> &Arc<SharedFile> {
+        &self.file
+    }
+
+    /// Bytes of the good entries.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.count()) * E::SIZE as u64
     }
 
     /// How many entries there are.
@@ -79,9 +89,13 @@ impl<E: Entry> Index<E> {
     pub fn last_where(&self, matches: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
         let mut found = None;
         let (mut low, mut high) = (0, self.count());
+        if high == 0 {
+            return Ok(None);
+        }
+        let view = self.file.view()?;
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = self.entry(middle)?;
+            let entry = self.entry(view.as_ref(), middle)?;
             if matches(&entry) {
                 found = Some(entry);
                 low = middle + 1;
@@ -94,7 +108,8 @@ impl<E: Entry> Index<E> {
 
     /// The last entry.
     pub fn last(&self) -> io::Result<Option<E>> {
-        self.count().checked_sub(1).map(|at| self.entry(at)).transpose()
+        let last = self.count().checked_sub(1);
+        last.map(|at| self.entry(self.file.view()?.as_ref(), at)).transpose()
     }
 
     /// Appends an entry by way of `appender`, the writing side of the same file, and publishes it.
@@ -109,13 +124,13 @@ impl<E: Entry> Index<E> {
 
     /// Makes the file's bytes safe.
     pub fn sync(&self) -> io::Result<()> {
-        self.view.sync()
+        if self.count() == 0 { Ok(()) } else { self.file.view()?.sync() }
     }
 
-    fn entry(&self, at: u32) -> io::Result<E> {
+    fn entry(&self, view: &dyn View, at: u32) -> io::Result<E> {
         let mut bytes = [0; 16];
         let bytes = &mut bytes[..E::SIZE];
-        let read = read_fully(self.view.as_ref(), u64::from(at) * E::SIZE as u64, bytes)?;
+        let read = read_fully(view, u64::from(at) * E::SIZE as u64, bytes)?;
         let entry = if read == E::SIZE { E::decode(bytes, self.base) } else { None };
         entry.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("entry {at}")))
     }
@@ -195,6 +210,7 @@ mod tests {
 
     use super::*;
     use crate::disk::{Disk, MemoryDisk, Pace};
+    use crate::store::{OpenLimits, Store};
 
     const PACE: Pace = Pace { first: 4096, most: 4096, limit: 1 << 20 };
 
@@ -202,7 +218,9 @@ mod tests {
     fn searches_find_the_last_entry_not_beyond() {
         let disk = MemoryDisk::new();
         let mut appender = disk.create(Path::new("x.index"), PACE).unwrap();
-        let index = OffsetIndex::new(Offset(1000), appender.view(), 0);
+        let store = Store::new(Arc::new(disk.clone()), OpenLimits::default());
+        let file = SharedFile::new(&store, "x.index".into());
+        let index = OffsetIndex::new(Offset(1000), file, 0);
         assert_eq!(index.last().unwrap(), None);
         for n in 1..=100 {
             let entry = OffsetEntry { offset: Offset(1000 + 10 * n), position: Position(500 * n) };

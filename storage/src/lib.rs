@@ -10,6 +10,7 @@
 //! * [`segment`]: one `.log` file with its two indexes.
 //! * [`recover`]: the scan that tells a clean end from a torn tail.
 //! * [`checkpoint`]: recovery point, log start, leader epochs of a partition.
+//! * [`store`]: what logs share: the disk, and how many files and maps are open at once.
 //! * [`log`]: the log of one partition: append, read, find, truncate, flush, reopen.
 //! * [`directory`]: the data directory: lock, identity, layout, clean-shutdown mark.
 //!
@@ -29,6 +30,7 @@ pub mod log;
 pub mod recover;
 mod safeguard;
 pub mod segment;
+pub mod store;
 mod types;
 
 pub use types::{Epoch, Offset, Position, Timestamp};

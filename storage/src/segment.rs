@@ -4,7 +4,7 @@
 //! which the active segment has one. The only bridge between them is the published end.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -13,6 +13,7 @@ use crate::disk::{Appender, Disk, Pace, View, read_fully};
 use crate::error::{Corruption, DiskError, ReadError};
 use crate::index::{Entry, Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
 use crate::log::settings::LogSettings;
+use crate::store::{SharedFile, Store};
 use crate::{Epoch, Offset, Position, Timestamp};
 
 /// Ending of the files that hold batches.
@@ -34,8 +35,7 @@ const INDEX_PACE: Pace = Pace { first: 4 << 10, most: 256 << 10, limit: 1 << 30 
 #[derive(Debug)]
 pub struct Segment {
     base: Offset,
-    path: PathBuf,
-    log: Arc<dyn View>,
+    log: Arc<SharedFile>,
     offsets: OffsetIndex,
     times: TimeIndex,
     end: AtomicU64,
@@ -46,11 +46,17 @@ pub struct Segment {
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     log: Box<dyn Appender>,
-    offsets: Box<dyn Appender>,
-    times: Box<dyn Appender>,
+    /// Opened with the first entry; a small segment has none.
+    indexes: Option<IndexWriters>,
     indexer: Indexer,
     /// When the first batch came, by the clock of whoever appends.
     first_append_ms: Option<i64>,
+}
+
+#[derive(Debug)]
+struct IndexWriters {
+    offsets: Box<dyn Appender>,
+    times: Box<dyn Appender>,
 }
 
 /// What is known of a segment when it is opened.
@@ -89,73 +95,55 @@ pub fn base_of(name: &str, ending: &str) -> Option<Offset> {
 impl Segment {
     /// Makes the files of a new, empty segment.
     pub(crate) fn create(
-        disk: &dyn Disk,
+        store: &Arc<Store>,
         dir: &Path,
         base: Offset,
         settings: &LogSettings,
     ) -> Result<(Segment, SegmentWriter), DiskError> {
         let make = |ending, pace| {
             let path = dir.join(file_name(base, ending));
-            remove_leftover(disk, &path, ending)?;
-            disk.create(&path, pace).map_err(DiskError::at("create", &path))
+            remove_leftover(store.disk(), &path, ending)?;
+            store.disk().create(&path, pace).map_err(DiskError::at("create", &path))
         };
         let log = make(LOG, log_pace(settings.segment_bytes))?;
-        let offsets = make(OFFSET_INDEX, INDEX_PACE)?;
-        let times = make(TIME_INDEX, INDEX_PACE)?;
-        let segment = Segment {
-            base,
-            path: dir.join(file_name(base, LOG)),
-            log: log.view(),
-            offsets: Index::new(base, offsets.view(), 0),
-            times: Index::new(base, times.view(), 0),
-            end: AtomicU64::new(0),
-            max_timestamp: AtomicI64::new(Timestamp::NONE.0),
-        };
+        make(OFFSET_INDEX, INDEX_PACE)?;
+        make(TIME_INDEX, INDEX_PACE)?;
         let indexer = Indexer::new(base, settings.index_interval_bytes);
-        Ok((segment, SegmentWriter { log, offsets, times, indexer, first_append_ms: None }))
+        let state = SegmentState { end: Position(0), indexer, first_append_ms: None };
+        let segment = Segment::open(store, dir, base, &state, (0, 0));
+        segment.log.lend(log.view());
+        let SegmentState { indexer, first_append_ms, .. } = state;
+        Ok((segment, SegmentWriter { log, indexes: None, indexer, first_append_ms }))
     }
 
-    /// Opens a segment that will not be appended to, with the good entries of its indexes.
+    /// A segment of which this is known, with the good entries of its indexes. Opens no file.
     pub(crate) fn open(
-        disk: &dyn Disk,
+        store: &Arc<Store>,
         dir: &Path,
         base: Offset,
         state: &SegmentState,
         entries: (u32, u32),
-    ) -> Result<Segment, DiskError> {
-        let view = |ending| {
-            let path = dir.join(file_name(base, ending));
-            disk.view(&path).map_err(DiskError::at("open", &path))
-        };
-        Ok(Segment {
+    ) -> Segment {
+        let file = |ending| SharedFile::new(store, dir.join(file_name(base, ending)));
+        Segment {
             base,
-            path: dir.join(file_name(base, LOG)),
-            log: view(LOG)?,
-            offsets: Index::new(base, view(OFFSET_INDEX)?, entries.0),
-            times: Index::new(base, view(TIME_INDEX)?, entries.1),
+            log: file(LOG),
+            offsets: Index::new(base, file(OFFSET_INDEX), entries.0),
+            times: Index::new(base, file(TIME_INDEX), entries.1),
             end: AtomicU64::new(state.end.0),
             max_timestamp: AtomicI64::new(state.indexer.max.timestamp.0),
-        })
+        }
     }
 
-    /// Opens the writing side of this segment; cuts its files behind what the state tells.
+    /// Opens the writing side of this segment; cuts its log behind what the state tells.
     pub(crate) fn writer(
         &self,
-        disk: &dyn Disk,
         state: SegmentState,
         settings: &LogSettings,
     ) -> Result<SegmentWriter, DiskError> {
-        let open = |ending, end, pace| {
-            let path = self.path.with_file_name(file_name(self.base, ending));
-            disk.append_to(&path, end, pace).map_err(DiskError::at("open", &path))
-        };
-        let offset_bytes = u64::from(self.offsets.count()) * OffsetEntry::SIZE as u64;
-        let time_bytes = u64::from(self.times.count()) * TimeEntry::SIZE as u64;
-        let log = open(LOG, state.end.0, log_pace(settings.segment_bytes))?;
-        let offsets = open(OFFSET_INDEX, offset_bytes, INDEX_PACE)?;
-        let times = open(TIME_INDEX, time_bytes, INDEX_PACE)?;
+        let log = append_to(&self.log, state.end.0, log_pace(settings.segment_bytes))?;
         let SegmentState { indexer, first_append_ms, .. } = state;
-        Ok(SegmentWriter { log, offsets, times, indexer, first_append_ms })
+        Ok(SegmentWriter { log, indexes: None, indexer, first_append_ms })
     }
 
     /// Offset of its first record, and its name.
@@ -165,7 +153,7 @@ impl Segment {
 
     /// Path of its `.log` file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.log.path()
     }
 
     /// Published end of its batches.
@@ -179,8 +167,8 @@ impl Segment {
     }
 
     /// The reading end of its `.log` file.
-    pub fn log(&self) -> &Arc<dyn View> {
-        &self.log
+    pub fn log(&self) -> Result<Arc<dyn View>, DiskError> {
+        self.log.view().map_err(DiskError::at("open", self.path()))
     }
 
     /// The batch that holds `offset`, or the first behind it; `None` if there is none.
@@ -212,7 +200,7 @@ impl Segment {
         let hint = self.offsets.last_where(|entry| entry.position <= limit);
         let hint = hint.map_err(|error| self.disk_error(error))?;
         let mut cut = hint.map_or(from, |entry| entry.position.max(from));
-        for item in self.headers(cut) {
+        for item in self.headers(cut)? {
             let (position, header) = item?;
             let next = position.plus(header.size as u64);
             if next > limit && cut > from {
@@ -227,19 +215,38 @@ impl Segment {
     }
 
     /// The headers of its batches from `from` on, which must be where one begins.
-    pub fn headers(&self, from: Position) -> Headers<'_> {
-        Headers::new(self.log.as_ref(), &self.path, from, self.end())
+    pub fn headers(&self, from: Position) -> Result<Headers<'_>, DiskError> {
+        Ok(Headers::new(self.log()?, self.path(), from, self.end()))
     }
 
     /// Makes its batches safe.
     pub(crate) fn sync(&self) -> Result<(), DiskError> {
-        self.log.sync().map_err(DiskError::at("sync", &self.path))
+        self.log()?.sync().map_err(DiskError::at("sync", self.path()))
     }
 
     /// Makes its indexes safe.
     pub(crate) fn sync_indexes(&self) -> Result<(), DiskError> {
         let synced = self.offsets.sync().and_then(|()| self.times.sync());
-        synced.map_err(DiskError::at("sync the indexes of", &self.path))
+        synced.map_err(DiskError::at("sync the indexes of", self.path()))
+    }
+
+    /// Closes what its writing side has lent it.
+    pub(crate) fn take_back(&self) {
+        self.log.take_back();
+        self.offsets.file().take_back();
+        self.times.file().take_back();
+    }
+
+    /// To be called before its files are removed, or others get their names.
+    pub(crate) fn retire(&self) {
+        self.log.retire();
+        self.offsets.file().retire();
+        self.times.file().retire();
+    }
+
+    /// True if its files are gone, or about to go.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.log.is_retired()
     }
 
     /// Says that this segment is damaged at `position`.
@@ -249,11 +256,11 @@ impl Segment {
         offset: Offset,
         what: String,
     ) -> Corruption {
-        Corruption { file: self.path.clone(), position, offset, what }
+        Corruption { file: self.path().to_owned(), position, offset, what }
     }
 
     pub(crate) fn disk_error(&self, error: io::Error) -> DiskError {
-        DiskError::at("read", &self.path)(error)
+        DiskError::at("read", self.path())(error)
     }
 
     fn first_where(
@@ -261,7 +268,7 @@ impl Segment {
         from: Position,
         matches: impl Fn(&Header) -> bool,
     ) -> Result<Option<(Position, Header)>, ReadError> {
-        for item in self.headers(from) {
+        for item in self.headers(from)? {
             let (position, header) = item?;
             if matches(&header) {
                 return Ok(Some((position, header)));
@@ -274,7 +281,7 @@ impl Segment {
 /// Walks over the headers of a segment's batches, each with its position. Ends after an error.
 #[derive(Debug)]
 pub struct Headers<'a> {
-    view: &'a dyn View,
+    view: Arc<dyn View>,
     path: &'a Path,
     position: Position,
     end: Position,
@@ -288,7 +295,7 @@ const WALK_CHUNK: usize = 4096;
 
 impl<'a> Headers<'a> {
     /// The headers in the file `path` from byte `from`, where a batch must begin, to byte `end`.
-    pub fn new(view: &'a dyn View, path: &'a Path, from: Position, end: Position) -> Headers<'a> {
+    pub fn new(view: Arc<dyn View>, path: &'a Path, from: Position, end: Position) -> Headers<'a> {
         Headers { view, path, position: from, end, buffer: Vec::new(), at: from }
     }
 
@@ -314,7 +321,7 @@ impl<'a> Headers<'a> {
             let left = (self.end.0 - self.position.0) as usize;
             self.buffer.resize(WALK_CHUNK.min(left), 0);
             self.at = self.position;
-            let read = read_fully(self.view, self.position.0, &mut self.buffer)?;
+            let read = read_fully(self.view.as_ref(), self.position.0, &mut self.buffer)?;
             self.buffer.truncate(read);
             return Ok(&self.buffer);
         }
@@ -363,12 +370,12 @@ impl SegmentWriter {
         let placed = header.placed(base_offset, epoch);
         self.log
             .append(&[&placed, &bytes[placed.len()..]])
-            .map_err(DiskError::at("append to", &segment.path))?;
+            .map_err(DiskError::at("append to", segment.path()))?;
         let last_offset = base_offset.plus(header.last_offset_delta.into());
         let (offset_entry, time_entry) = self.indexer.note(position, last_offset, header);
-        if let Some(entry) = offset_entry {
-            let pushed = segment.offsets.push(self.offsets.as_mut(), &entry);
-            pushed.map_err(DiskError::at("index", &segment.path))?;
+        if let (Some(entry), Some(indexes)) = (offset_entry, &mut self.indexes) {
+            let pushed = segment.offsets.push(indexes.offsets.as_mut(), &entry);
+            pushed.map_err(DiskError::at("index", segment.path()))?;
         }
         self.push_time_entry(segment, time_entry)?;
         self.first_append_ms.get_or_insert(now_ms);
@@ -379,24 +386,37 @@ impl SegmentWriter {
 
     /// Writes the last time index entry, by which a reopened segment knows its largest timestamp.
     pub fn finish(&mut self, segment: &Segment) -> Result<(), DiskError> {
-        self.reserve_entries(segment)?;
+        if self.indexer.clone().last_time_entry().is_some() {
+            self.reserve_entries(segment)?;
+        }
         let entry = self.indexer.last_time_entry();
         self.push_time_entry(segment, entry)
     }
 
-    /// Gives back what is reserved beyond the end of each file.
-    pub fn trim(&mut self, segment: &Segment) -> Result<(), DiskError> {
-        let trimmed =
-            self.log.trim().and_then(|()| self.offsets.trim()).and_then(|()| self.times.trim());
-        trimmed.map_err(DiskError::at("trim", &segment.path))
+    /// Gives back what is reserved beyond the end of each file, and tells what is needed to go on.
+    pub fn trim(&mut self, segment: &Segment) -> Result<SegmentState, DiskError> {
+        let indexes = self.indexes.iter_mut().flat_map(|indexes| {
+            let IndexWriters { offsets, times } = indexes;
+            [offsets, times]
+        });
+        for file in [&mut self.log].into_iter().chain(indexes) {
+            file.trim().map_err(DiskError::at("trim", segment.path()))?;
+        }
+        Ok(SegmentState {
+            end: self.end(),
+            indexer: self.indexer.clone(),
+            first_append_ms: self.first_append_ms,
+        })
     }
 
     fn reserve_entries(&mut self, segment: &Segment) -> Result<(), DiskError> {
-        let reserved = self
-            .offsets
-            .reserve(OffsetEntry::SIZE)
-            .and_then(|()| self.times.reserve(TimeEntry::SIZE));
-        reserved.map_err(DiskError::at("reserve index space of", &segment.path))
+        let indexes = match &mut self.indexes {
+            Some(indexes) => indexes,
+            none => none.insert(IndexWriters::open(segment)?),
+        };
+        let offsets = indexes.offsets.reserve(OffsetEntry::SIZE);
+        let reserved = offsets.and_then(|()| indexes.times.reserve(TimeEntry::SIZE));
+        reserved.map_err(DiskError::at("reserve index space of", segment.path()))
     }
 
     fn push_time_entry(
@@ -404,10 +424,28 @@ impl SegmentWriter {
         segment: &Segment,
         entry: Option<TimeEntry>,
     ) -> Result<(), DiskError> {
-        let Some(entry) = entry else { return Ok(()) };
-        let pushed = segment.times.push(self.times.as_mut(), &entry);
-        pushed.map_err(DiskError::at("index", &segment.path))
+        let (Some(entry), Some(indexes)) = (entry, &mut self.indexes) else { return Ok(()) };
+        let pushed = segment.times.push(indexes.times.as_mut(), &entry);
+        pushed.map_err(DiskError::at("index", segment.path()))
     }
+}
+
+impl IndexWriters {
+    fn open(segment: &Segment) -> Result<IndexWriters, DiskError> {
+        let Segment { offsets, times, .. } = segment;
+        Ok(IndexWriters {
+            offsets: append_to(offsets.file(), offsets.bytes(), INDEX_PACE)?,
+            times: append_to(times.file(), times.bytes(), INDEX_PACE)?,
+        })
+    }
+}
+
+/// Opens a file to append to at `end`, and lends its readers what is open.
+fn append_to(file: &SharedFile, end: u64, pace: Pace) -> Result<Box<dyn Appender>, DiskError> {
+    let opened = file.store().disk().append_to(file.path(), end, pace);
+    let appender = opened.map_err(DiskError::at("open", file.path()))?;
+    file.lend(appender.view());
+    Ok(appender)
 }
 
 impl Indexer {

@@ -50,7 +50,7 @@ fn segment(
     let index = disk::read(disk, &index_path, MOST_INDEX_BYTES).unwrap_or_default();
     let from = entries::<OffsetEntry>(&index, base).last().map_or(Position(0), |e| e.position);
     let mut last: Option<(Position, Header)> = None;
-    for item in Headers::new(view.as_ref(), &path, from, Position(file_bytes)) {
+    for item in Headers::new(view.clone(), &path, from, Position(file_bytes)) {
         match item {
             Ok(found) => last = Some(found),
             // Where a reserved tail begins; `verify` tells damage from it.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mk_storage::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields};
 use mk_storage::disk::MappedDisk;
 use mk_storage::log::{Log, LogSettings};
+use mk_storage::store::{OpenLimits, Store};
 use mk_storage::{Epoch, Timestamp};
 
 const SETTINGS: LogSettings =
@@ -17,7 +18,13 @@ const SETTINGS: LogSettings =
 /// A log of three segments, closed in good order; its folder.
 fn log(root: &Path) -> PathBuf {
     let dir = root.join("topics/t/0");
-    let (log, _) = Log::open(Arc::new(MappedDisk::start().unwrap()), &dir, SETTINGS, 0).unwrap();
+    let (log, _) = Log::open(
+        &Store::new(Arc::new(MappedDisk::start().unwrap()), OpenLimits::default()),
+        &dir,
+        SETTINGS,
+        0,
+    )
+    .unwrap();
     for n in 0..40i64 {
         let compression = if n % 3 == 0 { Compression::Lz4 } else { Compression::None };
         let mut builder = BatchBuilder::new(compression);

@@ -91,6 +91,11 @@ pub struct Pace {
     pub limit: u64,
 }
 
+impl Pace {
+    /// Nothing is reserved: for files that are only cut.
+    pub const NONE: Pace = Pace { first: 0, most: 0, limit: 0 };
+}
+
 /// One name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {

@@ -9,6 +9,7 @@ use crate::batch::{BatchBuilder, CheckedBatch, Compression, Header, RecordFields
 use crate::disk::MemoryDisk;
 use crate::error::AppendError;
 use crate::log::{Appended, Log, LogSettings};
+use crate::store::{OpenLimits, Store};
 use crate::{Epoch, Offset, Timestamp};
 
 /// Small enough that a handful of batches crosses every boundary.
@@ -62,8 +63,9 @@ impl Promise {
     }
 
     /// Opens the log and compares it with the promise.
-    pub fn open(&self, disk: &MemoryDisk) -> Result<Log, String> {
-        let (log, _) = Log::open(Arc::new(disk.clone()), &dir(), SETTINGS, 0)
+    pub fn open(&self, disk: &MemoryDisk) -> Result<Arc<Log>, String> {
+        let store = Store::new(Arc::new(disk.clone()), OpenLimits { files: 3, logs: 1 });
+        let (log, _) = Log::open(&store, &dir(), SETTINGS, 0)
             .map_err(|error| format!("it does not open: {error}"))?;
         self.check(&log)?;
         Ok(log)
@@ -102,7 +104,7 @@ pub fn dir() -> PathBuf {
 }
 
 /// Appends a batch of these values.
-pub fn append(log: &Log, values: &[String], epoch: Epoch) -> Result<Appended, AppendError> {
+pub fn append(log: &Arc<Log>, values: &[String], epoch: Epoch) -> Result<Appended, AppendError> {
     let mut builder = BatchBuilder::new(Compression::None);
     for value in values {
         let record = RecordFields { value: Some(value.as_bytes()), ..RecordFields::default() };

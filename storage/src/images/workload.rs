@@ -72,7 +72,7 @@ pub fn run(seed: u64) -> Result<Seen, Failure> {
 struct Workload {
     chance: Chance,
     disk: MemoryDisk,
-    log: Log,
+    log: Arc<Log>,
     epoch: Epoch,
     serial: u64,
     watched: Arc<Mutex<Watched>>,
@@ -102,13 +102,14 @@ impl Workload {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.chance.below(40) {
+        match self.chance.below(41) {
             0..20 => self.append(),
             20..28 => self.flush(),
             28..31 => self.checkpoint(),
             31 => self.truncate(),
             32 => self.trim(),
             33 => self.fail_a_sync(),
+            39 => self.sweep(),
             34 => self.stop_and_reopen(),
             35 | 36 => self.kill(),
             37 | 38 => self.lose_power(),
@@ -216,6 +217,15 @@ impl Workload {
             self.acknowledge(end);
         }
         self.reopen()
+    }
+
+    /// The log closes its files.
+    fn sweep(&mut self) -> Result<(), String> {
+        self.begin("sweep");
+        for _ in 0..2 {
+            self.log.store().sweep();
+        }
+        Ok(())
     }
 
     fn kill(&mut self) -> Result<(), String> {

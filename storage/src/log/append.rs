@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Log, LogSettings, Unsynced, Writer};
+use super::{Active, Log, LogSettings, Unsynced, Writer};
 use crate::batch::CheckedBatch;
 use crate::error::{AppendError, DiskError};
 use crate::segment::{PlacedBatch, Segment};
@@ -24,27 +24,43 @@ impl Log {
     /// Appends a batch as the leader of `epoch` at `now_ms` (milliseconds since 1970): gives it
     /// the next offsets, and publishes it to readers. On error nothing was appended.
     pub fn append(
-        &self,
+        self: &Arc<Log>,
         batch: &CheckedBatch<'_>,
         epoch: Epoch,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let settings = self.settings();
         let mut writer = self.writer.lock();
+        let was_parked = matches!(writer.active, Active::Parked(_));
+        let result = self.append_locked(&mut writer, batch, epoch, now_ms);
+        drop(writer);
+        if was_parked {
+            // Another log may be closed for it, which takes that one's lock.
+            self.store.log_opened(self);
+        }
+        result
+    }
+
+    fn append_locked(
+        &self,
+        writer: &mut Writer,
+        batch: &CheckedBatch<'_>,
+        epoch: Epoch,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
         if let Some(poisoned) = &writer.poisoned {
             return Err(poisoned.clone().into());
         }
+        let settings = self.settings();
         let header = batch.header();
         let base_offset = self.end();
         let next_offset = base_offset.plus(header.record_count.into());
         let mut active = self.active();
-        let rolled =
-            must_roll(&writer, &active, next_offset, header.size as u64, &settings, now_ms);
+        let rolled = must_roll(writer, &active, next_offset, header.size as u64, &settings, now_ms);
         if rolled {
-            active = self.roll(&mut writer, active, &settings)?;
+            active = self.roll(writer, active, &settings)?;
         }
         let placed = PlacedBatch { header, base_offset, epoch, bytes: batch.bytes() };
-        writer.active.append(&active, placed, now_ms)?;
+        self.writing(writer, &active, &settings)?.append(&active, placed, now_ms)?;
         note_epoch(&mut writer.epochs, epoch, base_offset);
         self.end.store(next_offset.0, Ordering::Release);
         Ok(Appended { base_offset, next_offset, rolled })
@@ -56,12 +72,12 @@ impl Log {
         old: Arc<Segment>,
         settings: &LogSettings,
     ) -> Result<Arc<Segment>, DiskError> {
-        writer.active.finish(&old)?;
-        let disk = self.disk.as_ref();
-        let (segment, fresh) = Segment::create(disk, &self.dir, self.end(), settings)?;
+        self.writing(writer, &old, settings)?.finish(&old)?;
+        let (segment, fresh) = Segment::create(&self.store, &self.dir, self.end(), settings)?;
         let segment = Arc::new(segment);
-        let full = std::mem::replace(&mut writer.active, fresh);
-        writer.unsynced.push(Unsynced { segment: old, writer: Some(full) });
+        if let Active::Open(full) = std::mem::replace(&mut writer.active, Active::Open(fresh)) {
+            writer.unsynced.push(Unsynced { segment: old, writer: Some(full) });
+        }
         writer.names_unsynced = true;
         let mut segments = self.segments.load().to_vec();
         segments.push(segment.clone());
@@ -79,10 +95,14 @@ fn must_roll(
     settings: &LogSettings,
     now_ms: i64,
 ) -> bool {
-    let Some(first_append_ms) = writer.active.first_append_ms() else { return false };
+    let first_append_ms = match &writer.active {
+        Active::Open(open) => open.first_append_ms(),
+        Active::Parked(state) => state.first_append_ms,
+    };
+    let Some(first_append_ms) = first_append_ms else { return false };
     // Index entries hold offsets and positions of 31 bits.
     let most_bytes = settings.segment_bytes.min(i32::MAX as u64);
-    writer.active.end().0 + size > most_bytes
+    active.end().0 + size > most_bytes
         || next_offset.0 - active.base().0 > i32::MAX as u64
         || now_ms.saturating_sub(first_append_ms) >= settings.segment_ms
 }

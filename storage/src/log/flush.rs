@@ -1,5 +1,6 @@
 //! Making the log survive a power failure, and writing down how far it does.
 
+use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 use super::{Log, Unsynced, Writer};
@@ -43,42 +44,42 @@ impl Log {
 
     /// Writes the checkpoint: recovery starts at what is synced now.
     pub fn checkpoint(&self) -> Result<(), DiskError> {
-        let _turn = self.flushing.lock();
+        let mut written = self.flushing.lock();
         let vouched =
             if holds(Safeguard::CheckpointAfterSync) { self.synced() } else { self.end() };
         // So that the next start finds the entries below the recovery point; what is missing it
         // makes anew, by a scan.
         self.active().sync_indexes()?;
-        self.write_checkpoint(vouched, self.epochs())
+        self.write_checkpoint(&mut written, vouched, self.epochs())
     }
 
     /// Ends the log in good order: all synced, reservations given back, nothing left to scan.
     pub fn close(&self) -> Result<(), AppendError> {
-        {
-            let mut writer = self.writer.lock();
-            if let Some(poisoned) = &writer.poisoned {
-                return Err(poisoned.clone().into());
-            }
-            let active = self.active();
-            writer.active.trim(&active)?;
-            writer.names_unsynced = true;
-        }
         self.flush()?;
+        self.park(&mut self.writer.lock())?;
         self.checkpoint()?;
         Ok(())
     }
 
+    /// Writes the checkpoint unless it says so already.
     pub(super) fn write_checkpoint(
         &self,
+        written: &mut Option<Checkpoint>,
         recovery_point: Offset,
         epochs: Vec<(Epoch, Offset)>,
     ) -> Result<(), DiskError> {
         let log_start = self.start();
         let checkpoint =
             Checkpoint { recovery_point, log_start, high_watermark: recovery_point, epochs };
+        if written.as_ref() == Some(&checkpoint) {
+            return Ok(());
+        }
+        *written = None;
         checkpoint
-            .write(self.disk.as_ref(), &self.dir)
-            .map_err(DiskError::at("write the checkpoint in", &self.dir))
+            .write(self.store.disk(), &self.dir)
+            .map_err(DiskError::at("write the checkpoint in", &self.dir))?;
+        *written = Some(checkpoint);
+        Ok(())
     }
 
     pub(super) fn sync_files(
@@ -93,10 +94,11 @@ impl Log {
             }
             segment.sync()?;
             segment.sync_indexes()?;
+            segment.take_back();
         }
         active.sync()?;
         if names_unsynced && holds(Safeguard::SyncNames) {
-            self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+            self.store.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
         }
         Ok(())
     }
@@ -104,7 +106,7 @@ impl Log {
 
 impl Writer {
     /// Takes and acknowledges nothing more.
-    pub(super) fn poison(&mut self, error: &DiskError) {
+    pub(super) fn poison(&mut self, error: &dyn Display) {
         self.poisoned.get_or_insert(Poisoned { reason: error.to_string().into() });
     }
 }

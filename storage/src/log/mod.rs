@@ -7,6 +7,7 @@
 mod append;
 mod flush;
 mod open;
+mod park;
 mod read;
 pub(crate) mod settings;
 mod survey;
@@ -16,7 +17,7 @@ mod truncate;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -28,9 +29,10 @@ pub use settings::LogSettings;
 pub use survey::{RebuiltIndexes, rebuild_indexes};
 pub use truncate::TruncateError;
 
-use crate::disk::Disk;
+use crate::checkpoint::Checkpoint;
 use crate::error::Poisoned;
-use crate::segment::{Segment, SegmentWriter};
+use crate::segment::{Segment, SegmentState, SegmentWriter};
+use crate::store::Store;
 use crate::{Epoch, Offset};
 
 /// The log of one partition. All methods may be called from any thread.
@@ -38,7 +40,7 @@ use crate::{Epoch, Offset};
 /// Invariant: `start <= synced <= end`, but for a log that was trimmed to its end before a sync.
 #[derive(Debug)]
 pub struct Log {
-    disk: Arc<dyn Disk>,
+    store: Arc<Store>,
     dir: PathBuf,
     settings: ArcSwap<LogSettings>,
     segments: ArcSwap<Vec<Arc<Segment>>>,
@@ -46,20 +48,30 @@ pub struct Log {
     end: AtomicU64,
     synced: AtomicU64,
     writer: Mutex<Writer>,
-    /// Held by whoever syncs: one sync at a time.
-    flushing: Mutex<()>,
+    /// Held by whoever syncs: one sync at a time. Guards the checkpoint as it was last written.
+    flushing: Mutex<Option<Checkpoint>>,
+    /// True if something was appended since the store last looked.
+    used: AtomicBool,
 }
 
 /// What the append lock guards.
 #[derive(Debug)]
 struct Writer {
-    active: SegmentWriter,
+    active: Active,
     /// Closed segments that are not synced yet, oldest first.
     unsynced: Vec<Unsynced>,
     /// True if files were made whose names are not yet safe.
     names_unsynced: bool,
     epochs: Vec<(Epoch, Offset)>,
     poisoned: Option<Poisoned>,
+}
+
+/// The writing side of the last segment.
+#[derive(Debug)]
+enum Active {
+    Open(SegmentWriter),
+    /// Its files are closed and hold no reservation: nobody has appended for a while.
+    Parked(SegmentState),
 }
 
 /// A closed segment that is not synced yet.
@@ -75,6 +87,11 @@ impl Log {
     /// The folder of its files.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What it shares with other logs.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// First offset that is served.

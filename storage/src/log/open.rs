@@ -11,20 +11,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::append::note_epoch;
 use super::survey::Survey;
-use super::{Log, LogSettings, Unsynced, Writer};
+use super::{Active, Log, LogSettings, Unsynced, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::{Disk, Pace};
 use crate::error::{Corruption, DiskError, OpenError};
 use crate::recover::{Scan, ScanFrom, Tail, has_batch_behind, scan};
 use crate::safeguard::{Safeguard, holds};
-use crate::segment::{LOG, OFFSET_INDEX, Segment, SegmentWriter, TIME_INDEX, base_of, file_name};
+use crate::segment::{LOG, OFFSET_INDEX, Segment, SegmentState, TIME_INDEX, base_of, file_name};
+use crate::store::Store;
 use crate::{Epoch, Offset, Position};
 
 /// What opening a log had to do.
@@ -46,12 +47,12 @@ impl Log {
     /// Opens the log in the folder `dir`, making it if there is none; `now_ms` is the time in
     /// milliseconds since 1970.
     pub fn open(
-        disk: Arc<dyn Disk>,
+        store: &Arc<Store>,
         dir: &Path,
         settings: LogSettings,
         now_ms: i64,
-    ) -> Result<(Log, Recovery), OpenError> {
-        let mut opening = Opening::new(disk, dir, settings, now_ms)?;
+    ) -> Result<(Arc<Log>, Recovery), OpenError> {
+        let mut opening = Opening::new(store, dir, settings, now_ms)?;
         let bases = opening.bases.clone();
         let start = opening.start();
         let writer = if bases.first().is_some_and(|first| *first <= start) {
@@ -62,23 +63,24 @@ impl Log {
             opening.begin(start, &bases)?
         };
         let end = opening.next;
-        let Opening { disk, dir, settings, recovery, segments, checkpoint, .. } = opening;
-        let synced = checkpoint.map_or(start, |checkpoint| checkpoint.recovery_point).min(end);
+        let Opening { store, dir, settings, recovery, segments, checkpoint, .. } = opening;
+        let recovery_point = checkpoint.as_ref().map_or(start, |found| found.recovery_point);
         let log = Log {
-            disk,
+            store,
             dir,
             settings: ArcSwap::from_pointee(settings),
             segments: ArcSwap::from_pointee(segments),
             start: AtomicU64::new(start.0),
             end: AtomicU64::new(end.0),
-            synced: AtomicU64::new(synced.0),
+            synced: AtomicU64::new(recovery_point.min(end).0),
             writer: Mutex::new(writer),
-            flushing: Mutex::new(()),
+            flushing: Mutex::new(checkpoint),
+            used: AtomicBool::new(false),
         };
         if recovery.checkpoint_rebuilt {
             log.vouch_for_all()?;
         }
-        Ok((log, recovery))
+        Ok((Arc::new(log), recovery))
     }
 
     /// Syncs a log that was checked whole, and writes the checkpoint that it lacked: from now on
@@ -88,14 +90,14 @@ impl Log {
             segment.sync()?;
             segment.sync_indexes()?;
         }
-        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        self.store.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
         self.synced.store(self.end().0, Ordering::Release);
-        self.write_checkpoint(self.end(), self.epochs())
+        self.write_checkpoint(&mut self.flushing.lock(), self.end(), self.epochs())
     }
 }
 
 struct Opening {
-    disk: Arc<dyn Disk>,
+    store: Arc<Store>,
     dir: PathBuf,
     settings: LogSettings,
     now_ms: i64,
@@ -111,18 +113,19 @@ struct Opening {
 
 impl Opening {
     fn new(
-        disk: Arc<dyn Disk>,
+        store: &Arc<Store>,
         dir: &Path,
         settings: LogSettings,
         now_ms: i64,
     ) -> Result<Opening, OpenError> {
+        let disk = store.disk();
         disk.create_dir(dir).map_err(DiskError::at("make", dir))?;
         let mut bases = Vec::new();
         for entry in disk.list(dir).map_err(DiskError::at("list", dir))? {
             bases.extend(base_of(&entry.name, LOG));
         }
         let mut recovery = Recovery::default();
-        let checkpoint = match Checkpoint::read(disk.as_ref(), dir) {
+        let checkpoint = match Checkpoint::read(disk, dir) {
             Ok(checkpoint) => checkpoint,
             Err(CheckpointError::Damaged(_)) => None,
             Err(CheckpointError::Io(error)) => {
@@ -142,7 +145,7 @@ impl Opening {
         let vouched = checkpoint.as_ref().map_or(Offset(0), |found| found.recovery_point);
         epochs.retain(|(_, start)| *start < vouched);
         Ok(Opening {
-            disk,
+            store: store.clone(),
             dir: dir.to_owned(),
             settings,
             now_ms,
@@ -154,6 +157,10 @@ impl Opening {
             next: Offset(0),
             epoch: Epoch(i32::MIN),
         })
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        self.store.disk()
     }
 
     fn recovery_point(&self) -> Offset {
@@ -178,15 +185,16 @@ impl Opening {
         self.remove_from(behind, "records before it are missing")?;
         if self.checkpoint.is_none() {
             Checkpoint::default()
-                .write(self.disk.as_ref(), &self.dir)
+                .write(self.disk(), &self.dir)
                 .map_err(DiskError::at("write the checkpoint in", &self.dir))?;
         }
-        let disk = self.disk.clone();
-        let (segment, active) = Segment::create(disk.as_ref(), &self.dir, start, &self.settings)?;
-        disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        let (segment, mut active) = Segment::create(&self.store, &self.dir, start, &self.settings)?;
+        self.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        let state = active.trim(&segment)?;
+        segment.take_back();
         self.segments.push(Arc::new(segment));
         self.next = start;
-        Ok(self.writer(active))
+        Ok(self.writer(state))
     }
 
     fn open_segments(&mut self, bases: &[Offset]) -> Result<Writer, OpenError> {
@@ -213,12 +221,10 @@ impl Opening {
         }
         self.refuse_loss(recovery_point)?;
         self.epochs.retain(|(_, start)| *start < self.next);
-        let (Some(segment), Some(survey)) = (self.segments.last(), last) else {
+        let Some(survey) = last else {
             return Err(self.lost(&self.dir, Position(0), self.next, "no segment".into()).into());
         };
-        let state = survey.state(self.now_ms);
-        let active = segment.writer(self.disk.as_ref(), state, &self.settings)?;
-        Ok(self.writer(active))
+        Ok(self.writer(survey.state(self.now_ms)))
     }
 
     /// Opens the segment at `base`, of which everything before `known_end` was synced. Answers what
@@ -229,19 +235,19 @@ impl Opening {
         known_end: Offset,
         next_base: Option<Offset>,
     ) -> Result<(Survey, Option<String>), OpenError> {
-        let disk = self.disk.clone();
-        let survey = Survey::before(disk.as_ref(), &self.dir, base, &self.settings, known_end)?;
+        let store = self.store.clone();
+        let disk = store.disk();
+        let survey = Survey::before(disk, &self.dir, base, &self.settings, known_end)?;
         let closed = next_base.is_some();
         match survey {
             Some(survey) if next_base == Some(survey.next) && survey.times_are_complete() => {
                 if survey.offsets.is_empty() || survey.times.is_empty() {
                     // Too short to need entries; still, the files must be there.
-                    self.recovery.indexes_rebuilt +=
-                        survey.mend_indexes(disk.as_ref(), &self.dir, base)?;
+                    self.recovery.indexes_rebuilt += survey.mend_indexes(disk, &self.dir, base)?;
                 } else {
-                    survey.cut_indexes(disk.as_ref(), &self.dir, base)?;
+                    survey.cut_indexes(disk, &self.dir, base)?;
                 }
-                self.push(base, &survey)?;
+                self.push(base, &survey);
                 Ok((survey, None))
             }
             Some(survey) => self.scan_rest(base, survey, closed),
@@ -257,7 +263,7 @@ impl Opening {
         closed: bool,
     ) -> Result<(Survey, Option<String>), OpenError> {
         let path = self.dir.join(file_name(base, LOG));
-        let view = self.disk.view(&path).map_err(DiskError::at("open", &path))?;
+        let view = self.disk().view(&path).map_err(DiskError::at("open", &path))?;
         let epoch = survey.epoch.max(self.epoch);
         let from = ScanFrom { position: survey.end, offset: survey.next, epoch };
         let epochs = &mut self.epochs;
@@ -270,7 +276,7 @@ impl Opening {
         // A sync that failed before the restart may have left pages that count as clean and are not
         // on the disk: a later sync would vouch for them.
         if holds(Safeguard::Rewrite) {
-            let rewritten = self.disk.rewrite(&path, from.position.0, end.0);
+            let rewritten = self.disk().rewrite(&path, from.position.0, end.0);
             rewritten.map_err(DiskError::at("write again", &path))?;
         }
         let broken = match tail {
@@ -295,27 +301,24 @@ impl Opening {
             survey.times.extend(survey.indexer.last_time_entry());
         }
         self.mend_files(base, &survey)?;
-        self.push(base, &survey)?;
+        self.push(base, &survey);
         Ok((survey, broken))
     }
 
     /// Writes the indexes where they differ from what was found, and cuts and syncs the log file.
     fn mend_files(&mut self, base: Offset, survey: &Survey) -> Result<(), DiskError> {
-        self.recovery.indexes_rebuilt +=
-            survey.mend_indexes(self.disk.as_ref(), &self.dir, base)?;
+        self.recovery.indexes_rebuilt += survey.mend_indexes(self.disk(), &self.dir, base)?;
         let path = self.dir.join(file_name(base, LOG));
-        let pace = Pace { first: 0, most: 0, limit: 0 };
-        let cut = self.disk.append_to(&path, survey.end.0, pace);
+        let cut = self.disk().append_to(&path, survey.end.0, Pace::NONE);
         cut.map_err(DiskError::at("cut", &path)).map(drop)
     }
 
-    fn push(&mut self, base: Offset, survey: &Survey) -> Result<(), DiskError> {
+    fn push(&mut self, base: Offset, survey: &Survey) {
         let state = survey.state(self.now_ms);
-        let segment = Segment::open(self.disk.as_ref(), &self.dir, base, &state, survey.counts())?;
+        let segment = Segment::open(&self.store, &self.dir, base, &state, survey.counts());
         self.segments.push(Arc::new(segment));
         self.next = survey.next;
         self.epoch = survey.epoch.max(self.epoch);
-        Ok(())
     }
 
     /// An error if the log ends before `until` though records there were once synced.
@@ -360,7 +363,7 @@ impl Opening {
     fn remove_from(&mut self, bases: &[Offset], why: &str) -> Result<(), DiskError> {
         for &base in bases {
             let path = self.dir.join(file_name(base, LOG));
-            let length = self.disk.view(&path).and_then(|view| view.len());
+            let length = self.disk().view(&path).and_then(|view| view.len());
             self.recovery.bytes_cut += length.map_err(DiskError::at("read", &path))?;
             let because = || format!("{}: {why}", path.display());
             self.recovery.cut_because.get_or_insert_with(because);
@@ -376,12 +379,12 @@ impl Opening {
         for &base in bases.iter().rev() {
             for ending in [OFFSET_INDEX, TIME_INDEX, LOG] {
                 let path = self.dir.join(file_name(base, ending));
-                if self.disk.view(&path).is_ok() {
-                    self.disk.remove(&path).map_err(DiskError::at("remove", &path))?;
+                if self.disk().view(&path).is_ok() {
+                    self.disk().remove(&path).map_err(DiskError::at("remove", &path))?;
                 }
             }
         }
-        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))
+        self.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))
     }
 
     /// The closed segments that no recovery point vouches for: the first flush syncs them.
@@ -392,9 +395,10 @@ impl Opening {
         beyond.map(|(segment, _)| Unsynced { segment: segment.clone(), writer: None }).collect()
     }
 
-    fn writer(&self, active: SegmentWriter) -> Writer {
+    /// Opened logs are parked: the first append opens the files to write.
+    fn writer(&self, state: SegmentState) -> Writer {
         Writer {
-            active,
+            active: Active::Parked(state),
             unsynced: self.unsynced(),
             names_unsynced: true,
             epochs: self.epochs.clone(),

@@ -61,6 +61,22 @@ impl Log {
     /// The batches from `offset` on: as many whole ones of one segment as `max_bytes` holds, at
     /// least one. The first may begin before `offset`.
     pub fn read(&self, offset: Offset, max_bytes: u64) -> Result<Slice, ReadError> {
+        loop {
+            let segments = self.segments.load();
+            match self.read_from(&segments, offset, max_bytes) {
+                // A segment was taken out of the log while it was read: it is not there any more.
+                Err(ReadError::Disk(_)) if has_changed(&segments) => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn read_from(
+        &self,
+        segments: &[Arc<Segment>],
+        offset: Offset,
+        max_bytes: u64,
+    ) -> Result<Slice, ReadError> {
         let (start, end) = (self.start(), self.end());
         if offset < start || offset > end {
             return Err(ReadError::OutOfRange { requested: offset, start, end });
@@ -68,13 +84,12 @@ impl Log {
         if offset == end {
             return Ok(Slice { range: None, more: false, start, end });
         }
-        let segments = self.segments.load();
         let after = segments.partition_point(|segment| segment.base() <= offset);
         for (at, segment) in segments.iter().enumerate().skip(after.saturating_sub(1)) {
             if let Some((position, _)) = segment.find(offset)? {
                 let cut = segment.cut(position, position.plus(max_bytes))?;
                 let length = cut.0 - position.0;
-                let range = FileRange { view: segment.log().clone(), position: position.0, length };
+                let range = FileRange { view: segment.log()?, position: position.0, length };
                 let more = cut < segment.end() || at + 1 < segments.len();
                 return Ok(Slice { range: Some(range), more, start, end });
             }
@@ -120,7 +135,7 @@ impl Log {
         let start = self.start();
         let mut max = FoundTime { offset: start, timestamp: Timestamp::NONE };
         for segment in self.segments.load().iter() {
-            for item in segment.headers(Position(0)) {
+            for item in segment.headers(Position(0))? {
                 let (position, header) = item?;
                 if header.last_offset() < start || header.max_timestamp <= max.timestamp {
                     continue;
@@ -139,7 +154,7 @@ impl Log {
     fn find_time_slowly(&self, at_least: Timestamp) -> Result<Option<FoundTime>, ReadError> {
         let start = self.start();
         for segment in self.segments.load().iter() {
-            for item in segment.headers(Position(0)) {
+            for item in segment.headers(Position(0))? {
                 let (position, header) = item?;
                 if header.max_timestamp < at_least || header.last_offset() < start {
                     continue;
@@ -152,6 +167,11 @@ impl Log {
         }
         Ok(None)
     }
+}
+
+/// True if one of these segments is not in the log any more.
+fn has_changed(segments: &[Arc<Segment>]) -> bool {
+    segments.iter().any(|segment| segment.is_retired())
 }
 
 fn first_in_batch(
@@ -179,7 +199,7 @@ fn each_in_batch(
     mut each: impl FnMut(Record) -> bool,
 ) -> Result<(), ReadError> {
     let range =
-        FileRange { view: segment.log().clone(), position: position.0, length: header.size as u64 };
+        FileRange { view: segment.log()?, position: position.0, length: header.size as u64 };
     let bytes = Bytes::from(range.read().map_err(|error| segment.disk_error(error))?);
     let damaged = |error: crate::batch::RecordError| {
         segment.corruption(position, header.base_offset, error.to_string())

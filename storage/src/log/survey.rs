@@ -152,7 +152,7 @@ impl Survey {
         let path = dir.join(file_name(base, LOG));
         let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
         let length = Position(view.len().map_err(DiskError::at("read", &path))?);
-        let first = Headers::new(view.as_ref(), &path, Position(0), length).next();
+        let first = Headers::new(view.clone(), &path, Position(0), length).next();
         self.first_timestamp = match first {
             Some(Ok((_, header))) => Some(header.max_timestamp),
             _ => None,
@@ -164,7 +164,7 @@ impl Survey {
         let last_entry = self.offsets.last().copied();
         let from = last_entry.map_or(Position(0), |entry| entry.position);
         let mut expected = if last_entry.is_some() { None } else { Some(base) };
-        for item in Headers::new(view.as_ref(), &path, from, length) {
+        for item in Headers::new(view, &path, from, length) {
             let (position, header) = match item {
                 Ok(item) => item,
                 Err(ReadError::Disk(error)) => return Err(error),
@@ -271,8 +271,7 @@ fn mend_index<E: Entry>(
 }
 
 fn cut(disk: &dyn Disk, path: &Path, length: usize) -> Result<(), DiskError> {
-    let pace = Pace { first: 0, most: 0, limit: 0 };
-    disk.append_to(path, length as u64, pace).map_err(DiskError::at("cut", path)).map(drop)
+    disk.append_to(path, length as u64, Pace::NONE).map_err(DiskError::at("cut", path)).map(drop)
 }
 
 fn write_index<E: Entry>(

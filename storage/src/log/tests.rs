@@ -10,6 +10,7 @@ use super::*;
 use crate::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields, records};
 use crate::disk::{Disk, MappedDisk, MemoryDisk};
 use crate::error::{AppendError, OpenError, ReadError};
+use crate::store::OpenLimits;
 use crate::{Position, Timestamp};
 
 /// Small enough that a handful of batches crosses every boundary.
@@ -20,8 +21,13 @@ fn dir() -> PathBuf {
     PathBuf::from("topics/t/0")
 }
 
-fn open(disk: &MemoryDisk, settings: LogSettings) -> Result<(Log, Recovery), OpenError> {
-    Log::open(Arc::new(disk.clone()), &dir(), settings, 0)
+fn open(disk: &MemoryDisk, settings: LogSettings) -> Result<(Arc<Log>, Recovery), OpenError> {
+    Log::open(&store(Arc::new(disk.clone())), &dir(), settings, 0)
+}
+
+/// So few files may be open that they are closed and opened all the time.
+fn store(disk: Arc<dyn Disk>) -> Arc<Store> {
+    Store::new(disk, OpenLimits { files: 3, logs: 1 })
 }
 
 fn batch(values: &[String], timestamp: i64) -> Vec<u8> {
@@ -33,7 +39,7 @@ fn batch(values: &[String], timestamp: i64) -> Vec<u8> {
     builder.finish().unwrap()
 }
 
-fn append(log: &Log, values: &[String], timestamp: i64) -> Result<Appended, AppendError> {
+fn append(log: &Arc<Log>, values: &[String], timestamp: i64) -> Result<Appended, AppendError> {
     let bytes = batch(values, timestamp);
     log.append(&CheckedBatch::check(&bytes, 1 << 20).unwrap(), Epoch(0), timestamp)
 }
@@ -80,6 +86,8 @@ enum Operation {
     },
     Flush,
     Checkpoint,
+    /// Files that were not used lately are closed.
+    Sweep,
     Truncate(prop::sample::Index),
     Trim(prop::sample::Index),
     FindTime(i64),
@@ -103,6 +111,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         }),
         3 => Just(Operation::Flush),
         2 => Just(Operation::Checkpoint),
+        2 => Just(Operation::Sweep),
         1 => any::<prop::sample::Index>().prop_map(Operation::Truncate),
         1 => any::<prop::sample::Index>().prop_map(Operation::Trim),
         2 => (0i64..1001).prop_map(Operation::FindTime),
@@ -175,12 +184,16 @@ impl Device {
         }
     }
 
-    fn open(&self) -> Log {
-        Log::open(self.disk(), &self.dir(), SMALL, 0).unwrap().0
+    fn store(&self) -> Arc<Store> {
+        store(self.disk())
+    }
+
+    fn open(&self) -> Arc<Log> {
+        Log::open(&self.store(), &self.dir(), SMALL, 0).unwrap().0
     }
 
     /// After a crash the log may have lost what was not synced, and nothing else.
-    fn crash(&mut self, seed: u64, model: &mut Model) -> Log {
+    fn crash(&mut self, seed: u64, model: &mut Model) -> Arc<Log> {
         let Device::Memory(disk) = self else { return self.open() };
         *disk = disk.crash(seed);
         let log = self.open();
@@ -219,6 +232,15 @@ fn run(mut device: Device, operations: Vec<Operation>) {
             }
             Operation::Flush => model.synced = log.flush().unwrap().0,
             Operation::Checkpoint => log.checkpoint().unwrap(),
+            Operation::Sweep => {
+                // The first finds it used; the second closes it, and opens files to sync them.
+                for _ in 0..4 {
+                    log.store.sweep();
+                }
+                assert!(log.is_parked());
+                assert_eq!(log.store.open_now().files, 0);
+                model.synced = log.synced().0;
+            }
             Operation::Truncate(to) => {
                 let to = model.start + to.index((model.end() - model.start + 1) as usize) as u64;
                 let expected = if to == model.end() {
@@ -246,7 +268,7 @@ fn run(mut device: Device, operations: Vec<Operation>) {
                 drop(log);
                 model.synced = model.end();
                 let (reopened, recovery) =
-                    Log::open(device.disk(), &device.dir(), SMALL, 0).unwrap();
+                    Log::open(&device.store(), &device.dir(), SMALL, 0).unwrap();
                 assert_eq!(recovery, Recovery::default(), "a clean stop leaves nothing to do");
                 log = reopened;
             }
@@ -296,7 +318,7 @@ proptest! {
 #[test]
 fn large_batches_cross_windows() {
     let device = Device::mapped();
-    let (log, _) = Log::open(device.disk(), &device.dir(), LogSettings::default(), 0).unwrap();
+    let (log, _) = Log::open(&device.store(), &device.dir(), LogSettings::default(), 0).unwrap();
     let mut expected = Vec::new();
     for n in 0..60u64 {
         let value = n.to_string().repeat(1 + (n as usize * 7919) % 200_000);
@@ -306,7 +328,7 @@ fn large_batches_cross_windows() {
     assert_eq!(read_all(&log, Offset(0)), expected);
     drop(log);
     let (log, recovery) =
-        Log::open(device.disk(), &device.dir(), LogSettings::default(), 0).unwrap();
+        Log::open(&device.store(), &device.dir(), LogSettings::default(), 0).unwrap();
     assert_eq!(read_all(&log, Offset(0)), expected);
     assert_eq!(recovery.bytes_scanned, log.size_bytes());
     assert_eq!(recovery.bytes_cut, 0);
@@ -517,7 +539,7 @@ fn reads_are_cut_at_batches() {
 fn readers_follow_a_writer_without_a_lock() {
     let device = Device::mapped();
     let settings = LogSettings { segment_bytes: 50_000, ..SMALL };
-    let (log, _) = Log::open(device.disk(), &device.dir(), settings, 0).unwrap();
+    let (log, _) = Log::open(&device.store(), &device.dir(), settings, 0).unwrap();
     const RECORDS: u64 = 3000;
     std::thread::scope(|scope| {
         for _ in 0..2 {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::survey::Survey;
-use super::{Log, Writer};
+use super::{Active, Log, Writer};
+use crate::checkpoint::Checkpoint;
+use crate::disk::{Disk, Pace};
 use crate::error::{AppendError, DiskError, OpenError, ReadError};
 use crate::safeguard::{Safeguard, holds};
 use crate::segment::{self, Segment};
@@ -40,9 +42,14 @@ pub enum TruncateError {
 impl Log {
     /// Removes the records from `to` on; where `to` is inside a batch, the whole batch. When it
     /// returns, the cut is on the disk and cannot come undone. Answers the new end.
+    ///
+    /// If the disk fails the log is poisoned: how much of it is left shows when it is opened anew.
     pub fn truncate(&self, to: Offset) -> Result<Offset, TruncateError> {
-        let _turn = self.flushing.lock();
+        let mut written = self.flushing.lock();
         let mut writer = self.writer.lock();
+        if let Some(poisoned) = &writer.poisoned {
+            return Err(AppendError::from(poisoned.clone()).into());
+        }
         let (start, end) = (self.start(), self.end());
         if to >= end {
             return Ok(end);
@@ -50,14 +57,18 @@ impl Log {
         if to < start {
             return Err(TruncateError::OutOfRange { requested: to, start, end });
         }
-        if let Some(poisoned) = &writer.poisoned {
-            return Err(AppendError::from(poisoned.clone()).into());
-        }
+        let cut = self.cut_at(&mut writer, &mut written, to);
+        cut.inspect_err(|error| writer.poison(error))
+    }
+
+    fn cut_at(
+        &self,
+        writer: &mut Writer,
+        written: &mut Option<Checkpoint>,
+        to: Offset,
+    ) -> Result<Offset, TruncateError> {
         let unsynced = std::mem::take(&mut writer.unsynced);
-        if let Err(error) = self.sync_files(unsynced, true, &self.active()) {
-            writer.poison(&error);
-            return Err(error.into());
-        }
+        self.sync_files(unsynced, true, &self.active())?;
         let segments = self.segments();
         let after = segments.partition_point(|segment| segment.base() <= to);
         let kept = &segments[..after];
@@ -66,18 +77,21 @@ impl Log {
             Some((position, header)) => (position, header.base_offset),
             None => (last.end(), to),
         };
-        // The recovery point goes first: were the cut to happen alone, recovery would miss what
-        // lies between and call it lost.
+        // Readers first: nobody may look for what is removed next.
+        self.end.store(new_end.0, Ordering::Release);
+        self.publish_segments(kept.to_vec());
+        // Then the recovery point: were the cut to happen alone, recovery would miss what lies
+        // between and call it lost.
         writer.epochs.retain(|(_, first)| *first < new_end);
         self.synced.fetch_min(new_end.0, Ordering::AcqRel);
         if holds(Safeguard::CheckpointBeforeCut) {
-            self.write_checkpoint(self.synced(), writer.epochs.clone())?;
+            self.write_checkpoint(written, self.synced(), writer.epochs.clone())?;
         }
         for gone in segments[after..].iter().rev() {
             self.remove_segment(gone)?;
         }
-        self.disk.sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
-        self.cut_segment(&mut writer, kept, &last, cut, new_end)?;
+        self.store.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        self.cut_segment(writer, kept, &last, cut, new_end)?;
         Ok(new_end)
     }
 
@@ -90,9 +104,9 @@ impl Log {
         }
         // What is removed or no longer served must not be all that the recovery point vouches for.
         self.flush()?;
-        let _turn = self.flushing.lock();
+        let mut written = self.flushing.lock();
         self.start.fetch_max(to.0, Ordering::AcqRel);
-        self.write_checkpoint(self.synced(), self.epochs())?;
+        self.write_checkpoint(&mut written, self.synced(), self.epochs())?;
         let gone = {
             // The lock keeps a roll from publishing a list in between.
             let _writer = self.writer.lock();
@@ -119,7 +133,7 @@ impl Log {
     ) -> Result<(), TruncateError> {
         let settings = self.settings();
         let base = last.base();
-        let disk = self.disk.as_ref();
+        let disk = self.store.disk();
         let survey = match Survey::before(disk, &self.dir, base, &settings, new_end)? {
             None => Survey::before_by_headers(disk, &self.dir, base, &settings, new_end)?,
             found => found,
@@ -130,22 +144,31 @@ impl Log {
         };
         let state = survey.state(i64::MAX);
         // The old writer holds maps of a file that is about to be shortened: they go first.
-        writer.active.trim(last)?;
+        if let Active::Open(open) = &mut writer.active {
+            open.trim(last)?;
+        }
         survey.mend_indexes(disk, &self.dir, base)?;
-        let fresh = Arc::new(Segment::open(disk, &self.dir, base, &state, survey.counts())?);
-        writer.active = fresh.writer(disk, state, &settings)?;
+        cut_log(disk, last, cut)?;
+        let fresh = Arc::new(Segment::open(&self.store, &self.dir, base, &state, survey.counts()));
+        writer.active = Active::Parked(state);
         let mut segments = kept[..kept.len() - 1].to_vec();
         segments.push(fresh);
-        self.end.store(new_end.0, Ordering::Release);
         self.publish_segments(segments);
         Ok(())
     }
 
     fn remove_segment(&self, segment: &Segment) -> Result<(), DiskError> {
+        segment.retire();
         for ending in [segment::OFFSET_INDEX, segment::TIME_INDEX, segment::LOG] {
             let path = self.dir.join(segment::file_name(segment.base(), ending));
-            self.disk.remove(&path).map_err(DiskError::at("remove", &path))?;
+            self.store.disk().remove(&path).map_err(DiskError::at("remove", &path))?;
         }
         Ok(())
     }
+}
+
+/// Cuts a segment's log at `end`, and has the cut on the disk.
+fn cut_log(disk: &dyn Disk, segment: &Segment, end: Position) -> Result<(), DiskError> {
+    let cut = disk.append_to(segment.path(), end.0, Pace::NONE);
+    cut.map_err(DiskError::at("cut", segment.path())).map(drop)
 }

@@ -24,6 +24,9 @@ pub struct Progress {
 
 const TEMPLATE: &str = "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
 
+/// Partitions that a summary tells of one by one.
+const MOST_SHOWN: usize = 16;
+
 impl Progress {
     /// A bar is drawn if the input has a size and stderr is a terminal.
     pub fn new(size: Option<u64>, quiet: bool) -> Progress {
@@ -103,7 +106,7 @@ impl Progress {
             self.records,
             self.durability.map_or("-", Durability::name)
         );
-        for (partition, (count, range)) in &self.partitions {
+        for (partition, (count, range)) in self.partitions.iter().take(MOST_SHOWN) {
             match range {
                 Some((first, last)) => {
                     eprintln!(
@@ -112,6 +115,9 @@ impl Progress {
                 }
                 None => eprintln!("  partition {partition}: {count} records"),
             }
+        }
+        if self.partitions.len() > MOST_SHOWN {
+            eprintln!("  and {} partitions more", self.partitions.len() - MOST_SHOWN);
         }
         if self.failed > 0 {
             eprintln!("  {} failed", self.failed);

@@ -114,6 +114,7 @@ fn sizes(partition: &Partition) -> DescribedPartition {
         size_bytes: 0,
         segments: 0,
         fault: None,
+        damage: partition.damage().map(str::to_owned),
     };
     match log_of(partition) {
         Ok(log) => {

@@ -18,6 +18,7 @@ mod open;
 mod partition;
 mod produce;
 mod reply;
+mod scrubber;
 mod server;
 mod service;
 mod shared;

@@ -1,8 +1,8 @@
 //! A partition as the broker serves it: its log, and who is to be told when it moves.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mk_storage::error::OpenError;
 use mk_storage::log::{Log, LogSettings, Recovery};
@@ -17,6 +17,8 @@ pub struct Partition {
     number: u32,
     state: State,
     deleted: AtomicBool,
+    /// What the scrubber found, the first of it.
+    damage: OnceLock<String>,
     /// Loops (by bit) with a fetch that waits for an append.
     pub(super) fetchers: LoopSet,
     /// Loops with a produce that waits for a sync.
@@ -73,6 +75,7 @@ impl Partition {
             number,
             state,
             deleted: AtomicBool::new(false),
+            damage: OnceLock::new(),
             fetchers: LoopSet::default(),
             producers: LoopSet::default(),
             flush_queued: AtomicBool::new(false),
@@ -89,6 +92,17 @@ impl Partition {
     /// True if its topic is deleted.
     pub fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Takes note that it was found damaged.
+    pub fn report_damage(&self, what: String) {
+        // The first is told; the log has them all.
+        let _ = self.damage.set(what);
+    }
+
+    /// What was found damaged since the broker started, if anything was.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
     }
 
     /// Distinguishes it from every other partition that this process has had.

@@ -23,6 +23,7 @@ use super::flusher::FlushThreads;
 use super::note::Note;
 use super::open::{RecoverySummary, open_topics};
 use super::partition::Partition;
+use super::scrubber::{ScrubCounters, Scrubber};
 use super::service::BrokerService;
 use super::shared::Shared;
 use super::sweeper::Sweeper;
@@ -37,6 +38,7 @@ pub struct Broker {
     server: Server<Note>,
     flush_threads: FlushThreads,
     sweeper: Sweeper,
+    scrubber: Scrubber,
     workers: Vec<WorkerThread>,
     recovery: RecoverySummary,
 }
@@ -133,6 +135,7 @@ impl Broker {
             flusher,
             mailboxes,
             control,
+            scrubbed: ScrubCounters::default(),
             lookup,
         });
         for (topic, number) in &recovery.scanned {
@@ -142,9 +145,19 @@ impl Broker {
         }
         let idle = Duration::from_millis(settings.number("log.idle.close.ms"));
         let sweeper = Sweeper::start(shared.store.clone(), idle)?;
+        let scrubber = Scrubber::start(shared.clone())?;
         let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
         let workers = vec![control_thread, lookup_thread];
-        Ok(Broker { shared, directory, server, flush_threads, sweeper, workers, recovery })
+        Ok(Broker {
+            shared,
+            directory,
+            server,
+            flush_threads,
+            sweeper,
+            scrubber,
+            workers,
+            recovery,
+        })
     }
 
     /// Its id.
@@ -167,6 +180,11 @@ impl Broker {
         self.server.counters()
     }
 
+    /// What the scrubber has done since the start.
+    pub fn scrubbed(&self) -> &ScrubCounters {
+        &self.shared.scrubbed
+    }
+
     /// Stops in good order: answers what can be answered, syncs and closes all logs.
     pub fn stop(self) -> Result<(), StopError> {
         self.server.stop(GRACE);
@@ -175,6 +193,7 @@ impl Broker {
         }
         self.flush_threads.stop();
         self.sweeper.stop();
+        self.scrubber.stop();
         let topics = self.shared.topics.load();
         let partitions: Vec<_> =
             topics.values().flat_map(|topic| topic.partitions().to_vec()).collect();

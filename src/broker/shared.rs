@@ -17,6 +17,7 @@ use super::catalog::{Topic, Topics};
 use super::flusher::Flusher;
 use super::note::Note;
 use super::partition::Partition;
+use super::scrubber::ScrubCounters;
 use super::worker::Worker;
 use crate::settings::BrokerSettings;
 
@@ -37,6 +38,8 @@ pub struct Shared {
     pub mailboxes: Arc<[Mailbox<Note>]>,
     /// The only thread that changes topics.
     pub control: Worker,
+    /// What the scrubber has done.
+    pub scrubbed: ScrubCounters,
     /// For searches that may read much.
     pub lookup: Worker,
 }

@@ -127,6 +127,18 @@ pub const ALL: &[Definition] = &[
     ),
     broker("log.roll.ms", SEGMENT_MS, "7d", "Begin a new segment when the last one is so old."),
     broker(
+        "log.scrub.bytes.per.second",
+        Kind::Bytes { min: 0, max: 100 << 30 },
+        "16MiB",
+        "How fast sealed segments are checked against their seals in the background. 0: not at all.",
+    ),
+    broker(
+        "log.scrub.interval.ms",
+        Kind::Millis { min: 1000, max: TEN_YEARS_MS },
+        "7d",
+        "Begin to check all sealed segments once in so long, at the first time when the broker starts.",
+    ),
+    broker(
         "log.segment.bytes",
         SEGMENT_BYTES,
         "1GiB",

@@ -45,6 +45,17 @@ pub enum OpenError {
     Corrupt(#[from] Corruption),
 }
 
+/// Why a segment was not sealed, or does not match its seal.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// It is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+}
+
 /// Why a batch was not appended. The log is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {

@@ -9,6 +9,7 @@
 //! * [`index`]: sparse offset and time indexes, in Kafka's format.
 //! * [`segment`]: one `.log` file with its two indexes.
 //! * [`recover`]: the scan that tells a clean end from a torn tail.
+//! * [`seal`]: what is in a closed segment, and the checksums of its files.
 //! * [`checkpoint`]: recovery point, log start, leader epochs of a partition.
 //! * [`store`]: what logs share: the disk, and how many files and maps are open at once.
 //! * [`log`]: the log of one partition: append, read, find, truncate, flush, reopen.
@@ -29,6 +30,7 @@ pub mod index;
 pub mod log;
 pub mod recover;
 mod safeguard;
+pub mod seal;
 pub mod segment;
 pub mod store;
 mod types;

@@ -86,6 +86,11 @@ pub fn scan(
     }
 }
 
+/// Bytes of a file from `from` to its last that is not zero.
+pub fn used_bytes(view: &dyn View, from: Position) -> io::Result<u64> {
+    ChunkReader::new(view, from.0)?.used_bytes()
+}
+
 /// True if a whole batch that may follow `next` begins anywhere behind `from`.
 pub fn has_batch_behind(view: &dyn View, from: Position, next: Offset) -> io::Result<bool> {
     let length = view.len()?;

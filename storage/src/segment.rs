@@ -5,14 +5,15 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::batch::{HEADER_LEN, Header};
 use crate::disk::{Appender, Disk, Pace, View, read_fully};
 use crate::error::{Corruption, DiskError, ReadError};
 use crate::index::{Entry, Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
 use crate::log::settings::LogSettings;
+use crate::seal::Seal;
 use crate::store::{SharedFile, Store};
 use crate::{Epoch, Offset, Position, Timestamp};
 
@@ -22,6 +23,12 @@ pub const LOG: &str = "log";
 pub const OFFSET_INDEX: &str = "index";
 /// Ending of the time indexes.
 pub const TIME_INDEX: &str = "timeindex";
+
+/// Ending of the seals.
+pub const SEAL: &str = "seal";
+/// All that a segment may consist of, in the order in which to remove it: the log last, since with
+/// it the segment is there.
+pub const ENDINGS: [&str; 4] = [SEAL, OFFSET_INDEX, TIME_INDEX, LOG];
 
 /// Reservation of a `.log` file: quiet partitions hold 64 KiB, busy ones get 16 MiB at a time.
 fn log_pace(segment_bytes: u64) -> Pace {
@@ -40,6 +47,10 @@ pub struct Segment {
     times: TimeIndex,
     end: AtomicU64,
     max_timestamp: AtomicI64,
+    /// Set once it is closed and checked.
+    seal: OnceLock<Seal>,
+    /// True if it was found damaged since it was opened.
+    damaged: AtomicBool,
 }
 
 /// The writing side of the active segment.
@@ -100,9 +111,11 @@ impl Segment {
         base: Offset,
         settings: &LogSettings,
     ) -> Result<(Segment, SegmentWriter), DiskError> {
+        for ending in ENDINGS {
+            remove_leftover(store.disk(), &dir.join(file_name(base, ending)), ending)?;
+        }
         let make = |ending, pace| {
             let path = dir.join(file_name(base, ending));
-            remove_leftover(store.disk(), &path, ending)?;
             store.disk().create(&path, pace).map_err(DiskError::at("create", &path))
         };
         let log = make(LOG, log_pace(settings.segment_bytes))?;
@@ -132,7 +145,25 @@ impl Segment {
             times: Index::new(base, file(TIME_INDEX), entries.1),
             end: AtomicU64::new(state.end.0),
             max_timestamp: AtomicI64::new(state.indexer.max.timestamp.0),
+            seal: OnceLock::new(),
+            damaged: AtomicBool::new(false),
         }
+    }
+
+    /// A segment of which its seal tells all. Opens no file.
+    pub(crate) fn sealed(
+        store: &Arc<Store>,
+        dir: &Path,
+        seal: Seal,
+        settings: &LogSettings,
+    ) -> Segment {
+        let max = TimeEntry { timestamp: seal.max_timestamp, offset: seal.base };
+        let indexer = Indexer::new(seal.base, settings.index_interval_bytes).resume(0, Some(max));
+        let state = SegmentState { end: seal.length, indexer, first_append_ms: None };
+        let entries = (seal.offset_entries, seal.time_entries);
+        let segment = Segment::open(store, dir, seal.base, &state, entries);
+        segment.set_seal(seal);
+        segment
     }
 
     /// Opens the writing side of this segment; cuts its log behind what the state tells.
@@ -164,6 +195,29 @@ impl Segment {
     /// Largest timestamp in it.
     pub fn max_timestamp(&self) -> Timestamp {
         Timestamp(self.max_timestamp.load(Ordering::Acquire))
+    }
+
+    /// Its seal, if it has one.
+    pub fn seal(&self) -> Option<Seal> {
+        self.seal.get().copied()
+    }
+
+    pub(crate) fn set_seal(&self, seal: Seal) {
+        // Two threads that seal it at once found the same.
+        let _ = self.seal.set(seal);
+    }
+
+    /// True if it was found damaged since it was opened.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_damaged(&self) {
+        self.damaged.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn indexes(&self) -> (&OffsetIndex, &TimeIndex) {
+        (&self.offsets, &self.times)
     }
 
     /// The reading end of its `.log` file.
@@ -505,7 +559,7 @@ impl Indexer {
 }
 
 /// Removes what a crash or an error in the middle of a roll has left under the name of a new
-/// segment: indexes, and a log without a byte.
+/// segment: a seal, indexes, and a log without a byte.
 fn remove_leftover(disk: &dyn Disk, path: &Path, ending: &str) -> Result<(), DiskError> {
     let Ok(view) = disk.view(path) else { return Ok(()) };
     let empty = view.is_empty().map_err(DiskError::at("read", path))?;

@@ -118,6 +118,8 @@ message! {
         pub segments: u32,
         /// Why it is not served, if it is not.
         pub fault: Option<Fault>,
+        /// The first damage that was found in it since the broker started: file, byte and offset.
+        pub damage: Option<String>,
     }
 
     /// Changes a topic's own settings.

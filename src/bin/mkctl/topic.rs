@@ -149,14 +149,18 @@ fn show_one(name: &str, topic: &DescribedTopic) -> std::io::Result<()> {
     });
     table::print(&["SETTING", "VALUE", "SET BY"], &settings.collect::<Vec<_>>())?;
     let partitions = topic.partitions.iter().map(|partition| {
-        let state = partition.fault.as_ref().map_or("online", |fault| fault.message.as_str());
+        let state = match (&partition.fault, &partition.damage) {
+            (Some(fault), _) => fault.message.clone(),
+            (None, Some(damage)) => format!("online, but {damage}"),
+            (None, None) => "online".to_owned(),
+        };
         vec![
             partition.partition.to_string(),
             partition.log_start_offset.to_string(),
             partition.log_end_offset.to_string(),
             table::bytes(partition.size_bytes),
             partition.segments.to_string(),
-            state.to_owned(),
+            state,
         ]
     });
     let header = ["PARTITION", "START", "END", "SIZE", "SEGMENTS", "STATE"];
@@ -177,6 +181,7 @@ fn as_json(name: &str, topic: &DescribedTopic) -> serde_json::Value {
             "bytes": partition.size_bytes,
             "segments": partition.segments,
             "fault": partition.fault.as_ref().map(|fault| fault.message.clone()),
+            "damage": partition.damage,
         })
     });
     json!({

@@ -117,6 +117,10 @@ impl Disk for MappedDisk {
         Ok(Arc::new(MappedFile::new(File::open(path)?)))
     }
 
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         file.write_all_at(bytes, 0)?;

@@ -29,6 +29,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn append_to(&self, path: &Path, end: u64, pace: Pace) -> io::Result<Box<dyn Appender>>;
     /// Opens a file to read.
     fn view(&self, path: &Path) -> io::Result<Arc<dyn View>>;
+    /// Bytes of a file.
+    fn length(&self, path: &Path) -> io::Result<u64>;
     /// Makes a file of these bytes, in place of one that may be there, and syncs it (its name not).
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Has bytes `from..to` of a file written to the disk by its next sync, though they count as

@@ -102,7 +102,7 @@ impl Workload {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.chance.below(41) {
+        match self.chance.below(43) {
             0..20 => self.append(),
             20..28 => self.flush(),
             28..31 => self.checkpoint(),
@@ -110,6 +110,7 @@ impl Workload {
             32 => self.trim(),
             33 => self.fail_a_sync(),
             39 => self.sweep(),
+            40 | 41 => self.seal(),
             34 => self.stop_and_reopen(),
             35 | 36 => self.kill(),
             37 | 38 => self.lose_power(),
@@ -176,7 +177,18 @@ impl Workload {
                 Ok(())
             }
             Ok(cut) => Err(format!("cut to {cut}, not to {end}")),
-            Err(_) => self.kill(),
+            Err(_) => self.settle_failed_cut(),
+        }
+    }
+
+    /// A cut that failed may be there or not, and may come undone until the next sync.
+    fn settle_failed_cut(&mut self) -> Result<(), String> {
+        loop {
+            self.reopen_first()?;
+            if self.log.flush().is_ok() {
+                self.watched.lock().promise.cut(self.log.end().0);
+                return Ok(());
+            }
         }
     }
 
@@ -224,6 +236,15 @@ impl Workload {
         self.begin("sweep");
         for _ in 0..2 {
             self.log.store().sweep();
+        }
+        Ok(())
+    }
+
+    /// Closed segments are sealed.
+    fn seal(&mut self) -> Result<(), String> {
+        self.begin("seal");
+        while let Some(segment) = self.log.unsealed() {
+            self.log.seal(&segment, &mut |_| {}).map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -56,7 +56,11 @@ impl Log {
     /// Ends the log in good order: all synced, reservations given back, nothing left to scan.
     pub fn close(&self) -> Result<(), AppendError> {
         self.flush()?;
+        let was_parked = self.is_parked();
         self.park(&mut self.writer.lock())?;
+        if !was_parked {
+            self.active().sync()?;
+        }
         self.checkpoint()?;
         Ok(())
     }

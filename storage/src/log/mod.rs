@@ -9,6 +9,7 @@ mod flush;
 mod open;
 mod park;
 mod read;
+mod sealing;
 pub(crate) mod settings;
 mod survey;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use parking_lot::Mutex;
 pub use append::Appended;
 pub use open::Recovery;
 pub use read::{FileRange, FoundTime, Slice};
+pub use sealing::Pace;
 pub use settings::LogSettings;
 pub use survey::{RebuiltIndexes, rebuild_indexes};
 pub use truncate::TruncateError;

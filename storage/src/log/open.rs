@@ -18,13 +18,18 @@ use parking_lot::Mutex;
 
 use super::append::note_epoch;
 use super::survey::Survey;
+use super::truncate::remove;
 use super::{Active, Log, LogSettings, Unsynced, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::{Disk, Pace};
 use crate::error::{Corruption, DiskError, OpenError};
-use crate::recover::{Scan, ScanFrom, Tail, has_batch_behind, scan};
+use crate::index::{Entry as _, OffsetEntry, TimeEntry};
+use crate::recover::{Scan, ScanFrom, Tail, has_batch_behind, scan, used_bytes};
 use crate::safeguard::{Safeguard, holds};
-use crate::segment::{LOG, OFFSET_INDEX, Segment, SegmentState, TIME_INDEX, base_of, file_name};
+use crate::seal::Seal;
+use crate::segment::{
+    ENDINGS, LOG, OFFSET_INDEX, SEAL, Segment, SegmentState, TIME_INDEX, base_of, file_name,
+};
 use crate::store::Store;
 use crate::{Epoch, Offset, Position};
 
@@ -58,7 +63,8 @@ impl Log {
         let writer = if bases.first().is_some_and(|first| *first <= start) {
             let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
             opening.remove(&bases[..trimmed])?;
-            opening.open_segments(&bases[trimmed..])?
+            let writer = opening.open_segments(&bases[trimmed..])?;
+            if opening.next >= start { writer } else { opening.begin(start, &bases[trimmed..])? }
         } else {
             opening.begin(start, &bases)?
         };
@@ -159,6 +165,12 @@ impl Opening {
         })
     }
 
+    /// Records below this offset were synced, and are not trimmed: none may be missing.
+    fn vouched(&self) -> Offset {
+        let recovery_point = self.recovery_point();
+        if recovery_point <= self.start() { Offset(0) } else { recovery_point }
+    }
+
     fn disk(&self) -> &dyn Disk {
         self.store.disk()
     }
@@ -173,16 +185,21 @@ impl Opening {
         self.checkpoint.as_ref().map_or(first, |checkpoint| checkpoint.log_start)
     }
 
-    /// Makes the first segment, which begins at `start`: of a new log, or of one of which nothing is
-    /// left but what lies behind a hole, and nothing else was synced.
-    fn begin(&mut self, start: Offset, behind: &[Offset]) -> Result<Writer, OpenError> {
+    /// Makes the first segment, which begins at `start`: of a new log, or of one of which nothing
+    /// is left but `others`, which were trimmed or lie behind a hole, and nothing else was synced.
+    fn begin(&mut self, start: Offset, others: &[Offset]) -> Result<Writer, OpenError> {
         if self.recovery_point() > start {
             let first =
-                behind.first().map_or("there is none".to_owned(), |first| first.to_string());
+                others.first().map_or("there is none".to_owned(), |first| first.to_string());
             let what = format!("the log starts at {start}, its first segment at {first}");
             return Err(self.lost(&self.dir, Position(0), start, what).into());
         }
+        self.segments.clear();
+        self.epochs = self.checkpoint.as_ref().map_or(Vec::new(), |found| found.epochs.clone());
+        self.epochs.retain(|(_, first)| *first < start);
+        let (trimmed, behind) = others.split_at(others.partition_point(|base| *base < start));
         self.remove_from(behind, "records before it are missing")?;
+        self.remove(trimmed)?;
         if self.checkpoint.is_none() {
             Checkpoint::default()
                 .write(self.disk(), &self.dir)
@@ -210,9 +227,13 @@ impl Opening {
                 break;
             }
             let next_base = bases.get(at + 1).copied();
+            if let Some(seal) = self.seal_that_holds(base, next_base)? {
+                self.push_sealed(seal);
+                continue;
+            }
             let known_end = next_base.unwrap_or(Offset(u64::MAX)).min(recovery_point).max(base);
             let (survey, broken) = self.open_segment(base, known_end, next_base)?;
-            last = Some(survey);
+            last = Some((base, survey));
             if let Some(reason) = broken {
                 self.recovery.cut_because.get_or_insert(reason);
                 self.remove_from(&bases[at + 1..], "the log ends before it")?;
@@ -221,10 +242,55 @@ impl Opening {
         }
         self.refuse_loss(recovery_point)?;
         self.epochs.retain(|(_, start)| *start < self.next);
-        let Some(survey) = last else {
+        let Some(base) = self.segments.last().map(|segment| segment.base()) else {
             return Err(self.lost(&self.dir, Position(0), self.next, "no segment".into()).into());
         };
+        let survey = match last {
+            Some((last, survey)) if last == base => survey,
+            _ => self.unseal(base)?,
+        };
         Ok(self.writer(survey.state(self.now_ms)))
+    }
+
+    /// The seal of the segment at `base`, if its files are as long as the seal says, and are
+    /// followed by the segment that it names. Nothing else of them is looked at.
+    fn seal_that_holds(
+        &self,
+        base: Offset,
+        next_base: Option<Offset>,
+    ) -> Result<Option<Seal>, DiskError> {
+        let disk = self.disk();
+        let path = self.dir.join(file_name(base, SEAL));
+        let seal = Seal::read(disk, &self.dir, base).map_err(DiskError::at("read", &path))?;
+        let follows =
+            |seal: &Seal| Some(seal.next) == next_base && seal.next <= self.recovery_point();
+        let Some(seal) = seal.filter(follows) else { return Ok(None) };
+        let lengths = [
+            (LOG, seal.length.0),
+            (OFFSET_INDEX, u64::from(seal.offset_entries) * OffsetEntry::SIZE as u64),
+            (TIME_INDEX, u64::from(seal.time_entries) * TimeEntry::SIZE as u64),
+        ];
+        let fits = |(ending, expected)| {
+            let path = self.dir.join(file_name(base, ending));
+            disk.length(&path).is_ok_and(|length| length == expected)
+        };
+        Ok(lengths.into_iter().all(fits).then_some(seal))
+    }
+
+    fn push_sealed(&mut self, seal: Seal) {
+        self.segments.push(Arc::new(Segment::sealed(&self.store, &self.dir, seal, &self.settings)));
+        self.next = seal.next;
+        self.epoch = seal.epoch.max(self.epoch);
+    }
+
+    /// The last segment is appended to, so it may have a seal no more.
+    fn unseal(&mut self, base: Offset) -> Result<Survey, OpenError> {
+        remove(self.disk(), &self.dir.join(file_name(base, SEAL)))?;
+        self.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
+        self.segments.pop();
+        self.next = base;
+        let known_end = self.recovery_point();
+        Ok(self.open_segment(base, known_end, None)?.0)
     }
 
     /// Opens the segment at `base`, of which everything before `known_end` was synced. Answers what
@@ -244,9 +310,9 @@ impl Opening {
                 if survey.offsets.is_empty() || survey.times.is_empty() {
                     // Too short to need entries; still, the files must be there.
                     self.recovery.indexes_rebuilt += survey.mend_indexes(disk, &self.dir, base)?;
-                } else {
-                    survey.cut_indexes(disk, &self.dir, base)?;
                 }
+                self.refuse_more(base, survey.end)?;
+                survey.cut_reserved(disk, &self.dir, base)?;
                 self.push(base, &survey);
                 Ok((survey, None))
             }
@@ -281,7 +347,7 @@ impl Opening {
         }
         let broken = match tail {
             Tail::Clean => None,
-            Tail::Broken { reason, .. } if next < self.recovery_point() => {
+            Tail::Broken { reason, .. } if next < self.vouched() => {
                 return Err(self.lost(&path, end, next, reason).into());
             }
             Tail::Broken { reason, .. }
@@ -323,7 +389,7 @@ impl Opening {
 
     /// An error if the log ends before `until` though records there were once synced.
     fn refuse_loss(&self, until: Offset) -> Result<(), Corruption> {
-        let vouched = self.recovery_point().min(until);
+        let vouched = self.vouched().min(until);
         if self.next >= vouched {
             return Ok(());
         }
@@ -341,6 +407,23 @@ impl Opening {
         let path = self.dir.join(file_name(base, LOG));
         let what = format!("it begins inside of the segment before, which ends at {}", self.next);
         Err(self.lost(&path, Position(0), base, what))
+    }
+
+    /// An error if a closed segment has anything but a reservation behind its end: then the segment
+    /// behind it is not what its name says.
+    fn refuse_more(&self, base: Offset, end: Position) -> Result<(), OpenError> {
+        let path = self.dir.join(file_name(base, LOG));
+        if self.disk().length(&path).map_err(DiskError::at("read", &path))? == end.0 {
+            return Ok(());
+        }
+        let view = self.disk().view(&path).map_err(DiskError::at("open", &path))?;
+        match used_bytes(view.as_ref(), end).map_err(DiskError::at("read", &path))? {
+            0 => Ok(()),
+            used => {
+                let what = format!("{used} bytes more than the segment behind it leaves room for");
+                Err(self.lost(&path, end, self.next, what).into())
+            }
+        }
     }
 
     /// An error if records are missing and no checkpoint tells whether they were ever safe.
@@ -363,8 +446,8 @@ impl Opening {
     fn remove_from(&mut self, bases: &[Offset], why: &str) -> Result<(), DiskError> {
         for &base in bases {
             let path = self.dir.join(file_name(base, LOG));
-            let length = self.disk().view(&path).and_then(|view| view.len());
-            self.recovery.bytes_cut += length.map_err(DiskError::at("read", &path))?;
+            // One that is gone was counted when it went.
+            self.recovery.bytes_cut += self.disk().length(&path).unwrap_or(0);
             let because = || format!("{}: {why}", path.display());
             self.recovery.cut_because.get_or_insert_with(because);
         }
@@ -377,11 +460,8 @@ impl Opening {
             return Ok(());
         }
         for &base in bases.iter().rev() {
-            for ending in [OFFSET_INDEX, TIME_INDEX, LOG] {
-                let path = self.dir.join(file_name(base, ending));
-                if self.disk().view(&path).is_ok() {
-                    self.disk().remove(&path).map_err(DiskError::at("remove", &path))?;
-                }
+            for ending in ENDINGS {
+                remove(self.disk(), &self.dir.join(file_name(base, ending)))?;
             }
         }
         self.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))

@@ -92,17 +92,17 @@ impl Survey {
         Ok(offsets + mend_index(disk, dir, base, TIME_INDEX, &self.times)?)
     }
 
-    /// Gives back what is reserved behind the entries of a closed segment's indexes, if a process
-    /// was killed before it did.
-    pub fn cut_indexes(&self, disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), DiskError> {
+    /// Gives back what is reserved behind the end of a closed segment's files, if a process was
+    /// killed before it did.
+    pub fn cut_reserved(&self, disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), DiskError> {
         let lengths = [
-            (OFFSET_INDEX, self.offsets.len() * OffsetEntry::SIZE),
-            (TIME_INDEX, self.times.len() * TimeEntry::SIZE),
+            (LOG, self.end.0),
+            (OFFSET_INDEX, (self.offsets.len() * OffsetEntry::SIZE) as u64),
+            (TIME_INDEX, (self.times.len() * TimeEntry::SIZE) as u64),
         ];
         for (ending, length) in lengths {
             let path = dir.join(file_name(base, ending));
-            let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
-            if view.len().map_err(DiskError::at("read", &path))? > length as u64 {
+            if disk.length(&path).map_err(DiskError::at("read", &path))? > length {
                 cut(disk, &path, length)?;
             }
         }
@@ -262,7 +262,7 @@ fn mend_index<E: Entry>(
     {
         if found.len() > wanted.len() {
             // Reserved, and not given back by a process that was killed.
-            cut(disk, &path, wanted.len())?;
+            cut(disk, &path, wanted.len() as u64)?;
         }
         return Ok(0);
     }
@@ -270,8 +270,8 @@ fn mend_index<E: Entry>(
     Ok(1)
 }
 
-fn cut(disk: &dyn Disk, path: &Path, length: usize) -> Result<(), DiskError> {
-    disk.append_to(path, length as u64, Pace::NONE).map_err(DiskError::at("cut", path)).map(drop)
+fn cut(disk: &dyn Disk, path: &Path, length: u64) -> Result<(), DiskError> {
+    disk.append_to(path, length, Pace::NONE).map_err(DiskError::at("cut", path)).map(drop)
 }
 
 fn write_index<E: Entry>(

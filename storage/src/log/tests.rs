@@ -88,6 +88,8 @@ enum Operation {
     Checkpoint,
     /// Files that were not used lately are closed.
     Sweep,
+    /// Closed segments are sealed.
+    Seal,
     Truncate(prop::sample::Index),
     Trim(prop::sample::Index),
     FindTime(i64),
@@ -112,6 +114,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => Just(Operation::Flush),
         2 => Just(Operation::Checkpoint),
         2 => Just(Operation::Sweep),
+        2 => Just(Operation::Seal),
         1 => any::<prop::sample::Index>().prop_map(Operation::Truncate),
         1 => any::<prop::sample::Index>().prop_map(Operation::Trim),
         2 => (0i64..1001).prop_map(Operation::FindTime),
@@ -232,6 +235,13 @@ fn run(mut device: Device, operations: Vec<Operation>) {
             }
             Operation::Flush => model.synced = log.flush().unwrap().0,
             Operation::Checkpoint => log.checkpoint().unwrap(),
+            Operation::Seal => {
+                while let Some(segment) = log.unsealed() {
+                    assert!(log.seal(&segment, &mut |_| {}).unwrap());
+                }
+                let segments = log.segments();
+                segments.iter().for_each(|segment| log.check_seal(segment, &mut |_| {}).unwrap());
+            }
             Operation::Sweep => {
                 // The first finds it used; the second closes it, and opens files to sync them.
                 for _ in 0..4 {

@@ -1,5 +1,6 @@
 //! Cutting the log: its end (a replica that must forget) and its start (records no longer wanted).
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -90,6 +91,8 @@ impl Log {
         for gone in segments[after..].iter().rev() {
             self.remove_segment(gone)?;
         }
+        // A segment that is appended to has no seal.
+        remove(self.store.disk(), &self.dir.join(segment::file_name(last.base(), segment::SEAL)))?;
         self.store.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
         self.cut_segment(writer, kept, &last, cut, new_end)?;
         Ok(new_end)
@@ -159,11 +162,18 @@ impl Log {
 
     fn remove_segment(&self, segment: &Segment) -> Result<(), DiskError> {
         segment.retire();
-        for ending in [segment::OFFSET_INDEX, segment::TIME_INDEX, segment::LOG] {
-            let path = self.dir.join(segment::file_name(segment.base(), ending));
-            self.store.disk().remove(&path).map_err(DiskError::at("remove", &path))?;
+        for ending in segment::ENDINGS {
+            remove(self.store.disk(), &self.dir.join(segment::file_name(segment.base(), ending)))?;
         }
         Ok(())
+    }
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
+    match disk.remove(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(DiskError::at("remove", path)),
     }
 }
 

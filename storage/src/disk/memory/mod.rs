@@ -180,6 +180,10 @@ impl Disk for MemoryDisk {
         Ok(Arc::new(MemoryFile { disk: self.clone(), inode: self.inode(path)? }))
     }
 
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.inode(path)?.lock().bytes().len() as u64)
+    }
+
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.take_room(bytes.len() as u64)?;
         let inode = Inode::durable(bytes.to_vec());

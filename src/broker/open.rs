@@ -33,6 +33,8 @@ pub struct RecoverySummary {
     pub partitions: usize,
     /// Partitions that cannot be served.
     pub offline: usize,
+    /// Partitions that are damaged: served up to the damage, closed to records.
+    pub damaged: usize,
     /// Bytes that were checked.
     pub bytes_scanned: u64,
     /// Bytes of torn tails that were cut: never acknowledged as being on the disk.
@@ -152,12 +154,17 @@ fn open_one(
     let mut summary = summary.lock();
     match recovery {
         Ok(recovery) => {
-            if recovery.bytes_scanned > 0 {
+            if recovery.bytes_scanned > 0 && recovery.damage.is_none() {
                 summary.scanned.push((topic.to_owned(), number));
             }
             summary.bytes_scanned += recovery.bytes_scanned;
             summary.bytes_cut += recovery.bytes_cut;
             summary.indexes_rebuilt += recovery.indexes_rebuilt;
+            if let Some(damage) = &recovery.damage {
+                error!(topic, partition = number, %damage, "a partition is served up to its damage");
+                partition.report_damage(damage.to_string());
+                summary.damaged += 1;
+            }
             if let Some(why) = &recovery.cut_because {
                 let bytes = recovery.bytes_cut;
                 info!(topic, partition = number, bytes, %why, "a torn tail was cut");
@@ -187,6 +194,9 @@ impl fmt::Display for RecoverySummary {
         write!(f, "{topics} topics, {partitions} partitions")?;
         if self.offline > 0 {
             write!(f, " ({} offline)", self.offline)?;
+        }
+        if self.damaged > 0 {
+            write!(f, " ({} damaged)", self.damaged)?;
         }
         if self.topics == 0 {
             return Ok(());

@@ -62,16 +62,16 @@ pub enum AppendError {
     /// The disk failed, or is full: see [`DiskError::is_full`].
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// An earlier sync failed; what it covered may be lost, so nothing more is taken.
+    /// An earlier sync failed, or records are missing: nothing more is taken.
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
 }
 
-/// A sync failed. Until the log is opened anew nobody can know which of its bytes are safe.
+/// Until the log is opened anew nobody can know which of its bytes are safe.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the log takes no more records since a sync failed: {reason}")]
+#[error("the log takes no more records: {reason}")]
 pub struct Poisoned {
-    /// What the disk said then.
+    /// What happened: a sync failed, or the log is damaged.
     pub reason: Arc<str>,
 }
 

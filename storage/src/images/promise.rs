@@ -65,8 +65,11 @@ impl Promise {
     /// Opens the log and compares it with the promise.
     pub fn open(&self, disk: &MemoryDisk) -> Result<Arc<Log>, String> {
         let store = Store::new(Arc::new(disk.clone()), OpenLimits { files: 3, logs: 1 });
-        let (log, _) = Log::open(&store, &dir(), SETTINGS, 0)
+        let (log, recovery) = Log::open(&store, &dir(), SETTINGS, 0)
             .map_err(|error| format!("it does not open: {error}"))?;
+        if let Some(damage) = recovery.damage {
+            return Err(format!("it does not open: {damage}"));
+        }
         self.check(&log)?;
         Ok(log)
     }

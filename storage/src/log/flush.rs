@@ -34,7 +34,7 @@ impl Log {
             && let Err(error) = self.sync_files(unsynced, names_unsynced, &active)
         {
             if holds(Safeguard::Poison) {
-                self.writer.lock().poison(&error);
+                self.writer.lock().poison(&format_args!("a sync failed: {error}"));
             }
             return Err(error.into());
         }
@@ -44,6 +44,10 @@ impl Log {
 
     /// Writes the checkpoint: recovery starts at what is synced now.
     pub fn checkpoint(&self) -> Result<(), DiskError> {
+        if self.damaged {
+            // It would vouch for less than was safe, and the next start would cut the rest.
+            return Ok(());
+        }
         let mut written = self.flushing.lock();
         let vouched =
             if holds(Safeguard::CheckpointAfterSync) { self.synced() } else { self.end() };
@@ -55,6 +59,9 @@ impl Log {
 
     /// Ends the log in good order: all synced, reservations given back, nothing left to scan.
     pub fn close(&self) -> Result<(), AppendError> {
+        if self.damaged {
+            return Ok(());
+        }
         self.flush()?;
         let was_parked = self.is_parked();
         self.park(&mut self.writer.lock())?;

@@ -54,6 +54,8 @@ pub struct Log {
     flushing: Mutex<Option<Checkpoint>>,
     /// True if something was appended since the store last looked.
     used: AtomicBool,
+    /// True if records that were safe are gone: what is left is to be read, and not to be changed.
+    damaged: bool,
 }
 
 /// What the append lock guards.
@@ -127,7 +129,7 @@ impl Log {
         self.writer.lock().epochs.clone()
     }
 
-    /// Why it takes no records any more, if a sync failed.
+    /// Why it takes no records any more, if a sync failed or it is damaged.
     pub fn poisoned(&self) -> Option<Poisoned> {
         self.writer.lock().poisoned.clone()
     }

@@ -28,7 +28,8 @@ use crate::recover::{Scan, ScanFrom, Tail, has_batch_behind, scan, used_bytes};
 use crate::safeguard::{Safeguard, holds};
 use crate::seal::Seal;
 use crate::segment::{
-    ENDINGS, LOG, OFFSET_INDEX, SEAL, Segment, SegmentState, TIME_INDEX, base_of, file_name,
+    ENDINGS, Indexer, LOG, OFFSET_INDEX, SEAL, Segment, SegmentState, TIME_INDEX, base_of,
+    file_name,
 };
 use crate::store::Store;
 use crate::{Epoch, Offset, Position};
@@ -46,6 +47,9 @@ pub struct Recovery {
     pub indexes_rebuilt: u32,
     /// True if the checkpoint was missing or damaged, so that everything was scanned.
     pub checkpoint_rebuilt: bool,
+    /// Records that were safe are gone from here on. What lies before can be read; the log takes
+    /// nothing more, and nothing on the disk was changed.
+    pub damage: Option<Corruption>,
 }
 
 impl Log {
@@ -58,15 +62,12 @@ impl Log {
         now_ms: i64,
     ) -> Result<(Arc<Log>, Recovery), OpenError> {
         let mut opening = Opening::new(store, dir, settings, now_ms)?;
-        let bases = opening.bases.clone();
         let start = opening.start();
-        let writer = if bases.first().is_some_and(|first| *first <= start) {
-            let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
-            opening.remove(&bases[..trimmed])?;
-            let writer = opening.open_segments(&bases[trimmed..])?;
-            if opening.next >= start { writer } else { opening.begin(start, &bases[trimmed..])? }
-        } else {
-            opening.begin(start, &bases)?
+        let writer = match opening.open_all(start) {
+            Err(OpenError::Corrupt(damage)) if opening.next >= start => {
+                opening.set_aside(damage)?
+            }
+            done => done?,
         };
         let end = opening.next;
         let Opening { store, dir, settings, recovery, segments, checkpoint, .. } = opening;
@@ -82,8 +83,9 @@ impl Log {
             writer: Mutex::new(writer),
             flushing: Mutex::new(checkpoint),
             used: AtomicBool::new(false),
+            damaged: recovery.damage.is_some(),
         };
-        if recovery.checkpoint_rebuilt {
+        if recovery.checkpoint_rebuilt && !log.damaged {
             log.vouch_for_all()?;
         }
         Ok((Arc::new(log), recovery))
@@ -173,6 +175,29 @@ impl Opening {
 
     fn disk(&self) -> &dyn Disk {
         self.store.disk()
+    }
+
+    fn open_all(&mut self, start: Offset) -> Result<Writer, OpenError> {
+        let bases = self.bases.clone();
+        if bases.first().is_none_or(|first| *first > start) {
+            return self.begin(start, &bases);
+        }
+        let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
+        self.remove(&bases[..trimmed])?;
+        let writer = self.open_segments(&bases[trimmed..])?;
+        if self.next >= start { Ok(writer) } else { self.begin(start, &bases[trimmed..]) }
+    }
+
+    /// Keeps what lies before the damage, to be read.
+    fn set_aside(&mut self, damage: Corruption) -> Result<Writer, OpenError> {
+        let Some(last) = self.segments.last() else { return Err(damage.into()) };
+        self.epochs.retain(|(_, first)| *first < self.next);
+        let indexer = Indexer::new(last.base(), self.settings.index_interval_bytes);
+        let state = SegmentState { end: last.end(), indexer, first_append_ms: None };
+        let mut writer = self.writer(state);
+        writer.poison(&damage);
+        self.recovery.damage = Some(damage);
+        Ok(writer)
     }
 
     fn recovery_point(&self) -> Offset {
@@ -277,6 +302,17 @@ impl Opening {
         Ok(lengths.into_iter().all(fits).then_some(seal))
     }
 
+    /// Takes a segment up to where it is damaged, and leaves its files as they are.
+    fn push_unmended(&mut self, base: Offset, survey: &Survey) -> Result<(), DiskError> {
+        let counts = survey.counts_in_files(self.disk(), &self.dir, base)?;
+        let state = survey.state(self.now_ms);
+        let segment = Segment::open(&self.store, &self.dir, base, &state, counts);
+        segment.set_damaged();
+        self.segments.push(Arc::new(segment));
+        self.next = survey.next;
+        Ok(())
+    }
+
     fn push_sealed(&mut self, seal: Seal) {
         self.segments.push(Arc::new(Segment::sealed(&self.store, &self.dir, seal, &self.settings)));
         self.next = seal.next;
@@ -348,6 +384,7 @@ impl Opening {
         let broken = match tail {
             Tail::Clean => None,
             Tail::Broken { reason, .. } if next < self.vouched() => {
+                self.push_unmended(base, &survey)?;
                 return Err(self.lost(&path, end, next, reason).into());
             }
             Tail::Broken { reason, .. }
@@ -356,6 +393,7 @@ impl Opening {
                         || has_batch_behind(view.as_ref(), end, next)
                             .map_err(DiskError::at("scan", &path))?) =>
             {
+                self.push_unmended(base, &survey)?;
                 return Err(self.lost(&path, end, next, unknown(&reason)).into());
             }
             Tail::Broken { reason, used } => {

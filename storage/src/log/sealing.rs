@@ -19,6 +19,9 @@ pub type Pace<'a> = &'a mut dyn FnMut(usize);
 impl Log {
     /// The oldest segment that is closed, synced and not sealed.
     pub fn unsealed(&self) -> Option<Arc<Segment>> {
+        if self.damaged {
+            return None;
+        }
         let segments = self.segments.load();
         let synced = self.synced();
         let may_be = |pair: &&[Arc<Segment>]| {

@@ -92,6 +92,19 @@ impl Survey {
         Ok(offsets + mend_index(disk, dir, base, TIME_INDEX, &self.times)?)
     }
 
+    /// How many of the entries the index files begin with: all, or none if one differs.
+    pub fn counts_in_files(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        base: Offset,
+    ) -> Result<(u32, u32), DiskError> {
+        let offsets: Vec<OffsetEntry> = index_below(disk, dir, base, OFFSET_INDEX, self.next)?;
+        let times: Vec<TimeEntry> = index_below(disk, dir, base, TIME_INDEX, self.next)?;
+        let count = |same: bool, count: usize| if same { count as u32 } else { 0 };
+        Ok((count(offsets == self.offsets, offsets.len()), count(times == self.times, times.len())))
+    }
+
     /// Gives back what is reserved behind the end of a closed segment's files, if a process was
     /// killed before it did.
     pub fn cut_reserved(&self, disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), DiskError> {

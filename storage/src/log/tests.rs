@@ -441,10 +441,29 @@ fn damage_below_the_recovery_point_is_refused_not_cut() {
         let damaged = disk.crash(0);
         harm(&damaged, &paths);
         let before: Vec<_> = paths.iter().map(|path| damaged.bytes(path).ok()).collect();
-        let result = open(&damaged, SMALL);
-        assert!(matches!(result, Err(OpenError::Corrupt(_))), "{result:?}");
+        assert_set_aside(&damaged, SMALL);
         let after: Vec<_> = paths.iter().map(|path| damaged.bytes(path).ok()).collect();
         assert!(before == after, "a refused log is left as it is");
+    }
+}
+
+/// The log does not open, or opens up to the damage, to be read.
+fn assert_set_aside(disk: &MemoryDisk, settings: LogSettings) {
+    match open(disk, settings) {
+        Err(OpenError::Corrupt(_)) => {}
+        Ok((log, Recovery { damage: Some(damage), .. })) => {
+            assert_eq!(damage.offset, log.end());
+            let expected: Vec<_> = (0..log.end().0).map(|n| (n, format!("value {n}"))).collect();
+            assert_eq!(read_all(&log, Offset(0)), expected);
+            let error = append(&log, &values(0, 1), 0).unwrap_err();
+            assert!(error.to_string().contains("damaged at byte"), "{error}");
+            assert!(log.flush().is_err() && log.trim(log.end()).is_err());
+            assert!(log.truncate(Offset(0)).is_err());
+            log.checkpoint().unwrap();
+            log.store.sweep();
+            log.close().unwrap();
+        }
+        done => panic!("{done:?}"),
     }
 }
 
@@ -468,8 +487,7 @@ fn without_its_checkpoint_a_log_is_not_cut_in_the_middle() {
         disk.remove(&checkpoint).unwrap();
         let before = disk.bytes(&first).unwrap();
         disk.tamper(&first, |bytes| bytes[batch(&values(0, 1), 0).len() + 70] ^= 1).unwrap();
-        let result = open(&disk, settings);
-        assert!(matches!(result, Err(OpenError::Corrupt(_))), "{result:?}");
+        assert_set_aside(&disk, settings);
         disk.tamper(&first, |bytes| bytes.clone_from(&before)).unwrap();
         // The last batch has nothing behind it: that may well be a torn tail.
         disk.tamper(&last, |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap();

@@ -59,7 +59,7 @@ impl Log {
             return Err(TruncateError::OutOfRange { requested: to, start, end });
         }
         let cut = self.cut_at(&mut writer, &mut written, to);
-        cut.inspect_err(|error| writer.poison(error))
+        cut.inspect_err(|error| writer.poison(&format_args!("a cut failed: {error}")))
     }
 
     fn cut_at(

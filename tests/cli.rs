@@ -99,7 +99,9 @@ fn records_keep_keys_headers_times_and_bytes_through_json() {
 #[test]
 fn places_in_a_log() {
     let (_root, data) = data_dir();
-    let broker = Broker::start(&data);
+    // Its records are of 1970.
+    let flags = ["--set", "log.retention.ms=-1"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
     for n in 0..5 {
         let line = format!("{{\"value\":\"v{n}\",\"timestamp\":{}}}\n", 1000 * (n + 1));
         broker.run_with_input(&["produce", "t", "--json"], line.as_bytes());
@@ -124,7 +126,7 @@ fn places_in_a_log() {
     assert_eq!(from("start"), "v2 v3 v4 ");
     assert_eq!(from("0"), "v2 v3 v4 ");
     broker.stop();
-    let broker = Broker::start(&data);
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
     assert_eq!(broker.run(&["offsets", "t"]), "0\t2\t5\n");
 }
 

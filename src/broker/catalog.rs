@@ -202,13 +202,6 @@ pub(super) fn make_partition_dir(
     Ok(dir)
 }
 
-/// What a topic's folder is called in the trash: never the same twice, and no longer than the 255
-/// bytes that a file system takes, though a topic's name may have 249 of them.
-pub(super) fn trash_name(topic: &str) -> String {
-    let start = &topic[..topic.floor_char_boundary(200)];
-    format!("{start}.{}", Uuid::new_v4().simple())
-}
-
 /// Kafka's rule for topic names, which keeps them names of folders: 1 to 249 characters of
 /// `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
 pub fn check_name(name: &str) -> Result<(), String> {

@@ -10,19 +10,19 @@ use std::{iter, thread};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     AddPartitions, AddPartitionsResponse, AlterTopic, AlterTopicResponse, CreateTopics,
-    CreateTopicsResponse, CreatedTopic, DeleteTopics, DeleteTopicsResponse, NewTopic, Setting,
-    TopicResult, TrimPart, TrimTopic, TrimTopicResponse,
+    CreateTopicsResponse, CreatedTopic, DeleteTopics, DeleteTopicsResponse, NewTopic, Removal,
+    Setting, TopicResult, TrimPart, TrimTopic, TrimTopicResponse,
 };
 use mk_storage::Offset;
-use mk_storage::disk::Disk;
-use mk_storage::log::LogSettings;
-use tracing::{error, info, warn};
+use mk_storage::log::{Expired, LogSettings, Retention};
+use tracing::{error, info};
 use uuid::Uuid;
 
 use super::catalog::{self, CatalogError, Topic, TopicFile};
 use super::note::Note;
 use super::partition::Partition;
 use super::shared::{Shared, log_of};
+use super::{cleaner, trash};
 use crate::clock::now_ms;
 use crate::settings::TopicSettings;
 
@@ -157,12 +157,16 @@ fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
     for partition in topic.partitions().iter() {
         partition.set_deleted(true);
     }
-    let trashed = discard(shared, name).map_err(|error| {
+    discard(shared, name).map_err(|error| {
         for partition in topic.partitions().iter() {
             partition.set_deleted(false);
         }
         storage(error)
     })?;
+    // Before there can be another topic of the name.
+    for log in topic.partitions().iter().filter_map(|partition| partition.log().ok()) {
+        log.retire();
+    }
     publish(shared, |topics| {
         topics.remove(name);
     });
@@ -174,28 +178,19 @@ fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
         }
     }
     info!(topic = name, id = %topic.id, "a topic was deleted");
-    let store = shared.store.clone();
-    shared.lookup.run(move || remove_trash(store.disk(), &trashed));
     Ok(())
 }
 
-/// Moves a topic's folder into the trash, whence it never comes back.
-fn discard(shared: &Shared, name: &str) -> std::io::Result<std::path::PathBuf> {
-    let trashed = shared.trash_dir.join(catalog::trash_name(name));
+/// Moves a topic's folder into the trash.
+fn discard(shared: &Shared, name: &str) -> std::io::Result<()> {
+    let trashed = trash::place(&shared.trash_dir, name);
     shared.store.disk().create_dir(&shared.trash_dir)?;
     shared.store.disk().rename(&shared.topics_dir.join(name), &trashed)?;
     // It is gone for everybody from now on, whatever the disk says to the sync.
     if let Err(error) = shared.store.disk().sync_dir(&shared.topics_dir) {
         error!(topic = name, %error, "a deletion may come undone if the machine fails now");
     }
-    Ok(trashed)
-}
-
-/// Removes what lies in the trash.
-pub fn remove_trash(disk: &dyn Disk, path: &Path) {
-    if let Err(error) = disk.remove_dir(path) {
-        warn!(path = %path.display(), %error, "what was deleted could not be removed");
-    }
+    Ok(())
 }
 
 /// Changes a topic's own settings.
@@ -215,8 +210,22 @@ pub fn alter(shared: &Arc<Shared>, request: AlterTopic) -> Result<AlterTopicResp
         topic.set_settings(own.clone(), &shared.settings);
         info!(topic = request.name, settings = ?own, "a topic's settings were changed");
     }
+    let retention = TopicSettings::effective(&own, &shared.settings).retention;
     let settings = own.into_iter().map(|(name, value)| Setting { name, value });
-    Ok(AlterTopicResponse { settings: settings.collect() })
+    Ok(AlterTopicResponse {
+        settings: settings.collect(),
+        removals: removals(&topic, retention).collect(),
+    })
+}
+
+/// What a retention takes away from a topic, by partition.
+fn removals(topic: &Topic, retention: Retention) -> impl Iterator<Item = Removal> {
+    let partitions = topic.partitions().to_vec();
+    partitions.into_iter().filter_map(move |partition| {
+        let Expired { start, segments, bytes } = partition.log().ok()?.expired(retention, now_ms());
+        let partition = partition.number();
+        (segments > 0).then_some(Removal { partition, segments, bytes, start: start.0 })
+    })
 }
 
 /// Lets a topic grow.
@@ -259,7 +268,8 @@ fn trim_one(shared: &Shared, part: &TrimPart) -> Result<u64, Fault> {
         let what = format!("offset {to} is beyond the end, {end}");
         return Err(Fault::new(ErrorCode::OFFSET_OUT_OF_RANGE, what));
     }
-    log.trim(to).map(|start| start.0).map_err(storage)
+    let grave = cleaner::grave(shared, &partition);
+    log.trim(to, Some(&grave)).map(|start| start.0).map_err(storage)
 }
 
 fn publish(shared: &Shared, change: impl FnOnce(&mut BTreeMap<String, Arc<Topic>>)) {

@@ -7,6 +7,7 @@
 //! [`flusher`]'s.
 
 mod catalog;
+mod cleaner;
 mod config;
 mod control;
 mod describe;
@@ -23,6 +24,7 @@ mod server;
 mod service;
 mod shared;
 mod sweeper;
+mod trash;
 mod waiting;
 mod worker;
 

@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::catalog::{self, CatalogError, Topic, TopicFile};
+use super::catalog::{CatalogError, Topic, TopicFile};
 use super::partition::Partition;
+use super::trash;
 use crate::clock::now_ms;
 use crate::settings::{BrokerSettings, TopicSettings};
 
@@ -57,11 +58,11 @@ struct Task<'a> {
 pub fn open_topics(
     store: &Arc<Store>,
     dir: &Path,
-    trash: &Path,
+    trash_dir: &Path,
     settings: &BrokerSettings,
 ) -> Result<(BTreeMap<String, Arc<Topic>>, RecoverySummary), CatalogError> {
     let started = Instant::now();
-    let files = topic_files(store.disk(), dir, trash)?;
+    let files = topic_files(store.disk(), dir, trash_dir)?;
     let tasks =
         files.iter().flat_map(|file| (0..file.partitions).map(|number| Task { file, number }));
     let tasks: Vec<Task<'_>> = tasks.collect();
@@ -94,7 +95,11 @@ pub fn open_topics(
 
 /// The files of all topics. A folder without one was left by a broker that died while it made or
 /// deleted the topic; it goes into the trash.
-fn topic_files(disk: &dyn Disk, dir: &Path, trash: &Path) -> Result<Vec<TopicFile>, CatalogError> {
+fn topic_files(
+    disk: &dyn Disk,
+    dir: &Path,
+    trash_dir: &Path,
+) -> Result<Vec<TopicFile>, CatalogError> {
     let list = |dir: &Path| disk.list(dir).map_err(DiskError::at("list", dir));
     let mut files = Vec::new();
     for entry in list(dir)?.into_iter().filter(|entry| entry.is_dir) {
@@ -116,8 +121,8 @@ fn topic_files(disk: &dyn Disk, dir: &Path, trash: &Path) -> Result<Vec<TopicFil
             return Err(CatalogError::Damaged { path, what: what.to_owned() });
         }
         warn!(folder = %topic_dir.display(), "a topic that was never finished is taken away");
-        let trashed = trash.join(catalog::trash_name(&entry.name));
-        disk.create_dir(trash).map_err(DiskError::at("make", trash))?;
+        let trashed = trash::place(trash_dir, &entry.name);
+        disk.create_dir(trash_dir).map_err(DiskError::at("make", trash_dir))?;
         disk.rename(&topic_dir, &trashed).map_err(DiskError::at("rename", &topic_dir))?;
     }
     Ok(files)

@@ -17,8 +17,8 @@ use tracing::error;
 use uuid::Uuid;
 
 use super::catalog::CatalogError;
+use super::cleaner::Cleaner;
 use super::config::{BrokerConfig, ConfigError};
-use super::control::remove_trash;
 use super::flusher::FlushThreads;
 use super::note::Note;
 use super::open::{RecoverySummary, open_topics};
@@ -27,7 +27,7 @@ use super::scrubber::{ScrubCounters, Scrubber};
 use super::service::BrokerService;
 use super::shared::Shared;
 use super::sweeper::Sweeper;
-use super::worker::{Worker, WorkerThread};
+use super::worker::WorkerThread;
 use crate::settings::BrokerSettings;
 
 /// A broker that runs. To be stopped with [`Broker::stop`]; if it is dropped its process had
@@ -39,6 +39,7 @@ pub struct Broker {
     flush_threads: FlushThreads,
     sweeper: Sweeper,
     scrubber: Scrubber,
+    cleaner: Cleaner,
     workers: Vec<WorkerThread>,
     recovery: RecoverySummary,
 }
@@ -123,7 +124,6 @@ impl Broker {
         let (flusher, flush_threads) = start_flushers(settings, mailboxes.clone())?;
         let (control, control_thread) = WorkerThread::start("mk-control")?;
         let (lookup, lookup_thread) = WorkerThread::start("mk-lookup")?;
-        empty_trash(&lookup, store.clone(), trash_dir.clone());
         let shared = Arc::new(Shared {
             settings: settings.clone(),
             address: BrokerAddress { id: identity.broker_id, host, port, rack: None },
@@ -146,6 +146,7 @@ impl Broker {
         let idle = Duration::from_millis(settings.number("log.idle.close.ms"));
         let sweeper = Sweeper::start(shared.store.clone(), idle)?;
         let scrubber = Scrubber::start(shared.clone())?;
+        let cleaner = Cleaner::start(shared.clone())?;
         let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
         let workers = vec![control_thread, lookup_thread];
         Ok(Broker {
@@ -155,6 +156,7 @@ impl Broker {
             flush_threads,
             sweeper,
             scrubber,
+            cleaner,
             workers,
             recovery,
         })
@@ -194,6 +196,7 @@ impl Broker {
         self.flush_threads.stop();
         self.sweeper.stop();
         self.scrubber.stop();
+        self.cleaner.stop();
         let topics = self.shared.topics.load();
         let partitions: Vec<_> =
             topics.values().flat_map(|topic| topic.partitions().to_vec()).collect();
@@ -235,15 +238,6 @@ fn start_flushers(
             mailboxes[index].send(Note::Flushed(partition.serial()));
         }
     })
-}
-
-/// Removes what an earlier broker had no time to remove.
-fn empty_trash(worker: &Worker, store: Arc<Store>, trash: std::path::PathBuf) {
-    worker.run(move || {
-        for entry in store.disk().list(&trash).unwrap_or_default() {
-            remove_trash(store.disk(), &trash.join(entry.name));
-        }
-    });
 }
 
 /// Closes logs side by side. Answers how many could not be closed. One that is offline was never

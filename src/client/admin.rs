@@ -2,9 +2,9 @@
 
 use mk_net::fault::Fault;
 use mk_net::message::{
-    AddPartitions, AlterTopic, ApiVersions, ApiVersionsResponse, At, CreateTopics, CreatedTopic,
-    DeleteTopics, DescribeTopics, DescribedTopic, FoundOffset, ListOffsets, ListOffsetsPart,
-    MetadataResponse, NewTopic, Setting, TopicResult, TrimPart, TrimTopic,
+    AddPartitions, AlterTopic, AlterTopicResponse, ApiVersions, ApiVersionsResponse, At,
+    CreateTopics, CreatedTopic, DeleteTopics, DescribeTopics, DescribedTopic, FoundOffset,
+    ListOffsets, ListOffsetsPart, MetadataResponse, NewTopic, TopicResult, TrimPart, TrimTopic,
 };
 
 use super::cluster::Cluster;
@@ -67,8 +67,11 @@ impl Admin {
 
     /// Changes a topic's own settings, or says whether it would work; answers all that it then
     /// has.
-    pub async fn alter_topic(&self, request: AlterTopic) -> Result<Vec<Setting>, ClientError> {
-        Ok(self.cluster.call_any(&request, true).await?.settings)
+    pub async fn alter_topic(
+        &self,
+        request: AlterTopic,
+    ) -> Result<AlterTopicResponse, ClientError> {
+        self.cluster.call_any(&request, true).await
     }
 
     /// Lets a topic grow to `total` partitions, or says whether it would work.

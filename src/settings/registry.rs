@@ -40,6 +40,8 @@ const TEN_YEARS_MS: u64 = 3650 * DAY_MS;
 const SEGMENT_BYTES: Kind = Kind::Bytes { min: 4 * KIB, max: i32::MAX as u64 };
 const SEGMENT_MS: Kind = Kind::Millis { min: 1, max: TEN_YEARS_MS };
 const INDEX_INTERVAL: Kind = Kind::Bytes { min: 0, max: MIB };
+const RETENTION_BYTES: Kind = Kind::BytesOrNone { max: 1 << 60 };
+const RETENTION_MS: Kind = Kind::MillisOrNone { max: 100 * TEN_YEARS_MS };
 const MESSAGE_BYTES: Kind = Kind::Bytes { min: 100, max: 64 * MIB };
 
 const fn broker(
@@ -125,6 +127,24 @@ pub const ALL: &[Definition] = &[
         "Partitions that are kept open to be appended to, each with up to three files and four \
          maps (see vm.max_map_count).",
     ),
+    broker(
+        "log.retention.bytes",
+        RETENTION_BYTES,
+        "-1",
+        "Remove the oldest segment of a partition when so many bytes are left without it.",
+    ),
+    broker(
+        "log.retention.check.interval.ms",
+        Kind::Millis { min: 100, max: DAY_MS },
+        "5m",
+        "How often is looked for segments to remove.",
+    ),
+    broker(
+        "log.retention.ms",
+        RETENTION_MS,
+        "7d",
+        "Remove a segment when its newest record is so old. Records without a timestamp do not age.",
+    ),
     broker("log.roll.ms", SEGMENT_MS, "7d", "Begin a new segment when the last one is so old."),
     broker(
         "log.scrub.bytes.per.second",
@@ -137,6 +157,12 @@ pub const ALL: &[Definition] = &[
         Kind::Millis { min: 1000, max: TEN_YEARS_MS },
         "7d",
         "Begin to check all sealed segments once in so long, at the first time when the broker starts.",
+    ),
+    broker(
+        "log.segment.delete.delay.ms",
+        Kind::Millis { min: 0, max: TEN_YEARS_MS },
+        "1m",
+        "How long deleted topics and segments stay in the folder trash.",
     ),
     broker(
         "log.segment.bytes",
@@ -194,6 +220,18 @@ pub const ALL: &[Definition] = &[
         "One index entry for about so many bytes of log.",
     ),
     topic("max.message.bytes", MESSAGE_BYTES, "message.max.bytes", "Largest batch that is taken."),
+    topic(
+        "retention.bytes",
+        RETENTION_BYTES,
+        "log.retention.bytes",
+        "Remove the oldest segment of a partition when so many bytes are left without it.",
+    ),
+    topic(
+        "retention.ms",
+        RETENTION_MS,
+        "log.retention.ms",
+        "Remove a segment when its newest record is so old.",
+    ),
     topic(
         "segment.bytes",
         SEGMENT_BYTES,

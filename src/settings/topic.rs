@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use mk_net::message::SettingSource;
-use mk_storage::log::LogSettings;
+use mk_storage::log::{LogSettings, Retention};
 
 use super::broker::BrokerSettings;
 use super::registry::{Scope, definition};
-use super::value::{Value, parse_millis};
+use super::value::{NO_LIMIT, Value, parse_millis};
 use super::{SettingError, registry};
 
 /// When records are synced.
@@ -30,6 +30,8 @@ pub struct TopicSettings {
     pub max_message_bytes: usize,
     /// When records are synced.
     pub flush: FlushPolicy,
+    /// What is kept.
+    pub retention: Retention,
 }
 
 /// The topic's settings by name: value as text, and who set it.
@@ -63,6 +65,10 @@ impl TopicSettings {
             },
             max_message_bytes: number("max.message.bytes") as usize,
             flush,
+            retention: Retention {
+                bytes: limit(number("retention.bytes")),
+                age_ms: limit(number("retention.ms")),
+            },
         }
     }
 
@@ -82,6 +88,10 @@ impl TopicSettings {
             })
             .collect()
     }
+}
+
+fn limit(number: u64) -> Option<u64> {
+    (number != NO_LIMIT).then_some(number)
 }
 
 impl FlushPolicy {

@@ -17,6 +17,16 @@ pub enum Kind {
         /// Most, in milliseconds.
         max: u64,
     },
+    /// As [`Kind::Bytes`], or -1: no limit, which is [`NO_LIMIT`].
+    BytesOrNone {
+        /// Most.
+        max: u64,
+    },
+    /// As [`Kind::Millis`], or -1: no limit, which is [`NO_LIMIT`].
+    MillisOrNone {
+        /// Most, in milliseconds.
+        max: u64,
+    },
     /// A plain number.
     Count {
         /// Least.
@@ -31,6 +41,9 @@ pub enum Kind {
     /// Any text.
     Text,
 }
+
+/// The number of a setting that is not limited, written -1.
+pub const NO_LIMIT: u64 = u64::MAX;
 
 /// A value that has been checked against its [`Kind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +67,11 @@ impl Kind {
         match self {
             Kind::Bytes { min, max } => number(parse_bytes(text), min, max),
             Kind::Millis { min, max } => number(parse_millis(text), min, max),
+            Kind::BytesOrNone { .. } | Kind::MillisOrNone { .. } if text == "-1" => {
+                Ok(Value::Number(NO_LIMIT))
+            }
+            Kind::BytesOrNone { max } => number(parse_bytes(text), 0, max),
+            Kind::MillisOrNone { max } => number(parse_millis(text), 0, max),
             Kind::Count { min, max } => number(text.parse().ok(), min, max),
             Kind::Bool => text.parse().map(Value::Bool).map_err(|_| self.expectation()),
             Kind::Flush => match text.strip_prefix("interval:") {
@@ -75,6 +93,12 @@ impl Kind {
             }
             Kind::Millis { min, max } => {
                 format!("a time from {} to {}, as in 30s", format_millis(min), format_millis(max))
+            }
+            Kind::BytesOrNone { max } => {
+                format!("a size up to {}, as in 64KiB, or -1 for no limit", format_bytes(max))
+            }
+            Kind::MillisOrNone { max } => {
+                format!("a time up to {}, as in 30s, or -1 for no limit", format_millis(max))
             }
             Kind::Count { min, max } => format!("a number from {min} to {max}"),
             Kind::Bool => "true or false".to_owned(),

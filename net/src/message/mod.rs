@@ -23,7 +23,7 @@ pub use topics::{
     AddPartitions, AddPartitionsResponse, AlterTopic, AlterTopicResponse, CreateTopics,
     CreateTopicsResponse, CreatedTopic, DeleteTopics, DeleteTopicsResponse, DescribeTopics,
     DescribeTopicsResponse, DescribedPartition, DescribedSetting, DescribedTopic, NewTopic,
-    Setting, SettingSource, TopicResult,
+    Removal, Setting, SettingSource, TopicResult,
 };
 
 use crate::codec::Wire;

@@ -134,10 +134,24 @@ message! {
         pub validate_only: bool,
     }
 
-    /// The topic's own settings after the change.
+    /// The topic's own settings after the change, and what its retention takes away with them.
     pub struct AlterTopicResponse {
         /// The settings.
         pub settings: Vec<Setting>,
+        /// Partitions of which something is or would be removed.
+        pub removals: Vec<Removal>,
+    }
+
+    /// What retention takes away from a partition when it is looked at next.
+    pub struct Removal {
+        /// Its number.
+        pub partition: u32,
+        /// How many segments go.
+        pub segments: u32,
+        /// Bytes of their batches.
+        pub bytes: u64,
+        /// First offset that stays.
+        pub start: u64,
     }
 
     /// Lets a topic grow. Keys may go to other partitions from then on.

@@ -2,7 +2,7 @@
 
 use mk::client::{Admin, ClientError, Cluster, StartAt, offsets};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{AlterTopic, At, DescribedTopic, NewTopic, Setting, SettingSource};
+use mk_net::message::{AlterTopic, At, DescribedTopic, NewTopic, Removal, Setting, SettingSource};
 use serde_json::json;
 
 use crate::args::TopicCommand;
@@ -33,10 +33,13 @@ pub async fn run(cluster: &Cluster, command: TopicCommand) -> Result<(), Failure
         }
         TopicCommand::Describe { names, json } => show(&admin, names, json).await,
         TopicCommand::Alter { name, set, unset, dry_run } => {
-            let request = AlterTopic { name, set: pairs(set), unset, validate_only: dry_run };
-            for Setting { name, value } in admin.alter_topic(request).await? {
+            let request =
+                AlterTopic { name: name.clone(), set: pairs(set), unset, validate_only: dry_run };
+            let altered = admin.alter_topic(request).await?;
+            for Setting { name, value } in altered.settings {
                 println!("{name}={value}");
             }
+            tell_removals(&name, &altered.removals, dry_run);
             Ok(())
         }
         TopicCommand::Delete { names, if_exists } => delete(&admin, names, if_exists).await,
@@ -48,6 +51,18 @@ pub async fn run(cluster: &Cluster, command: TopicCommand) -> Result<(), Failure
         TopicCommand::Trim { name, before, partitions } => {
             trim(cluster, &admin, &name, before, partitions).await
         }
+    }
+}
+
+/// What retention takes away with a topic's new settings.
+fn tell_removals(topic: &str, removals: &[Removal], dry_run: bool) {
+    let tense = if dry_run { "would remove" } else { "removes" };
+    for Removal { partition, segments, bytes, start } in removals {
+        let bytes = table::bytes(*bytes);
+        eprintln!(
+            "{topic} partition {partition}: retention {tense} {segments} segments ({bytes}); \
+             the log would begin at {start}"
+        );
     }
 }
 

@@ -201,7 +201,7 @@ impl Workload {
             watched.step = format!("trim to {to}");
             to
         };
-        match self.log.trim(Offset(to)) {
+        match self.log.trim(Offset(to), None) {
             Ok(start) => {
                 self.watched.lock().promise.start.0 = start.0;
                 Ok(())

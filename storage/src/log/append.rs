@@ -66,7 +66,7 @@ impl Log {
         Ok(Appended { base_offset, next_offset, rolled })
     }
 
-    fn roll(
+    pub(super) fn roll(
         &self,
         writer: &mut Writer,
         old: Arc<Segment>,

@@ -44,11 +44,12 @@ impl Log {
 
     /// Writes the checkpoint: recovery starts at what is synced now.
     pub fn checkpoint(&self) -> Result<(), DiskError> {
-        if self.damaged {
-            // It would vouch for less than was safe, and the next start would cut the rest.
+        let mut written = self.flushing.lock();
+        // Of a damaged log it would vouch for less than was safe, and the next start would cut the
+        // rest.
+        if self.damaged || self.retired.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut written = self.flushing.lock();
         let vouched =
             if holds(Safeguard::CheckpointAfterSync) { self.synced() } else { self.end() };
         // So that the next start finds the entries below the recovery point; what is missing it
@@ -59,7 +60,7 @@ impl Log {
 
     /// Ends the log in good order: all synced, reservations given back, nothing left to scan.
     pub fn close(&self) -> Result<(), AppendError> {
-        if self.damaged {
+        if self.damaged || self.retired.load(Ordering::Acquire) {
             return Ok(());
         }
         self.flush()?;

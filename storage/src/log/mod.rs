@@ -9,6 +9,7 @@ mod flush;
 mod open;
 mod park;
 mod read;
+mod retention;
 mod sealing;
 pub(crate) mod settings;
 mod survey;
@@ -26,6 +27,7 @@ use parking_lot::Mutex;
 pub use append::Appended;
 pub use open::Recovery;
 pub use read::{FileRange, FoundTime, Slice};
+pub use retention::{Expired, Retention};
 pub use sealing::Pace;
 pub use settings::LogSettings;
 pub use survey::{RebuiltIndexes, rebuild_indexes};
@@ -56,6 +58,8 @@ pub struct Log {
     used: AtomicBool,
     /// True if records that were safe are gone: what is left is to be read, and not to be changed.
     damaged: bool,
+    /// True if its folder is gone. Set while `flushing` and `writer` are held.
+    retired: AtomicBool,
 }
 
 /// What the append lock guards.

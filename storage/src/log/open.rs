@@ -84,6 +84,7 @@ impl Log {
             flushing: Mutex::new(checkpoint),
             used: AtomicBool::new(false),
             damaged: recovery.damage.is_some(),
+            retired: AtomicBool::new(false),
         };
         if recovery.checkpoint_rebuilt && !log.damaged {
             log.vouch_for_all()?;

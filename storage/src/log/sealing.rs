@@ -1,6 +1,7 @@
 //! Sealing closed segments, and checking those that are sealed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Log;
 use crate::disk::{self, View};
@@ -51,7 +52,7 @@ impl Log {
         let segments = self.segments.load();
         let at = segments.iter().position(|other| Arc::ptr_eq(other, segment));
         let next = at.and_then(|at| segments.get(at + 1)).map(|next| next.base());
-        if next != Some(seal.next) {
+        if next != Some(seal.next) || self.retired.load(Ordering::Acquire) {
             return Ok(false);
         }
         let store = self.store();

@@ -266,7 +266,7 @@ fn run(mut device: Device, operations: Vec<Operation>) {
             Operation::Trim(to) => {
                 let to = to.index(model.end() as usize + 1) as u64;
                 model.start = model.start.max(to);
-                assert_eq!(log.trim(Offset(to)).unwrap().0, model.start);
+                assert_eq!(log.trim(Offset(to), None).unwrap().0, model.start);
                 model.synced = model.end();
             }
             Operation::FindTime(at_least) => {
@@ -355,9 +355,9 @@ fn the_largest_time_is_that_of_a_record_that_is_left() {
     }
     let newest = |log: &Log| log.find_max_time().unwrap().map(|f| (f.offset.0, f.timestamp.0));
     assert_eq!(newest(&log), Some((1, 90)));
-    log.trim(Offset(2)).unwrap();
+    log.trim(Offset(2), None).unwrap();
     assert_eq!(newest(&log), Some((3, 70)));
-    log.trim(Offset(5)).unwrap();
+    log.trim(Offset(5), None).unwrap();
     assert_eq!(newest(&log), None);
 }
 
@@ -457,7 +457,7 @@ fn assert_set_aside(disk: &MemoryDisk, settings: LogSettings) {
             assert_eq!(read_all(&log, Offset(0)), expected);
             let error = append(&log, &values(0, 1), 0).unwrap_err();
             assert!(error.to_string().contains("damaged at byte"), "{error}");
-            assert!(log.flush().is_err() && log.trim(log.end()).is_err());
+            assert!(log.flush().is_err() && log.trim(log.end(), None).is_err());
             assert!(log.truncate(Offset(0)).is_err());
             log.checkpoint().unwrap();
             log.store.sweep();

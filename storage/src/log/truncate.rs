@@ -99,8 +99,9 @@ impl Log {
     }
 
     /// Moves the first offset that is served to `to`, at most the end, and removes the segments
-    /// that are wholly below. Never moves it back. Answers the new start.
-    pub fn trim(&self, to: Offset) -> Result<Offset, TruncateError> {
+    /// that are wholly below: into the folder `grave`, if there is one. Never moves it back. Answers
+    /// the new start.
+    pub fn trim(&self, to: Offset, grave: Option<&Path>) -> Result<Offset, TruncateError> {
         let end = self.end();
         if to > end {
             return Err(TruncateError::OutOfRange { requested: to, start: self.start(), end });
@@ -112,15 +113,28 @@ impl Log {
         self.write_checkpoint(&mut written, self.synced(), self.epochs())?;
         let gone = {
             // The lock keeps a roll from publishing a list in between.
-            let _writer = self.writer.lock();
-            let segments = self.segments();
+            let mut writer = self.writer.lock();
             let start = self.start();
+            let active = self.active();
+            let emptied = start == self.end() && active.end() > Position(0);
+            if emptied {
+                // So that nothing that was trimmed stays on the disk.
+                self.roll(&mut writer, active, &self.settings())?;
+            }
+            let segments = self.segments();
             let below = segments.windows(2).take_while(|pair| pair[1].base() <= start).count();
             self.publish_segments(segments[below..].to_vec());
+            let first = segments[below].base();
+            writer.unsynced.retain(|unsynced| unsynced.segment.base() >= first);
+            if emptied {
+                // The store does not know that the new segment is open.
+                self.park(&mut writer)?;
+            }
             segments[..below].to_vec()
         };
-        for segment in &gone {
-            self.remove_segment(segment)?;
+        match grave {
+            Some(grave) if !gone.is_empty() => self.bury(&gone, grave)?,
+            _ => gone.iter().try_for_each(|segment| self.remove_segment(segment))?,
         }
         Ok(self.start())
     }
@@ -158,6 +172,35 @@ impl Log {
         segments.push(fresh);
         self.publish_segments(segments);
         Ok(())
+    }
+
+    /// Moves the files of segments into a folder.
+    fn bury(&self, segments: &[Arc<Segment>], grave: &Path) -> Result<(), DiskError> {
+        let disk = self.store.disk();
+        disk.create_dir(grave).map_err(DiskError::at("make", grave))?;
+        for segment in segments {
+            segment.retire();
+            for ending in segment::ENDINGS {
+                let name = segment::file_name(segment.base(), ending);
+                match disk.rename(&self.dir.join(&name), &grave.join(&name)) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    done => done.map_err(DiskError::at("move", &self.dir.join(&name)))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the life of a log whose folder is gone: nothing is appended, opened or written any more,
+    /// whatever the name of the folder comes to mean.
+    pub fn retire(&self) {
+        let _turn = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        writer.poison(&"it was deleted");
+        self.retired.store(true, Ordering::Release);
+        for segment in self.segments.load().iter() {
+            segment.retire();
+        }
     }
 
     fn remove_segment(&self, segment: &Segment) -> Result<(), DiskError> {

@@ -102,6 +102,7 @@ impl BrokerConfig {
     }
 
     pub(super) fn disk(&self) -> std::io::Result<Arc<dyn Disk>> {
-        Ok(Arc::new(MappedDisk::start()?))
+        let reserve = self.settings.number("log.disk.reserve.bytes");
+        Ok(Arc::new(MappedDisk::keeping(reserve)?))
     }
 }

@@ -235,11 +235,15 @@ fn rejected(error: RejectedBatch) -> Fault {
 }
 
 fn refused(part: &ProducePart, error: AppendError) -> Fault {
-    let hint = match &error {
-        AppendError::Disk(disk) if disk.is_full() => "; the broker's disk is full",
-        AppendError::Disk(_) | AppendError::Poisoned(_) => "",
-    };
     let (topic, partition) = (&part.topic, part.partition);
-    tracing::error!(topic, partition, %error, "records could not be appended");
+    let hint = match &error {
+        AppendError::Disk(disk) if disk.is_full() => "; try again when the broker's disk has room",
+        AppendError::Disk(_) => {
+            tracing::error!(topic, partition, %error, "records could not be appended");
+            ""
+        }
+        AppendError::Poisoned(_) => "",
+    };
+    // A full disk and a poisoned log were told of when they came to be so.
     Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("{error}{hint}"))
 }

@@ -89,6 +89,13 @@ pub const ALL: &[Definition] = &[
         "Close a connection on which nothing has happened for so long.",
     ),
     broker(
+        "log.disk.reserve.bytes",
+        Kind::Bytes { min: 0, max: 1 << 50 },
+        "256MiB",
+        "Free room on the disk that records may not take. Below it produces are refused, all else \
+         goes on; with an eighth more they are taken again.",
+    ),
+    broker(
         "log.flush.checkpoint.interval.ms",
         Kind::Millis { min: 100, max: DAY_MS },
         "5s",

@@ -21,6 +21,7 @@ use std::thread;
 use memmap2::{MmapMut, MmapOptions};
 use parking_lot::{Condvar, Mutex};
 
+use super::room::Room;
 use super::{Appender, Disk, Entry, Pace, View};
 
 /// Bytes that are written at once where a file system cannot reserve.
@@ -33,6 +34,7 @@ const REWRITE_CHUNK: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub struct MappedDisk {
     helper: mpsc::Sender<Job>,
+    room: Arc<Room>,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ struct MappedAppender {
     pace: Pace,
     step: u64,
     helper: mpsc::Sender<Job>,
+    room: Arc<Room>,
 }
 
 /// A mapped piece of the file: bytes `start .. start + map.len()`.
@@ -68,16 +71,23 @@ struct Slot {
 
 #[derive(Debug)]
 enum Job {
-    Prepare { file: Arc<File>, start: u64, length: u64, slot: Arc<Slot> },
+    Prepare { file: Arc<File>, start: u64, length: u64, room: Arc<Room>, slot: Arc<Slot> },
     Retire(Window),
 }
 
 impl MappedDisk {
     /// Starts the helper thread; it ends with the last clone and the last file.
     pub fn start() -> io::Result<MappedDisk> {
+        MappedDisk::keeping(0)
+    }
+
+    /// The same for a disk on which appends leave `reserve_bytes` free: they fail as on a full disk
+    /// otherwise, while all else goes on.
+    pub fn keeping(reserve_bytes: u64) -> io::Result<MappedDisk> {
+        let room = Arc::new(Room::keeping(reserve_bytes));
         let (helper, jobs) = mpsc::channel();
         thread::Builder::new().name("mk-windows".into()).spawn(move || serve(&jobs))?;
-        Ok(MappedDisk { helper })
+        Ok(MappedDisk { helper, room })
     }
 
     fn appender(&self, file: MappedFile, end: u64, pace: Pace) -> Box<dyn Appender> {
@@ -89,6 +99,7 @@ impl MappedDisk {
             pace,
             step: pace.first,
             helper: self.helper.clone(),
+            room: self.room.clone(),
         })
     }
 }
@@ -210,11 +221,24 @@ impl Appender for MappedAppender {
         let needed = self.end + bytes as u64;
         while self.covered() < needed {
             let window = match self.ahead.take() {
-                Some(slot) => slot.wait()?,
+                // What was asked for ahead may be more than is needed.
+                Some(slot) => match slot.wait() {
+                    Err(error) if is_full(&error) => continue,
+                    done => done?,
+                },
                 None => {
                     let start = self.covered();
                     let least = needed - floor(start);
-                    prepare(&self.file.file, floor(start), self.next_length(start, least))?
+                    let start = floor(start);
+                    let length = self.next_length(start, least);
+                    match prepare(&self.file.file, start, length, &self.room) {
+                        // There may be room for less.
+                        Err(error) if is_full(&error) && self.step > self.pace.first => {
+                            self.step = self.pace.first;
+                            continue;
+                        }
+                        done => done?,
+                    }
                 }
             };
             self.windows.push_back(window);
@@ -292,7 +316,8 @@ impl MappedAppender {
         let length = self.next_length(start, 1);
         let slot = Arc::new(Slot::default());
         let file = self.file.file.clone();
-        let job = Job::Prepare { file, start, length, slot: slot.clone() };
+        let room = self.room.clone();
+        let job = Job::Prepare { file, start, length, room, slot: slot.clone() };
         if self.helper.send(job).is_ok() {
             self.ahead = Some(slot);
         }
@@ -348,8 +373,8 @@ impl Slot {
 fn serve(jobs: &mpsc::Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Prepare { file, start, length, slot } => {
-                slot.fill(prepare(&file, start, length));
+            Job::Prepare { file, start, length, room, slot } => {
+                slot.fill(prepare(&file, start, length, &room));
             }
             Job::Retire(window) => drop(window),
         }
@@ -357,7 +382,8 @@ fn serve(jobs: &mpsc::Receiver<Job>) {
 }
 
 /// Reserves, maps and populates `length` bytes of the file from `start` on.
-fn prepare(file: &File, start: u64, length: u64) -> io::Result<Window> {
+fn prepare(file: &File, start: u64, length: u64, room: &Room) -> io::Result<Window> {
+    room.take(file, length)?;
     reserve_blocks(file, start, length)?;
     let mut options = MmapOptions::new();
     let options = options.offset(start).len(length as usize);
@@ -368,6 +394,10 @@ fn prepare(file: &File, start: u64, length: u64) -> io::Result<Window> {
     let map = unsafe { options.map_mut(file)? };
     populate(&map)?;
     Ok(Window { start, map })
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn reserve_blocks(file: &File, start: u64, length: u64) -> io::Result<()> {

@@ -10,6 +10,7 @@
 
 mod map;
 pub(crate) mod memory;
+mod room;
 
 use std::ffi::OsStr;
 use std::fmt;

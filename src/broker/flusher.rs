@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mk_storage::error::AppendError;
 use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
@@ -180,7 +181,8 @@ impl Shared {
     fn flush(&self, partition: &Arc<Partition>) {
         if let Ok(log) = partition.log()
             && !partition.is_deleted()
-            && let Err(error) = log.flush()
+            // Of a poisoned log it was told when it came to be so.
+            && let Err(AppendError::Disk(error)) = log.flush()
         {
             let (topic, number) = (partition.topic(), partition.number());
             error!(topic, partition = number, %error, "a sync failed; nothing is acknowledged");

@@ -21,6 +21,7 @@ use std::thread;
 use memmap2::{MmapMut, MmapOptions};
 use parking_lot::{Condvar, Mutex};
 
+use super::guard;
 use super::room::Room;
 use super::{Appender, Disk, Entry, Pace, View};
 
@@ -53,6 +54,8 @@ struct MappedAppender {
     step: u64,
     helper: mpsc::Sender<Job>,
     room: Arc<Room>,
+    /// True once a write was refused.
+    broken: bool,
 }
 
 /// A mapped piece of the file: bytes `start .. start + map.len()`.
@@ -84,6 +87,7 @@ impl MappedDisk {
     /// The same for a disk on which appends leave `reserve_bytes` free: they fail as on a full disk
     /// otherwise, while all else goes on.
     pub fn keeping(reserve_bytes: u64) -> io::Result<MappedDisk> {
+        guard::install();
         let room = Arc::new(Room::keeping(reserve_bytes));
         let (helper, jobs) = mpsc::channel();
         thread::Builder::new().name("mk-windows".into()).spawn(move || serve(&jobs))?;
@@ -100,6 +104,7 @@ impl MappedDisk {
             step: pace.first,
             helper: self.helper.clone(),
             room: self.room.clone(),
+            broken: false,
         })
     }
 }
@@ -218,6 +223,9 @@ impl Appender for MappedAppender {
     }
 
     fn reserve(&mut self, bytes: usize) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other("an earlier write to the mapped file was refused"));
+        }
         let needed = self.end + bytes as u64;
         while self.covered() < needed {
             let window = match self.ahead.take() {
@@ -248,8 +256,14 @@ impl Appender for MappedAppender {
 
     fn append(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         self.reserve(parts.iter().map(|part| part.len()).sum())?;
+        let before = self.end;
         for part in parts {
-            self.copy(part);
+            if let Err(error) = self.copy(part) {
+                // Some pages of the windows may not be the file's any more.
+                self.broken = true;
+                self.end = before;
+                return Err(error);
+            }
         }
         self.look_ahead();
         Ok(())
@@ -279,22 +293,23 @@ impl MappedAppender {
         self.windows.back().map_or(self.end, Window::end)
     }
 
-    fn copy(&mut self, mut bytes: &[u8]) {
+    fn copy(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while let Some(window) = self.windows.front_mut() {
             let at = (self.end - window.start) as usize;
             let room = &mut window.map[at..];
             let (now, rest) = bytes.split_at(bytes.len().min(room.len()));
-            room[..now.len()].copy_from_slice(now);
+            guard::copy(&mut room[..now.len()], now)?;
             self.end += now.len() as u64;
             if now.len() == room.len() {
                 self.retire_front();
             }
             bytes = rest;
             if bytes.is_empty() {
-                return;
+                return Ok(());
             }
         }
         assert!(bytes.is_empty(), "an append goes only where reserve() has been");
+        Ok(())
     }
 
     fn retire_front(&mut self) {

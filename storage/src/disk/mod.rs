@@ -8,6 +8,7 @@
 //! after [`Disk::sync_dir`] of the folder that holds it. After [`View::sync`] has failed once, the
 //! file's unsynced bytes must be taken for lost, even if a later sync succeeds.
 
+mod guard;
 mod map;
 pub(crate) mod memory;
 mod room;

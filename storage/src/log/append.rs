@@ -32,6 +32,12 @@ impl Log {
         let mut writer = self.writer.lock();
         let was_parked = matches!(writer.active, Active::Parked(_));
         let result = self.append_locked(&mut writer, batch, epoch, now_ms);
+        if let Err(AppendError::Disk(error)) = &result
+            && !error.is_full()
+        {
+            // A disk that refuses for any other reason is not to be trusted with the next record.
+            writer.poison(error);
+        }
         drop(writer);
         if was_parked {
             // Another log may be closed for it, which takes that one's lock.

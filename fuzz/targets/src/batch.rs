@@ -12,7 +12,7 @@ use crate::edit::{edit, edit_head};
 use crate::input::Input;
 
 /// Bytes that a batch of this target may unpack to: more than seven records of four fields have.
-const UNPACK_LIMIT: usize = 1 << 20;
+const UNPACK_LIMIT: usize = 400_000;
 
 const CODECS: [Compression; 5] = [
     Compression::None,
@@ -66,8 +66,8 @@ fn some_record(input: &mut Input<'_>) -> Plain {
 fn some_field(input: &mut Input<'_>) -> Option<Vec<u8>> {
     match input.below(8) {
         0 => None,
-        // Worth compressing; two of them are more than a block of snappy's framing.
-        1 => Some(vec![input.byte(); input.below(30_000)]),
+        // Worth compressing; some of them are more than a block of snappy's framing.
+        1 => Some(vec![input.byte(); input.below(12_000)]),
         _ => Some(input.piece(30).to_vec()),
     }
 }
@@ -156,7 +156,7 @@ fn a_packed_lie_is_bounded(codec: Compression, input: &mut Input<'_>) {
         choice => {
             let plain = match choice {
                 1 => input.piece(300).to_vec(),
-                _ => vec![input.byte(); input.below(3 * UNPACK_LIMIT)],
+                _ => vec![input.byte(); input.below(2 * UNPACK_LIMIT)],
             };
             codec.compress(&plain, &mut body).expect("memory does not fail");
             for _ in 0..input.below(3) {

@@ -8,7 +8,7 @@ use crate::edit::{edit, edit_head};
 use crate::input::Input;
 
 /// Bytes of a stream that is made, about.
-const MOST_STREAM: usize = 200_000;
+const MOST_STREAM: usize = 100_000;
 
 /// What came out of a stream, in the end.
 #[derive(Debug, PartialEq)]
@@ -58,7 +58,7 @@ fn stream(input: &mut Input<'_>) -> Vec<u8> {
 fn one_frame(input: &mut Input<'_>) -> Vec<u8> {
     let fields = input.piece(40);
     // Pieces of the input are too short to make a buffer grow.
-    let payload_len = if input.one_in(8) { input.below(100_000) } else { input.below(50) };
+    let payload_len = if input.one_in(32) { input.below(100_000) } else { input.below(50) };
     let response = input.one_in(2);
     let header = FrameHeader {
         response,

@@ -64,10 +64,10 @@ fn some_record(input: &mut Input<'_>) -> Plain {
 }
 
 fn some_field(input: &mut Input<'_>) -> Option<Vec<u8>> {
-    match input.below(8) {
-        0 => None,
+    match input.below(32) {
+        0..4 => None,
         // Worth compressing; some of them are more than a block of snappy's framing.
-        1 => Some(vec![input.byte(); input.below(12_000)]),
+        4 => Some(vec![input.byte(); input.below(12_000)]),
         _ => Some(input.piece(30).to_vec()),
     }
 }

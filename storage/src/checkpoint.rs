@@ -124,9 +124,15 @@ impl Checkpoint {
                 Ok((epoch, Offset(u64::from_le_bytes(number(entry, 4)?))))
             })
             .collect::<Result<_, CheckpointError>>()?;
+        let recovery_point = Offset(u64::from_le_bytes(number(covered, 8)?));
+        let log_start = Offset(u64::from_le_bytes(number(covered, 16)?));
+        if log_start > recovery_point {
+            // A log is synced before it is trimmed.
+            return Err(damaged("the log starts behind its recovery point"));
+        }
         Ok(Checkpoint {
-            recovery_point: Offset(u64::from_le_bytes(number(covered, 8)?)),
-            log_start: Offset(u64::from_le_bytes(number(covered, 16)?)),
+            recovery_point,
+            log_start,
             high_watermark: Offset(u64::from_le_bytes(number(covered, 24)?)),
             epochs,
         })

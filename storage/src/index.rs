@@ -85,7 +85,8 @@ impl<E: Entry> Index<E> {
     }
 
     /// The last entry that satisfies `matches`, which must hold for a run of entries from the
-    /// first on and for none behind.
+    /// first on and for none behind. None as well if the search meets bytes that are no entry: the
+    /// log can be read without an index, and the scrubber tells of one that is damaged.
     pub fn last_where(&self, matches: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
         let mut found = None;
         let (mut low, mut high) = (0, self.count());
@@ -95,7 +96,10 @@ impl<E: Entry> Index<E> {
         let view = self.file.view()?;
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = self.entry(view.as_ref(), middle)?;
+            let entry = match self.entry(view.as_ref(), middle) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+                read => read?,
+            };
             if matches(&entry) {
                 found = Some(entry);
                 low = middle + 1;

@@ -91,16 +91,15 @@ pub fn used_bytes(view: &dyn View, from: Position) -> io::Result<u64> {
     ChunkReader::new(view, from.0)?.used_bytes()
 }
 
-/// True if a whole batch that may follow `next` begins anywhere behind `from`.
-pub fn has_batch_behind(view: &dyn View, from: Position, next: Offset) -> io::Result<bool> {
+/// True if a whole batch that may follow `next` begins anywhere from `from` on.
+pub fn has_batch_from(view: &dyn View, from: Position, next: Offset) -> io::Result<bool> {
     let length = view.len()?;
     let mut chunk = vec![0; CHUNK];
     let mut at = from.0;
     while at + (HEADER_LEN as u64) <= length {
         let read = read_fully(view, at, &mut chunk)?;
         for (index, head) in chunk[..read].windows(HEADER_LEN).enumerate() {
-            let position = at + index as u64;
-            if position > from.0 && is_batch(view, position, head, next)? {
+            if is_batch(view, at + index as u64, head, next)? {
                 return Ok(true);
             }
         }

@@ -4,6 +4,7 @@
 //! which the active segment has one. The only bridge between them is the published end.
 
 use std::io;
+use std::iter::Peekable;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -228,20 +229,23 @@ impl Segment {
     /// The batch that holds `offset`, or the first behind it; `None` if there is none.
     pub fn find(&self, offset: Offset) -> Result<Option<(Position, Header)>, ReadError> {
         let hint = self.offsets.last_where(|entry| entry.offset <= offset);
-        let from = hint.map_err(|error| self.disk_error(error))?;
-        let from = from.map_or(Position(0), |entry| entry.position);
-        self.first_where(from, |header| header.last_offset() >= offset)
+        let hint = hint.map_err(|error| self.disk_error(error))?;
+        let headers = self.headers_at(hint, Position(0))?;
+        first_where(headers, |header| header.last_offset() >= offset)
     }
 
     /// The first batch whose largest timestamp is `at_least` or more.
     pub fn find_time(&self, at_least: Timestamp) -> Result<Option<(Position, Header)>, ReadError> {
         let hint = self.times.last_where(|entry| entry.timestamp < at_least);
         let hint = hint.map_err(|error| self.disk_error(error))?;
-        let from = match hint {
-            Some(entry) => self.find(entry.offset)?.map_or(Position(0), |(position, _)| position),
-            None => Position(0),
+        let hinted = match hint {
+            Some(entry) => {
+                self.find(entry.offset)?.filter(|(_, header)| entry_is_of(&entry, header))
+            }
+            None => None,
         };
-        self.first_where(from, |header| header.max_timestamp >= at_least)
+        let from = hinted.map_or(Position(0), |(position, _)| position);
+        first_where(self.headers(from)?, |header| header.max_timestamp >= at_least)
     }
 
     /// The end of the last batch that ends at or before `limit`; at least the end of the batch at
@@ -253,11 +257,13 @@ impl Segment {
         }
         let hint = self.offsets.last_where(|entry| entry.position <= limit);
         let hint = hint.map_err(|error| self.disk_error(error))?;
-        let mut cut = hint.map_or(from, |entry| entry.position.max(from));
-        for item in self.headers(cut)? {
+        let hint = hint.filter(|entry| entry.position > from);
+        let mut cut = from;
+        for item in self.headers_at(hint, from)? {
             let (position, header) = item?;
             let next = position.plus(header.size as u64);
-            if next > limit && cut > from {
+            if next > limit && position > from {
+                cut = position;
                 break;
             }
             cut = next;
@@ -317,19 +323,41 @@ impl Segment {
         DiskError::at("read", self.path())(error)
     }
 
-    fn first_where(
+    /// The headers from the batch of `hint` on, or from `otherwise` on if there is no hint or it is
+    /// not that batch's. A start looks at the last entries of an index only; for the others, which
+    /// have no checksum either, nobody vouches before they are used.
+    fn headers_at(
         &self,
-        from: Position,
-        matches: impl Fn(&Header) -> bool,
-    ) -> Result<Option<(Position, Header)>, ReadError> {
-        for item in self.headers(from)? {
-            let (position, header) = item?;
-            if matches(&header) {
-                return Ok(Some((position, header)));
+        hint: Option<OffsetEntry>,
+        otherwise: Position,
+    ) -> Result<Peekable<Headers<'_>>, DiskError> {
+        if let Some(entry) = hint {
+            let mut headers = self.headers(entry.position)?.peekable();
+            if matches!(headers.peek(), Some(Ok((_, header))) if header.last_offset() == entry.offset)
+            {
+                return Ok(headers);
             }
         }
-        Ok(None)
+        Ok(self.headers(otherwise)?.peekable())
     }
+}
+
+/// True if the time index entry is that of the batch.
+fn entry_is_of(entry: &TimeEntry, header: &Header) -> bool {
+    entry.offset == header.last_offset() && entry.timestamp == header.max_timestamp
+}
+
+fn first_where(
+    headers: impl Iterator<Item = Result<(Position, Header), ReadError>>,
+    matches: impl Fn(&Header) -> bool,
+) -> Result<Option<(Position, Header)>, ReadError> {
+    for item in headers {
+        let (position, header) = item?;
+        if matches(&header) {
+            return Ok(Some((position, header)));
+        }
+    }
+    Ok(None)
 }
 
 /// Walks over the headers of a segment's batches, each with its position. Ends after an error.

@@ -249,6 +249,16 @@ mod tests {
         assert!(matches!(holes, RejectedBatch::Count { .. }), "{holes}");
     }
 
+    /// The delta of two timestamps that lie more than 2^63 apart was written wrapped around and read
+    /// clamped: records of one batch came back with other times than they were given. Found by the
+    /// fuzz target `batch`.
+    #[test]
+    fn timestamps_that_lie_far_apart_come_back() {
+        let times = [i64::MAX, i64::MIN, 0, -1, i64::MIN, i64::MAX];
+        let fields = times.map(|time| (time, None, None, vec![]));
+        assert_eq!(read(&build(Compression::None, &fields)), fields);
+    }
+
     /// Byte for byte what the format documentation of Kafka gives, not only what we read back:
     /// one record, key "k", value "v", no headers, CreateTime 0.
     #[test]

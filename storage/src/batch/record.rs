@@ -143,7 +143,8 @@ impl Records {
         let timestamp = if self.header.attributes & ATTRIBUTE_LOG_APPEND_TIME != 0 {
             self.header.max_timestamp
         } else {
-            Timestamp(self.header.base_timestamp.0.saturating_add(timestamp_delta))
+            // Deltas wrap around, as the builder's and Kafka's do.
+            Timestamp(self.header.base_timestamp.0.wrapping_add(timestamp_delta))
         };
         let offset = self.header.base_offset.plus(offset_delta as u64);
         Ok(Record { offset, timestamp, key, value, headers })

@@ -24,7 +24,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::{Disk, Pace};
 use crate::error::{Corruption, DiskError, OpenError};
 use crate::index::{Entry as _, OffsetEntry, TimeEntry};
-use crate::recover::{Scan, ScanFrom, Tail, has_batch_behind, scan, used_bytes};
+use crate::recover::{Scan, ScanFrom, Tail, has_batch_from, scan, used_bytes};
 use crate::safeguard::{Safeguard, holds};
 use crate::seal::Seal;
 use crate::segment::{
@@ -348,8 +348,8 @@ impl Opening {
                     // Too short to need entries; still, the files must be there.
                     self.recovery.indexes_rebuilt += survey.mend_indexes(disk, &self.dir, base)?;
                 }
-                self.refuse_more(base, survey.end)?;
-                survey.cut_reserved(disk, &self.dir, base)?;
+                let only_reserved = self.refuse_more(base, &survey)?;
+                survey.cut_reserved(disk, &self.dir, base, only_reserved)?;
                 self.push(base, &survey);
                 Ok((survey, None))
             }
@@ -391,7 +391,7 @@ impl Opening {
             Tail::Broken { reason, .. }
                 if self.checkpoint.is_none()
                     && (closed
-                        || has_batch_behind(view.as_ref(), end, next)
+                        || has_batch_from(view.as_ref(), end.plus(1), next)
                             .map_err(DiskError::at("scan", &path))?) =>
             {
                 self.push_unmended(base, &survey)?;
@@ -448,21 +448,23 @@ impl Opening {
         Err(self.lost(&path, Position(0), base, what))
     }
 
-    /// An error if a closed segment has anything but a reservation behind its end: then the segment
-    /// behind it is not what its name says.
-    fn refuse_more(&self, base: Offset, end: Position) -> Result<(), OpenError> {
+    /// An error if a closed segment has batches behind its end: then the segment behind it is not
+    /// what its name says. True if there is nothing but a reservation; what else there may be is left
+    /// for somebody to look at, and nobody reads it.
+    fn refuse_more(&self, base: Offset, survey: &Survey) -> Result<bool, OpenError> {
+        let end = survey.end;
         let path = self.dir.join(file_name(base, LOG));
         if self.disk().length(&path).map_err(DiskError::at("read", &path))? == end.0 {
-            return Ok(());
+            return Ok(true);
         }
         let view = self.disk().view(&path).map_err(DiskError::at("open", &path))?;
-        match used_bytes(view.as_ref(), end).map_err(DiskError::at("read", &path))? {
-            0 => Ok(()),
-            used => {
-                let what = format!("{used} bytes more than the segment behind it leaves room for");
-                Err(self.lost(&path, end, self.next, what).into())
-            }
+        let read = |error| DiskError::at("read", &path)(error);
+        let used = used_bytes(view.as_ref(), end).map_err(read)?;
+        if used > 0 && has_batch_from(view.as_ref(), end, survey.next).map_err(read)? {
+            let what = format!("{used} bytes more than the segment behind it leaves room for");
+            return Err(self.lost(&path, end, survey.next, what).into());
         }
+        Ok(used == 0)
     }
 
     /// An error if records are missing and no checkpoint tells whether they were ever safe.

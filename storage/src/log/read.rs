@@ -1,5 +1,6 @@
 //! Reading: by offset, by time. What is answered is a piece of a file.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -62,8 +63,10 @@ impl Log {
     /// least one. The first may begin before `offset`.
     pub fn read(&self, offset: Offset, max_bytes: u64) -> Result<Slice, ReadError> {
         loop {
+            // In this order: the segments of a later moment hold everything below the end.
+            let (start, end) = (self.start(), self.end());
             let segments = self.segments.load();
-            match self.read_from(&segments, offset, max_bytes) {
+            match self.read_from(&segments, start..end, offset, max_bytes) {
                 // A segment was taken out of the log while it was read: it is not there any more.
                 Err(ReadError::Disk(_)) if has_changed(&segments) => {}
                 done => return done,
@@ -74,10 +77,10 @@ impl Log {
     fn read_from(
         &self,
         segments: &[Arc<Segment>],
+        Range { start, end }: Range<Offset>,
         offset: Offset,
         max_bytes: u64,
     ) -> Result<Slice, ReadError> {
-        let (start, end) = (self.start(), self.end());
         if offset < start || offset > end {
             return Err(ReadError::OutOfRange { requested: offset, start, end });
         }
@@ -85,7 +88,9 @@ impl Log {
             return Ok(Slice { range: None, more: false, start, end });
         }
         let after = segments.partition_point(|segment| segment.base() <= offset);
-        for (at, segment) in segments.iter().enumerate().skip(after.saturating_sub(1)) {
+        // Trimmed meanwhile, if it lies before the first segment.
+        let first = after.checked_sub(1).unwrap_or(segments.len());
+        for (at, segment) in segments.iter().enumerate().skip(first) {
             if let Some((position, _)) = segment.find(offset)? {
                 let cut = segment.cut(position, position.plus(max_bytes))?;
                 let length = cut.0 - position.0;

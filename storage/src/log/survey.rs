@@ -105,15 +105,21 @@ impl Survey {
         Ok((count(offsets == self.offsets, offsets.len()), count(times == self.times, times.len())))
     }
 
-    /// Gives back what is reserved behind the end of a closed segment's files, if a process was
-    /// killed before it did.
-    pub fn cut_reserved(&self, disk: &dyn Disk, dir: &Path, base: Offset) -> Result<(), DiskError> {
+    /// Gives back what is reserved behind the end of a closed segment's indexes, and of its log if
+    /// that is all there is, when a process was killed before it did.
+    pub fn cut_reserved(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        base: Offset,
+        log: bool,
+    ) -> Result<(), DiskError> {
         let lengths = [
-            (LOG, self.end.0),
             (OFFSET_INDEX, (self.offsets.len() * OffsetEntry::SIZE) as u64),
             (TIME_INDEX, (self.times.len() * TimeEntry::SIZE) as u64),
+            (LOG, self.end.0),
         ];
-        for (ending, length) in lengths {
+        for (ending, length) in lengths.into_iter().take(if log { 3 } else { 2 }) {
             let path = dir.join(file_name(base, ending));
             if disk.length(&path).map_err(DiskError::at("read", &path))? > length {
                 cut(disk, &path, length)?;

@@ -96,6 +96,13 @@ impl Checkpoint {
         }
     }
 
+    /// Makes the log begin at `start`, of which nothing below is left.
+    pub fn begin_at(&mut self, start: Offset) {
+        self.log_start = start;
+        self.recovery_point = self.recovery_point.max(start);
+        self.high_watermark = self.high_watermark.max(start);
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(EPOCHS_AT + self.epochs.len() * EPOCH_LEN + 4);
         bytes.extend_from_slice(&MAGIC);

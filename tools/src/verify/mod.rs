@@ -148,6 +148,9 @@ fn check_checkpoint(
             format!("{error}; the partition is offline")
         }
         Err(CheckpointError::Io(error)) => return Err(DiskError::at("read", &file)(error).into()),
+        Err(error @ CheckpointError::Version { .. }) => {
+            format!("{error}; the partition is offline")
+        }
         Err(error) => format!("{error}; the next start scans the whole log instead"),
     };
     let mut report = FileReport::new(file, Part::Checkpoint);

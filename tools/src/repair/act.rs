@@ -34,6 +34,7 @@ pub fn run(
     for mend in &plan.mends {
         match mend {
             Mend::Remove { path, .. } => mend::remove(disk, path)?,
+            Mend::SetAside { path, .. } => backup.take(path)?,
             Mend::Rebuild { base, closed, .. } => {
                 rebuild_indexes(disk, dir, *base, &settings, *closed)?;
             }

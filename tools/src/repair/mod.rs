@@ -10,7 +10,7 @@ mod backup;
 mod plan;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mk_storage::checkpoint::Checkpoint;
 use mk_storage::{Offset, Position};
@@ -49,6 +49,9 @@ pub struct Plan {
 pub enum Mend {
     /// A file is removed.
     Remove { path: PathBuf, why: String },
+    /// A seal goes to the backup: it may be the only witness of a change in bytes that no batch's
+    /// checksum covers, the leader epochs.
+    SetAside { path: PathBuf, why: String },
     /// Both indexes of a segment are made anew.
     Rebuild { base: Offset, closed: bool, why: String },
     /// The checkpoint is made anew. A damaged one goes to the backup, for what only it says.
@@ -81,11 +84,11 @@ impl Plan {
 
 impl fmt::Display for Mend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name =
+            |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match self {
-            Mend::Remove { path, why } => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                write!(f, "remove      {name}: {why}")
-            }
+            Mend::Remove { path, why } => write!(f, "remove      {}: {why}", name(path)),
+            Mend::SetAside { path, why } => write!(f, "set aside   {}: {why}", name(path)),
             Mend::Rebuild { base, why, .. } => {
                 write!(f, "rebuild     {:020}.index, .timeindex: {why}", base.0)
             }

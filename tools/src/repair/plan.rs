@@ -73,23 +73,23 @@ fn mends_of_segments(
             _ => {}
         }
     }
-    for base in indexes.keys() {
-        if disk.length(&dir.join(file_name(*base, SEAL))).is_ok() {
-            // It has the checksums of the indexes as they were.
-            let why = "the indexes are written anew; the broker seals the segment again";
-            seals.entry(*base).or_insert(why.to_owned());
-        }
+    let seal = |base: &Offset| dir.join(file_name(*base, SEAL));
+    let mut mends = Vec::new();
+    // A seal goes before what it speaks of is changed.
+    for base in indexes.keys().filter(|base| disk.length(&seal(base)).is_ok()) {
+        // It has the checksums of the indexes as they were.
+        seals.remove(base);
+        let why = "its indexes are made anew; the broker seals the segment again".to_owned();
+        mends.push(Mend::Remove { path: seal(base), why });
     }
+    let aside = seals.into_iter().map(|(base, why)| Mend::SetAside { path: seal(&base), why });
+    mends.extend(aside);
     let last = bases.last().copied();
-    let rebuilds = indexes.into_iter().map(|(base, why)| {
+    mends.extend(indexes.into_iter().map(|(base, why)| {
         let closed = Some(base) != last;
         Mend::Rebuild { base, closed, why }
-    });
-    let removals = seals
-        .into_iter()
-        .map(|(base, why)| Mend::Remove { path: dir.join(file_name(base, SEAL)), why });
-    // A seal goes before what it speaks of is changed.
-    removals.chain(rebuilds).collect()
+    }));
+    mends
 }
 
 /// Files that nobody reads: they belong to none of these segments, or to no name.

@@ -10,20 +10,14 @@ use std::path::{Path, PathBuf};
 use common::*;
 use mk_storage::batch::Compression;
 use mk_storage::disk::MappedDisk;
-use mk_tools::find::PartitionFiles;
+use mk_tools::find::partitions;
 use mk_tools::repair::{Options, Plan, plan, run};
 use proptest::prelude::*;
 
 fn planned(dir: &Path, cut: bool) -> Plan {
     let disk = MappedDisk::start().unwrap();
-    // Not by `partitions`: a partition of which all files are gone is not known as one.
-    let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
-    let bases = names.filter_map(|name| {
-        mk_storage::segment::base_of(name.to_str().unwrap(), mk_storage::segment::LOG)
-    });
-    let mut bases: Vec<_> = bases.collect();
-    bases.sort();
-    plan(&disk, &PartitionFiles { dir: dir.to_owned(), bases }, cut).unwrap()
+    let files = partitions(&disk, dir).unwrap().remove(0);
+    plan(&disk, &files, cut).unwrap()
 }
 
 fn repair(dir: &Path, cut: bool) {
@@ -142,9 +136,14 @@ proptest! {
         }
         let before = contents(&log);
         drop(log);
+        let other = root.path().join("other");
+        copy(&dir, &other);
+        std::fs::write(dir.join("partition.metadata"), "version: 0\ntopic_id: x\n").unwrap();
         for harm in &harms {
             do_harm(&dir, harm);
         }
+        std::fs::write(dir.join("partition.metadata"), "version: 0\ntopic_id: x\n").unwrap();
+        look(&dir, &other);
         let harmed = files(&dir);
 
         repair(&dir, false);
@@ -268,8 +267,9 @@ fn a_log_of_which_nothing_is_left_goes_on_at_its_recovery_point() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("topics/t/0");
     sealed_log(&dir);
+    std::fs::write(dir.join("partition.metadata"), "version: 0\ntopic_id: x\n").unwrap();
     for (path, _) in files(&dir) {
-        if path.extension().is_some() {
+        if path.extension().is_some_and(|ending| ending != "metadata") {
             std::fs::remove_file(path).unwrap();
         }
     }

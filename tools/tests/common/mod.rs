@@ -121,3 +121,29 @@ pub fn mkinspect(arguments: &[&str]) -> (i32, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
+
+/// Runs all that only reads; what it finds is no matter, as long as it comes to an end.
+pub fn look(dir: &Path, other: &Path) {
+    use mk_tools::{diff, dump, find, list, map, stats};
+    let disk = MappedDisk::start().unwrap();
+    let out = &mut std::io::sink();
+    for json in [true, false] {
+        dump::path(out, &disk, dir, dump::Style { json, records: true }).unwrap();
+        for (path, _) in files(dir) {
+            // Some are nothing that can be dumped.
+            let _ = dump::path(out, &disk, &path, dump::Style { json, records: true });
+        }
+    }
+    for files in find::partitions(&disk, dir).unwrap() {
+        list::print(out, &disk, &files).unwrap();
+        for verify in [true, false] {
+            let style = map::Style { width: 40, colour: true, compact: verify, verify };
+            map::print(out, &disk, &files, style).unwrap();
+        }
+        let found = stats::partition(&disk, &files).unwrap();
+        stats::print_text(out, "", &found).unwrap();
+        stats::print_json(out, "", &found).unwrap();
+    }
+    diff::print(out, &disk, [dir, other]).unwrap();
+    diff::print(out, &disk, [other, dir]).unwrap();
+}

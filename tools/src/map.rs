@@ -174,7 +174,7 @@ fn bars(
     let largest = lines.iter().map(|line| line.file_bytes.max(line.bytes)).max().unwrap_or(0);
     let columns = |bytes: u64| {
         let columns = bytes as f64 * bar as f64 / largest.max(1) as f64;
-        columns.ceil() as usize
+        (columns.round() as usize).max(usize::from(bytes > 0))
     };
     for ((line, state), (name, text)) in lines.iter().zip(states).zip(rows) {
         let full = columns(line.bytes);

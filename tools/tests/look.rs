@@ -99,3 +99,33 @@ fn the_map_shows_each_segment_and_fits_its_width() {
     let (code, printed, _) = mkinspect(&["map", path]);
     assert!(code == 4 && printed.lines().nth(1).unwrap().contains("DAMAGED"), "{printed}");
 }
+
+/// The files of a running broker end in zeroes, and its directory is locked.
+#[test]
+fn a_running_broker_may_be_looked_at() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = mk_storage::disk::MappedDisk::start().unwrap();
+    let identity = || mk_storage::directory::Identity { cluster_id: "c".to_owned(), broker_id: 1 };
+    let broker = mk_storage::directory::DataDirectory::open(&disk, root.path(), identity).unwrap();
+    let dir = root.path().join("topics/t/0");
+    sealed_log(&dir);
+    let log = open(&dir);
+    fill(&log, 150, Compression::Gzip);
+    let path = root.path().to_str().unwrap();
+    for arguments in [
+        ["ls", path].as_slice(),
+        &["dump", path],
+        &["verify", path],
+        &["stats", path],
+        &["map", path],
+        &["map", "--verify", path],
+        &["diff", path, path],
+    ] {
+        let (code, printed, told) = mkinspect(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {printed}{told}");
+    }
+    assert!(mkinspect(&["map", path]).1.contains('░'));
+    let (code, _, told) = mkinspect(&["repair", "-y", path]);
+    assert!(code == 1 && told.contains("a broker runs here"), "{told}");
+    drop(broker);
+}

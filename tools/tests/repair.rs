@@ -303,6 +303,7 @@ fn a_directory_in_use_is_refused_and_so_is_a_backup_among_the_topics() {
     let (code, _, told) =
         mkinspect(&["repair", "-y", "--cut", "--backup", among.to_str().unwrap(), path]);
     assert!(code == 1 && told.contains("no backup can go to"), "{told}");
+    assert!(!among.exists(), "the broker would take it for a topic");
     let outside = root.path().join("backups");
     let (code, printed, told) =
         mkinspect(&["repair", "-y", "--cut", "--backup", outside.to_str().unwrap(), path]);

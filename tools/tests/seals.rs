@@ -57,6 +57,20 @@ fn a_seal_knows_what_no_checksum_of_a_batch_covers() {
     assert!(found.len() == 1 && found[0].contains("sealed as"), "{found:?}");
 }
 
+/// `index rebuild` with another interval left seals that no longer fitted, and so damage.
+#[test]
+fn a_rebuilt_index_keeps_its_seal_only_if_it_is_the_one_that_was_sealed() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("topics/t/0");
+    sealed_log(&dir);
+    let (path, seal) = (dir.to_str().unwrap(), dir.join("00000000000000000000.seal"));
+    for (interval, kept) in [("200", true), ("100", false)] {
+        assert_eq!(mkinspect(&["index", "rebuild", "--interval-bytes", interval, path]).0, 0);
+        assert_eq!(seal.exists(), kept, "{interval}");
+        assert_eq!(damage(&dir), [""; 0]);
+    }
+}
+
 #[test]
 fn ls_and_dump_show_seals() {
     let root = tempfile::tempdir().unwrap();

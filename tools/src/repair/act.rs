@@ -26,7 +26,11 @@ pub fn run(
     let settings =
         LogSettings { index_interval_bytes: options.interval_bytes, ..LogSettings::default() };
     let mut backup = Backup::new(dir, options.backup.as_deref())?;
+    let mut backup_told = false;
     if let Some(loss) = plan.loss.as_ref().filter(|_| options.cut) {
+        save(dir, loss, &mut backup)?;
+        // First of all, should what follows fail.
+        tell_backup(&mut backup_told, &backup, &mut told)?;
         let lines = loss.lines(disk, dir);
         give_up(disk, dir, loss, &settings, &mut backup)?;
         lines.into_iter().try_for_each(&mut told)?;
@@ -50,12 +54,32 @@ pub fn run(
         told(mend.to_string())?;
     }
     disk.sync_dir(dir).map_err(DiskError::at("sync", dir))?;
-    if backup.is_used() {
+    tell_backup(&mut backup_told, &backup, &mut told)
+}
+
+fn tell_backup(
+    is_told: &mut bool,
+    backup: &Backup,
+    told: &mut impl FnMut(String) -> Result<(), InspectError>,
+) -> Result<(), InspectError> {
+    if backup.is_used() && !std::mem::replace(is_told, true) {
         told(format!("backup      {}", backup.path().display()))?;
     }
     Ok(())
 }
 
+/// Copies what is changed in its place.
+fn save(dir: &Path, loss: &Loss, backup: &mut Backup) -> Result<(), InspectError> {
+    backup.copy(&dir.join(CHECKPOINT_FILE))?;
+    if let Some((base, ..)) = loss.end {
+        for ending in ENDINGS {
+            backup.copy(&dir.join(file_name(base, ending)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the rest away, and cuts.
 fn give_up(
     disk: &dyn Disk,
     dir: &Path,
@@ -63,12 +87,6 @@ fn give_up(
     settings: &LogSettings,
     backup: &mut Backup,
 ) -> Result<(), InspectError> {
-    backup.copy(&dir.join(CHECKPOINT_FILE))?;
-    if let Some((base, ..)) = loss.end {
-        for ending in ENDINGS {
-            backup.copy(&dir.join(file_name(base, ending)))?;
-        }
-    }
     if let Some(lowered) = &loss.lowered {
         mend::write_checkpoint(disk, dir, lowered)?;
     }

@@ -95,8 +95,10 @@ impl Backup {
 
 /// A folder among the topics would be taken for a topic that was never finished, and removed.
 fn refuse_live(parent: &Path, partition: &Path) -> Result<(), InspectError> {
-    fs::create_dir_all(parent).map_err(DiskError::at("make", parent))?;
-    let full = fs::canonicalize(parent).map_err(DiskError::at("find", parent))?;
+    // It is made when it is needed; where it will be, the folders above it tell.
+    let parent_full = std::path::absolute(parent).map_err(DiskError::at("find", parent))?;
+    let mut above = parent_full.ancestors();
+    let full = above.find_map(|dir| fs::canonicalize(dir).ok()).unwrap_or_default();
     let in_data = data_directory(partition).is_some_and(|data| full.starts_with(data));
     if in_data || full.starts_with(partition) {
         let what = "the broker may remove it there".to_owned();

@@ -125,7 +125,7 @@ impl Stats {
             (&mut self.damaged, other.damaged),
         ];
         for (sum, more) in sums {
-            *sum += more;
+            *sum = sum.saturating_add(more);
         }
         for (codec, more) in self.codecs.iter_mut().zip(&other.codecs) {
             codec.batches += more.batches;

@@ -116,7 +116,7 @@ enum Command {
     ///   mkinspect repair -y ./data
     ///   mkinspect repair -y --cut ./data/topics/orders/0
     ///
-    /// Indexes that do not fit are made anew, seals that do not match are removed (the broker seals
+    /// Indexes that do not fit are made anew, seals that do not match are set aside (the broker seals
     /// again), a missing or damaged checkpoint of a sound log is written, leftovers are removed.
     ///
     /// Records that are damaged or missing can only be given up: with --cut the log ends before them,
@@ -124,8 +124,8 @@ enum Command {
     /// whole, take its records instead: `mkinspect diff` tells. The broker must be stopped.
     ///
     /// Without -y the plan is shown; a terminal is asked, without one nothing is done.
-    /// Exit codes: 0 nothing is left to do; 2 -y is needed; 4 with --dry-run: there is something
-    /// to do; with -y: damage is left, which --cut would give up.
+    /// Exit codes: 0 nothing is left to do; 2 -y is needed; 4 damage is left, which --cut would give
+    /// up, or with --dry-run: there is something to do.
     #[command(verbatim_doc_comment)]
     Repair {
         #[command(flatten)]

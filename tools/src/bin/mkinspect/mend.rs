@@ -61,8 +61,11 @@ pub fn repair(
     if consent != Consent::Given {
         show(disk, &plans, options, out)?;
     }
+    let is_doable = |plan: &Plan| options.cut || !plan.mends.is_empty();
     match consent {
         Consent::DryRun => return Ok(damage_code(true)),
+        // Nothing to agree to.
+        Consent::Asked if !plans.iter().any(|(_, plan)| is_doable(plan)) => {}
         Consent::Asked if !agrees(out)? => {
             out.flush()?;
             eprintln!("nothing was done; -y does it");
@@ -72,9 +75,11 @@ pub fn repair(
     }
     let mut is_left = false;
     for (files, plan) in &plans {
-        writeln!(out, "{}", files.dir.display())?;
-        run(disk, plan, options, |line| Ok(writeln!(out, "  {line}")?))?;
         is_left |= plan.loss.is_some() && !options.cut;
+        if is_doable(plan) {
+            writeln!(out, "{}", files.dir.display())?;
+            run(disk, plan, options, |line| Ok(writeln!(out, "  {line}")?))?;
+        }
     }
     if is_left {
         writeln!(out, "damage is left, which cannot be mended without giving up records:")?;
@@ -100,7 +105,10 @@ fn show(
         }
         let Some(loss) = &plan.loss else { continue };
         if !options.cut {
-            writeln!(out, "  and with --cut, after a backup:")?;
+            writeln!(
+                out,
+                "  and with --cut, after a backup, if no whole replica is there to copy:"
+            )?;
         }
         for line in loss.lines(disk, &plan.dir) {
             writeln!(out, "  {line}")?;

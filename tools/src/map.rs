@@ -27,7 +27,7 @@ pub struct Style {
     pub verify: bool,
 }
 
-/// What is to be said of a segment, the worst first.
+/// What is to be said of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Damaged,
@@ -83,11 +83,12 @@ pub fn print(
         bytes_text(lines.iter().map(|line| line.bytes).sum()),
         checkpoint.map_or("unknown".to_owned(), |found| found.recovery_point.to_string()),
     )?;
-    let states: Vec<_> = lines.iter().map(|line| state(line, end, &damaged)).collect();
+    let last = lines.last().map(|line| line.base);
+    let states: Vec<_> = lines.iter().map(|line| state(line, last, &damaged)).collect();
     if style.compact {
         strip(out, &states, style)?;
     } else {
-        let marks = Marks { start, end, recovery_point: found.recovery_point };
+        let marks = Marks { start, end, recovery_point: found.recovery_point, last };
         bars(out, &lines, &states, &marks, style)?;
     }
     Ok(!damaged.is_empty() || lines.is_empty())
@@ -116,11 +117,11 @@ fn damaged(
     Ok(suspect.map(|(line, _)| line.base).collect())
 }
 
-fn state(line: &SegmentLine, end: Offset, damaged: &BTreeSet<Offset>) -> State {
+fn state(line: &SegmentLine, last: Option<Offset>, damaged: &BTreeSet<Offset>) -> State {
     match line.seal {
         _ if damaged.contains(&line.base) => State::Damaged,
         FoundSeal::Whole(_) => State::Sealed,
-        _ if line.next == end => State::Open,
+        _ if last == Some(line.base) => State::Open,
         _ => State::Closed,
     }
 }
@@ -129,12 +130,14 @@ struct Marks {
     start: Offset,
     end: Offset,
     recovery_point: Offset,
+    /// Base offset of the last segment.
+    last: Option<Offset>,
 }
 
 impl Marks {
     /// What lies in this segment.
     fn text(&self, line: &SegmentLine) -> String {
-        let is_last = line.next == self.end;
+        let is_last = self.last == Some(line.base);
         let within =
             |offset| (line.base..line.next).contains(&offset) || (is_last && offset == self.end);
         let mut text = String::new();

@@ -108,6 +108,9 @@ fn a_replica_that_lags_is_a_prefix() {
     let (code, printed) = diff(&a, &b);
     assert!(code == 1 && printed.starts_with("prefix"), "{printed}");
     assert!(printed.contains("B ends at 60; A goes on to 120"), "{printed}");
+    open(&a).trim(Offset(100)).unwrap();
+    let (code, printed) = diff(&b, &a);
+    assert!(code == 1 && printed.contains("A has nothing from 100 on; B goes on to 120"));
 }
 
 #[test]

@@ -110,7 +110,12 @@ impl fmt::Display for Comparison {
             Outcome::Equal => Ok(()),
             Outcome::Prefix { shorter, longer_end } => {
                 let (short, long) = (SIDES[*shorter], SIDES[1 - *shorter]);
-                writeln!(f, "  {short} ends at {equal_to}; {long} goes on to {longer_end}")
+                if equal_to == from {
+                    write!(f, "  {short} has nothing from {from} on; ")?;
+                } else {
+                    write!(f, "  {short} ends at {equal_to}; ")?;
+                }
+                writeln!(f, "{long} goes on to {longer_end}")
             }
             Outcome::Differ { offset, fields, places: [a, b] } => {
                 writeln!(f, "  first difference at offset {offset}, A | B:")?;

@@ -83,6 +83,26 @@ impl Checkpoint {
         after.checked_sub(1).and_then(|at| self.epochs.get(at)).map(|(epoch, _)| *epoch)
     }
 
+    /// What the checkpoint must say before a log that nobody has open is cut at `end`: then a log that
+    /// is cut only half is one with a torn tail.
+    pub fn cut_to(&self, end: Offset) -> Checkpoint {
+        let mut epochs = self.epochs.clone();
+        epochs.retain(|(_, start)| *start < end);
+        Checkpoint {
+            recovery_point: self.recovery_point.min(end),
+            log_start: self.log_start,
+            high_watermark: self.high_watermark.min(end),
+            epochs,
+        }
+    }
+
+    /// Makes the log begin at `start`, of which nothing below is left.
+    pub fn begin_at(&mut self, start: Offset) {
+        self.log_start = start;
+        self.recovery_point = self.recovery_point.max(start);
+        self.high_watermark = self.high_watermark.max(start);
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(EPOCHS_AT + self.epochs.len() * EPOCH_LEN + 4);
         bytes.extend_from_slice(&MAGIC);

@@ -155,6 +155,19 @@ pub fn is_locked(path: &Path) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
+/// Keeps brokers off a data directory for as long as the answer lives, and changes nothing in it;
+/// `None` if one runs there.
+pub fn keep_out(path: &Path) -> Result<Option<File>, DiskError> {
+    let name = path.join(LOCK_FILE);
+    let file = OpenOptions::new().read(true).write(true).open(&name);
+    let file = file.map_err(DiskError::at("open", &name))?;
+    match try_lock(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(DiskError::at("lock", &name)(error)),
+    }
+}
+
 /// Reads who a data directory belongs to; `None` if it has no identity yet.
 pub fn read_identity(disk: &dyn Disk, path: &Path) -> Result<Option<Identity>, DirectoryError> {
     let file = path.join(META_FILE);
@@ -264,8 +277,12 @@ mod tests {
         let second = DataDirectory::open(&disk, &path, fresh).unwrap_err();
         let own = format!("process {}", std::process::id());
         assert!(second.to_string().contains(&own), "{second}");
+        assert!(keep_out(&path).unwrap().is_none());
         first.mark_clean(&disk).unwrap();
         assert!(!is_locked(&path));
+        let kept = keep_out(&path).unwrap();
+        assert!(kept.is_some() && DataDirectory::open(&disk, &path, fresh).is_err());
+        drop(kept);
         let again = DataDirectory::open(&disk, &path, || unreachable!()).unwrap();
         assert!(again.stopped_clean());
         assert_eq!(again.identity(), &fresh());

@@ -13,6 +13,7 @@
 //! * [`checkpoint`]: recovery point, log start, leader epochs of a partition.
 //! * [`store`]: what logs share: the disk, and how many files and maps are open at once.
 //! * [`log`]: the log of one partition: append, read, find, truncate, flush, reopen.
+//! * [`mend`]: steps that mend the files of a damaged log.
 //! * [`directory`]: the data directory: lock, identity, layout, clean-shutdown mark.
 //!
 //! What it does not do: it opens no socket, knows no protocol, runs no async code and has no clock
@@ -28,6 +29,7 @@ pub mod error;
 mod images;
 pub mod index;
 pub mod log;
+pub mod mend;
 pub mod recover;
 mod safeguard;
 pub mod seal;

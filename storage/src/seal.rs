@@ -23,16 +23,41 @@
 //! deleted; the segment is then looked at as one that was never sealed, and sealed again.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::disk::{self, Disk};
-use crate::segment::{SEAL, file_name};
+use crate::disk::{self, Disk, View};
+use crate::error::DiskError;
+use crate::index::{Entry as _, OffsetEntry, TimeEntry};
+use crate::segment::{LOG, OFFSET_INDEX, SEAL, TIME_INDEX, file_name};
 use crate::{Epoch, Offset, Position, Timestamp};
 
 const MAGIC: [u8; 4] = *b"MKSL";
 const VERSION: u32 = 1;
 /// Bytes of a seal.
 pub const SEAL_LEN: usize = 84;
+
+/// Bytes read at once when a sealed file is checked.
+const CHUNK: usize = 256 << 10;
+
+/// What lies where a segment's seal would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundSeal {
+    /// No file.
+    None,
+    /// A file that is no seal, or another segment's.
+    Broken,
+    /// A seal that is whole; whether it fits its segment, [`Seal::mismatch`] tells.
+    Whole(Seal),
+}
+
+/// A file that is not as its seal says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealMismatch {
+    /// Which file.
+    pub file: PathBuf,
+    /// What differs.
+    pub what: String,
+}
 
 /// What a seal says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,14 +91,62 @@ pub struct Seal {
 impl Seal {
     /// The seal of the segment at `base`, if it has one that is whole.
     pub fn read(disk: &dyn Disk, dir: &Path, base: Offset) -> io::Result<Option<Seal>> {
+        match Seal::find(disk, dir, base)? {
+            FoundSeal::Whole(seal) => Ok(Some(seal)),
+            FoundSeal::None | FoundSeal::Broken => Ok(None),
+        }
+    }
+
+    /// The same, but tells a seal that is not whole from one that is not there.
+    pub fn find(disk: &dyn Disk, dir: &Path, base: Offset) -> io::Result<FoundSeal> {
         match disk::read(disk, &dir.join(file_name(base, SEAL)), SEAL_LEN) {
-            Ok(bytes) => Ok(Seal::decode(&bytes).filter(|seal| seal.base == base)),
+            Ok(bytes) => match Seal::decode(&bytes).filter(|seal| seal.base == base) {
+                Some(seal) => Ok(FoundSeal::Whole(seal)),
+                None => Ok(FoundSeal::Broken),
+            },
             Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => Ok(FoundSeal::None),
                 // Too long is no seal, either.
-                io::ErrorKind::NotFound | io::ErrorKind::InvalidData => Ok(None),
+                io::ErrorKind::InvalidData => Ok(FoundSeal::Broken),
                 _ => Err(error),
             },
         }
+    }
+
+    /// How long each file of the segment must be.
+    pub fn lengths(&self) -> [(&'static str, u64); 3] {
+        let offsets = u64::from(self.offset_entries) * OffsetEntry::SIZE as u64;
+        let times = u64::from(self.time_entries) * TimeEntry::SIZE as u64;
+        [(LOG, self.length.0), (OFFSET_INDEX, offsets), (TIME_INDEX, times)]
+    }
+
+    /// Reads the segment's three files; the first that is not as the seal says, if there is one.
+    pub fn mismatch(&self, disk: &dyn Disk, dir: &Path) -> Result<Option<SealMismatch>, DiskError> {
+        let crcs = [self.log_crc, self.offsets_crc, self.times_crc];
+        for ((ending, length), crc) in self.lengths().into_iter().zip(crcs) {
+            let file = dir.join(file_name(self.base, ending));
+            let view = match disk.view(&file) {
+                Ok(view) => view,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let what = "sealed, and missing".to_owned();
+                    return Ok(Some(SealMismatch { file, what }));
+                }
+                Err(error) => return Err(DiskError::at("read", &file)(error)),
+            };
+            let found = view.len().and_then(|found| match found == length {
+                true => Ok((found, whole_crc(view.as_ref(), &mut |_| ())?)),
+                false => Ok((found, crc)),
+            });
+            let what = match found.map_err(DiskError::at("read", &file))? {
+                (found, _) if found != length => format!("{found} bytes, sealed with {length}"),
+                (_, found) if found != crc => {
+                    format!("CRC-32 of the file is {found:#010x}, sealed as {crc:#010x}")
+                }
+                _ => continue,
+            };
+            return Ok(Some(SealMismatch { file, what }));
+        }
+        Ok(None)
     }
 
     /// Writes it beside its segment.
@@ -123,6 +196,22 @@ impl Seal {
     }
 }
 
+/// The CRC-32 of a whole file; `pace` is told how many bytes were read.
+pub(crate) fn whole_crc(view: &dyn View, pace: &mut dyn FnMut(usize)) -> io::Result<u32> {
+    let mut crc = crc32fast::Hasher::new();
+    let mut chunk = vec![0; CHUNK];
+    let mut at = 0;
+    loop {
+        let read = disk::read_fully(view, at, &mut chunk)?;
+        if read == 0 {
+            return Ok(crc.finalize());
+        }
+        crc.update(&chunk[..read]);
+        at += read as u64;
+        pace(read);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +246,41 @@ mod tests {
         assert_eq!(Seal::read(&disk, dir, Offset(5)).unwrap(), None, "another segment's");
         disk.tamper(&other, |bytes| bytes.push(0)).unwrap();
         assert_eq!(Seal::read(&disk, dir, Offset(5)).unwrap(), None);
+        assert_eq!(Seal::find(&disk, dir, Offset(5)).unwrap(), FoundSeal::Broken);
+        assert_eq!(Seal::find(&disk, dir, Offset(6)).unwrap(), FoundSeal::None);
+    }
+
+    #[test]
+    fn a_seal_fits_its_files_and_no_others() {
+        let disk = MemoryDisk::new();
+        let dir = Path::new("p");
+        let contents: [(&str, &[u8]); 3] =
+            [(LOG, b"batches"), (OFFSET_INDEX, b"8 bytes."), (TIME_INDEX, b"twelve bytes")];
+        let crcs = contents.map(|(ending, bytes)| {
+            disk.write(&dir.join(file_name(Offset(1000), ending)), bytes).unwrap();
+            crc32fast::hash(bytes)
+        });
+        let seal = Seal {
+            length: Position(7),
+            offset_entries: 1,
+            time_entries: 1,
+            log_crc: crcs[0],
+            offsets_crc: crcs[1],
+            times_crc: crcs[2],
+            ..sample()
+        };
+        assert_eq!(seal.mismatch(&disk, dir).unwrap(), None);
+        for (ending, bytes) in contents {
+            let file = dir.join(file_name(Offset(1000), ending));
+            let mismatch = || seal.mismatch(&disk, dir).unwrap().map(|found| found.file);
+            disk.tamper(&file, |bytes| bytes[3] ^= 1).unwrap();
+            assert_eq!(mismatch().as_ref(), Some(&file), "a bit");
+            disk.tamper(&file, Vec::clear).unwrap();
+            assert_eq!(mismatch().as_ref(), Some(&file), "its length");
+            disk.remove(&file).unwrap();
+            assert_eq!(mismatch().as_ref(), Some(&file), "gone");
+            disk.write(&file, bytes).unwrap();
+        }
     }
 
     #[test]

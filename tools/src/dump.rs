@@ -1,4 +1,4 @@
-//! `mkinspect dump`: batches, records, index entries and checkpoints, for people or as JSON lines.
+//! `mkinspect dump`: batches, records, index entries, seals and checkpoints, for people or as JSON lines.
 //! JSON fields have the names of Kafka's DumpLogSegments.
 
 use std::io::Write;
@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use mk_storage::batch::{Compression, HEADER_LEN, Header, Record, checksum, records};
+use mk_storage::Offset;
+use mk_storage::batch::{Compression, Record, checksum, records};
 use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint};
-use mk_storage::disk::{self, Disk, View, read_fully};
+use mk_storage::disk::{self, Disk};
 use mk_storage::error::DiskError;
 use mk_storage::index::{OffsetEntry, TimeEntry, entries};
-use mk_storage::segment::{LOG, OFFSET_INDEX, TIME_INDEX, base_of, file_name};
+use mk_storage::seal::{FoundSeal, Seal};
+use mk_storage::segment::{LOG, OFFSET_INDEX, SEAL, TIME_INDEX, base_of, file_name};
 use serde_json::{Value, json};
 
 use crate::InspectError;
+use crate::batches::{Batch, Batches, Break};
 use crate::find::partitions;
+use crate::text::time_text;
 
 /// How to dump.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +33,7 @@ pub struct Style {
 
 const MOST_BYTES: usize = 512 << 20;
 
-/// Dumps a file, or the `.log` files of all partitions at and below a folder.
+/// Dumps a file, or the `.log` files and seals of all partitions at and below a folder.
 pub fn path(
     out: &mut impl Write,
     disk: &dyn Disk,
@@ -42,6 +46,10 @@ pub fn path(
     for partition in partitions(disk, path)? {
         for base in &partition.bases {
             file(out, disk, &partition.dir.join(file_name(*base, LOG)), style)?;
+            let seal = partition.dir.join(file_name(*base, SEAL));
+            if seal.exists() {
+                file(out, disk, &seal, style)?;
+            }
         }
     }
     Ok(())
@@ -59,8 +67,10 @@ fn file(
         writeln!(out, "{}", path.display())?;
     }
     if base_of(name, LOG).is_some() {
-        let view = disk.view(path).map_err(DiskError::at("open", path))?;
-        return segment(out, view.as_ref(), path, style);
+        return segment(out, disk, path, style);
+    }
+    if let Some(base) = base_of(name, SEAL) {
+        return seal(out, disk, path, base, style);
     }
     if let Some(base) = base_of(name, OFFSET_INDEX) {
         for OffsetEntry { offset, position } in entries(&read()?, base) {
@@ -79,46 +89,72 @@ fn file(
     if name == CHECKPOINT_FILE {
         return checkpoint(out, disk, path, style);
     }
-    let what = "not a .log, .index or .timeindex file nor a checkpoint";
+    let what = "not a .log, .index, .timeindex or .seal file nor a checkpoint";
     Err(InspectError::NotOurs { path: path.to_owned(), what })
 }
 
 fn segment(
     out: &mut impl Write,
-    view: &dyn View,
+    disk: &dyn Disk,
     path: &Path,
     style: Style,
 ) -> Result<(), InspectError> {
-    let failed = |error| InspectError::from(DiskError::at("read", path)(error));
-    let length = view.len().map_err(failed)?;
-    let mut position = 0;
-    while position < length {
-        let mut head = vec![0; HEADER_LEN.min((length - position) as usize)];
-        read_fully(view, position, &mut head).map_err(failed)?;
-        if head.get(8..12).is_none_or(|length| length == [0; 4]) {
-            // A reserved tail; `verify` tells damage from it.
-            return Ok(());
+    let view = disk.view(path).map_err(DiskError::at("open", path))?;
+    for found in Batches::new(view).map_err(DiskError::at("read", path))? {
+        match found.map_err(DiskError::at("read", path))? {
+            Ok(found) => batch(out, style, found)?,
+            Err(Break { position, what }) => damage(out, style, path, position, what)?,
         }
-        let header = match Header::parse(&head) {
-            Ok(header) if header.size as u64 <= length - position => header,
-            Ok(header) => {
-                let left = length - position;
-                return damage(
-                    out,
-                    style,
-                    path,
-                    position,
-                    format!("a batch of {} bytes, {left} are left", header.size),
-                );
-            }
-            Err(error) => return damage(out, style, path, position, error.to_string()),
-        };
-        let mut bytes = vec![0; header.size];
-        read_fully(view, position, &mut bytes).map_err(failed)?;
-        batch(out, style, position, &header, Bytes::from(bytes))?;
-        position += header.size as u64;
     }
     Ok(())
+}
+
+fn seal(
+    out: &mut impl Write,
+    disk: &dyn Disk,
+    path: &Path,
+    base: Offset,
+    style: Style,
+) -> Result<(), InspectError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let found = match Seal::find(disk, dir, base).map_err(DiskError::at("read", path))? {
+        FoundSeal::Whole(seal) => seal,
+        FoundSeal::None | FoundSeal::Broken => {
+            return damage(out, style, path, 0, "no seal of this segment".to_owned());
+        }
+    };
+    let json = json!({"seal": {
+        "baseOffset": found.base.0,
+        "nextOffset": found.next.0,
+        "length": found.length.0,
+        "records": found.records,
+        "batches": found.batches,
+        "maxTimestamp": found.max_timestamp.0,
+        "leaderEpoch": found.epoch.0,
+        "indexEntries": found.offset_entries,
+        "timeIndexEntries": found.time_entries,
+        "logCrc32": found.log_crc,
+        "indexCrc32": found.offsets_crc,
+        "timeIndexCrc32": found.times_crc,
+    }});
+    line(out, style, json, || {
+        format!(
+            "seal {}..{}  batches {}  records {}  bytes {}  epoch {}  time {}  entries {} {}  \
+             crc-32 {:#010x} {:#010x} {:#010x}",
+            found.base,
+            found.next,
+            found.batches,
+            found.records,
+            found.length,
+            found.epoch,
+            time_text(found.max_timestamp.0),
+            found.offset_entries,
+            found.time_entries,
+            found.log_crc,
+            found.offsets_crc,
+            found.times_crc,
+        )
+    })
 }
 
 fn damage(
@@ -132,13 +168,8 @@ fn damage(
     line(out, style, json, || format!("DAMAGED at byte {position}: {what}"))
 }
 
-fn batch(
-    out: &mut impl Write,
-    style: Style,
-    position: u64,
-    header: &Header,
-    bytes: Bytes,
-) -> Result<(), InspectError> {
+fn batch(out: &mut impl Write, style: Style, batch: Batch) -> Result<(), InspectError> {
+    let Batch { position, header, bytes } = batch;
     let valid = checksum(&bytes) == header.crc;
     let codec = Compression::from_attributes(header.attributes)
         .map_or_else(|_| "unknown".to_owned(), |codec| codec.to_string());
@@ -284,10 +315,4 @@ fn record_text(record: &Record) -> String {
         text += &format!("  {}={}", header.name_text(), field(&header.value));
     }
     text
-}
-
-/// A time in milliseconds since 1970, as people read it, in UTC.
-pub fn time_text(millis: i64) -> String {
-    jiff::Timestamp::from_millisecond(millis)
-        .map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
 }

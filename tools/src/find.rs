@@ -34,7 +34,11 @@ pub fn partitions(disk: &dyn Disk, path: &Path) -> Result<Vec<PartitionFiles>, I
 /// The data directory that `path` is in, if it is in one.
 pub fn data_directory(path: &Path) -> Option<PathBuf> {
     let path = path.canonicalize().ok()?;
-    let is_data = |dir: &&Path| dir.join(META_FILE).exists() && dir.join(LOCK_FILE).exists();
+    // Either tells, should the other be lost.
+    let is_data = |dir: &&Path| {
+        let is_ours = dir.join(META_FILE).is_file() || dir.join("topics").is_dir();
+        is_ours && dir.join(LOCK_FILE).is_file()
+    };
     path.ancestors().find(is_data).map(Path::to_owned)
 }
 
@@ -56,12 +60,25 @@ fn collect(
     }
     let is_data = entries.iter().any(|entry| entry.name == META_FILE);
     let is_trash = |entry: &&Entry| is_data && entry.name == "trash";
-    for entry in entries.iter().filter(|entry| entry.is_dir && !is_trash(entry)) {
+    let is_live = |entry: &&Entry| entry.is_dir && !is_trash(entry) && !is_backup(&entry.name);
+    for entry in entries.iter().filter(is_live) {
         if depth < MOST_DEPTH {
             collect(disk, &dir.join(&entry.name), depth + 1, found)?;
         }
     }
     Ok(())
+}
+
+/// What `repair` calls a partition's backup: beside the partition, where the broker looks for numbers
+/// alone.
+pub fn backup_name(partition: &str, time: &str) -> String {
+    format!("{partition}{BACKUP}{time}")
+}
+
+const BACKUP: &str = ".backup-";
+
+fn is_backup(name: &str) -> bool {
+    name.split_once(BACKUP).is_some_and(|(partition, _)| !partition.is_empty())
 }
 
 fn sort_key(dir: &Path) -> (PathBuf, u64, PathBuf) {

@@ -1,14 +1,20 @@
 //! mkinspect: look into an mk data directory.
 //!
-//! Knows the storage crate and nothing of the network. Everything but `index rebuild` only reads,
-//! and may be used on the directory of a running broker.
+//! Knows the storage crate and nothing of the network. Everything but `index rebuild` and `repair`
+//! only reads, and may be used on the directory of a running broker.
 
 #![forbid(unsafe_code)]
 
+pub mod batches;
+pub mod diff;
 pub mod dump;
 pub mod find;
 pub mod list;
+pub mod map;
 pub mod rebuild;
+pub mod repair;
+pub mod stats;
+pub mod text;
 pub mod verify;
 
 use std::io;
@@ -36,7 +42,39 @@ pub enum InspectError {
         /// The data directory.
         path: PathBuf,
     },
+    /// A later mk has written it.
+    #[error("{}: {what}", path.display())]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        what: String,
+    },
+    /// A backup cannot go there.
+    #[error("no backup can go to {}: {what}", path.display())]
+    Backup {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
     /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
+}
+
+impl InspectError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            InspectError::Locked { .. } => {
+                Some("stop the broker with SIGTERM, and wait until its process has ended")
+            }
+            InspectError::TooNew { .. } => Some("use the mkinspect of the mk that wrote it"),
+            InspectError::Backup { .. } => {
+                Some("give --backup a folder outside of the data directory")
+            }
+            InspectError::NotOurs { .. } | InspectError::Disk(_) | InspectError::Output(_) => None,
+        }
+    }
 }

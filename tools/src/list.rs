@@ -7,11 +7,13 @@ use mk_storage::checkpoint::Checkpoint;
 use mk_storage::disk::{self, Disk};
 use mk_storage::error::DiskError;
 use mk_storage::index::{OffsetEntry, entries};
+use mk_storage::seal::{FoundSeal, Seal};
 use mk_storage::segment::{Headers, LOG, OFFSET_INDEX, TIME_INDEX, file_name};
 use mk_storage::{Offset, Position};
 
 use crate::InspectError;
 use crate::find::PartitionFiles;
+use crate::text::time_text;
 
 /// One segment, as far as its headers and index tell.
 #[derive(Clone, Debug)]
@@ -28,6 +30,10 @@ pub struct SegmentLine {
     pub index_bytes: u64,
     /// Timestamp of the last batch, in milliseconds since 1970.
     pub last_timestamp: Option<i64>,
+    /// Its seal.
+    pub seal: FoundSeal,
+    /// True if the seal, if there is one, has the lengths of the segment's files, as far as is known.
+    pub seal_fits: bool,
 }
 
 const MOST_INDEX_BYTES: usize = 512 << 20;
@@ -59,6 +65,7 @@ fn segment(
     }
     let times = disk.view(&files.dir.join(file_name(base, TIME_INDEX)));
     let time_bytes = times.and_then(|view| view.len()).unwrap_or(0);
+    let seal = Seal::find(disk, &files.dir, base).map_err(DiskError::at("read", &path))?;
     Ok(SegmentLine {
         base,
         next: last.map_or(base, |(_, header)| header.next_offset()),
@@ -66,7 +73,32 @@ fn segment(
         file_bytes,
         index_bytes: index.len() as u64 + time_bytes,
         last_timestamp: last.map(|(_, header)| header.max_timestamp.0),
+        seal,
+        seal_fits: seal_fits(disk, files, seal),
     })
+}
+
+/// False if a seal is none, or its files do not have its lengths; `verify` compares checksums too.
+fn seal_fits(disk: &dyn Disk, files: &PartitionFiles, seal: FoundSeal) -> bool {
+    let seal = match seal {
+        FoundSeal::None => return true,
+        FoundSeal::Broken => return false,
+        FoundSeal::Whole(seal) => seal,
+    };
+    seal.lengths().into_iter().all(|(ending, length)| {
+        let path = files.dir.join(file_name(seal.base, ending));
+        disk.length(&path).is_ok_and(|found| found == length)
+    })
+}
+
+impl SegmentLine {
+    fn seal_text(&self) -> &'static str {
+        match self.seal {
+            FoundSeal::None => "-",
+            FoundSeal::Whole(_) if self.seal_fits => "yes",
+            FoundSeal::Whole(_) | FoundSeal::Broken => "broken",
+        }
+    }
 }
 
 /// Prints a partition's segments as a table.
@@ -89,19 +121,20 @@ pub fn print(
     )?;
     writeln!(
         out,
-        "  {:<26} {:>12} {:>12} {:>12} {:>10}  LAST-TIMESTAMP",
-        "SEGMENT", "NEXT", "BYTES", "RESERVED", "INDEX"
+        "  {:<26} {:>12} {:>12} {:>12} {:>10} {:>6}  LAST-TIMESTAMP",
+        "SEGMENT", "NEXT", "BYTES", "RESERVED", "INDEX", "SEAL"
     )?;
     for line in lines {
-        let time = line.last_timestamp.map(crate::dump::time_text).unwrap_or_default();
+        let time = line.last_timestamp.map(time_text).unwrap_or_default();
         writeln!(
             out,
-            "  {:<26} {:>12} {:>12} {:>12} {:>10}  {time}",
+            "  {:<26} {:>12} {:>12} {:>12} {:>10} {:>6}  {time}",
             file_name(line.base, LOG),
             line.next,
             line.bytes,
-            line.file_bytes - line.bytes,
+            line.file_bytes.saturating_sub(line.bytes),
             line.index_bytes,
+            line.seal_text(),
         )?;
     }
     Ok(())

@@ -116,6 +116,11 @@ impl Records {
         &self.header
     }
 
+    /// Bytes of the records that were not taken yet, unpacked.
+    pub fn bytes_left(&self) -> usize {
+        self.rest.len()
+    }
+
     fn take(&mut self) -> Result<Record, &'static str> {
         let mut cursor: &[u8] = &self.rest;
         let length = length(&mut cursor, "record length")?.ok_or("record length")?;

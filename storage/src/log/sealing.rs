@@ -7,12 +7,9 @@ use super::Log;
 use crate::disk::{self, View};
 use crate::error::{Corruption, DiskError, SealError};
 use crate::recover::{ScanFrom, Tail, scan};
-use crate::seal::Seal;
+use crate::seal::{Seal, whole_crc};
 use crate::segment::Segment;
 use crate::{Epoch, Position};
-
-/// Bytes read at once when a sealed file is checked.
-const CHUNK: usize = 256 << 10;
 
 /// Told how many bytes were read, so that it can wait before more are.
 pub type Pace<'a> = &'a mut dyn FnMut(usize);
@@ -146,19 +143,4 @@ fn compare(segment: &Segment, seal: &Seal, pace: Pace<'_>) -> Result<(), SealErr
     examine(segment, pace)?;
     let what = format!("CRC-32 of the file is {found:#010x}, sealed as {:#010x}", seal.log_crc);
     Err(segment.corruption(Position(0), segment.base(), what).into())
-}
-
-fn whole_crc(view: &dyn View, pace: Pace<'_>) -> std::io::Result<u32> {
-    let mut crc = crc32fast::Hasher::new();
-    let mut chunk = vec![0; CHUNK];
-    let mut at = 0;
-    loop {
-        let read = disk::read_fully(view, at, &mut chunk)?;
-        if read == 0 {
-            return Ok(crc.finalize());
-        }
-        crc.update(&chunk[..read]);
-        at += read as u64;
-        pace(read);
-    }
 }

@@ -1,107 +1,25 @@
-//! The segment inspector.
+//! Runs a command.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
 use mk_storage::disk::{Disk, MappedDisk};
 use mk_storage::log::RebuiltIndexes;
 use mk_storage::segment::{LOG, file_name};
 use mk_tools::find::partitions;
+use mk_tools::repair::Options;
+use mk_tools::stats::{self, Stats};
 use mk_tools::verify::FileReport;
-use mk_tools::{InspectError, dump, list, rebuild, verify};
+use mk_tools::{InspectError, diff, dump, list, map, rebuild, verify};
 
-/// Exit code of `verify` when it finds damage.
-const DAMAGED: u8 = 4;
+use super::mend::{self, Consent};
+use super::{Command, IndexCommand, Paths};
 
-/// Look into the data directory of an mk broker
-///
-/// Examples:
-///   mkinspect ls ./data
-///   mkinspect dump --records ./data/topics/orders/0
-///   mkinspect dump -J ./data/topics/orders/0/00000000000000000000.log | jq .count
-///   mkinspect verify ./data && echo clean
-///   mkinspect index rebuild ./data/topics/orders
-///
-/// Everything but `index rebuild` only reads, and works while the broker runs.
-/// Exit codes: 0 all well, 1 failed, 2 usage, 4 damage found.
-#[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+/// Exit code of a command that finds damage.
+pub const DAMAGED: u8 = 4;
 
-#[derive(Subcommand)]
-enum Command {
-    /// Partitions and their segments
-    Ls(Paths),
-    /// Batches, records, index entries, checkpoints
-    Dump {
-        /// Files or folders
-        #[arg(required = true)]
-        paths: Vec<PathBuf>,
-        /// JSON lines, with the field names of Kafka's DumpLogSegments
-        #[arg(short = 'J', long)]
-        json: bool,
-        /// The records of each batch as well
-        #[arg(long)]
-        records: bool,
-    },
-    /// Every batch's checksum and offsets, every index entry; exit code 4 if anything is damaged
-    Verify {
-        #[command(flatten)]
-        paths: Paths,
-        /// Tell of damaged files only
-        #[arg(short, long)]
-        quiet: bool,
-    },
-    /// Offset and time indexes
-    #[command(subcommand)]
-    Index(IndexCommand),
-}
-
-#[derive(Subcommand)]
-enum IndexCommand {
-    /// Write them anew from the batches; the broker must be stopped
-    Rebuild {
-        #[command(flatten)]
-        paths: Paths,
-        /// Bytes of log for each entry
-        #[arg(long, default_value_t = 4096)]
-        interval_bytes: u64,
-    },
-}
-
-#[derive(Args)]
-struct Paths {
-    /// Data directories, folders of topics or folders of partitions
-    #[arg(required = true)]
-    paths: Vec<PathBuf>,
-}
-
-fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let result = run(command, &mut out).and_then(|code| {
-        out.flush()?;
-        Ok(code)
-    });
-    match result {
-        Ok(code) => code,
-        // The reader has had enough, as `head` has.
-        Err(InspectError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(command: Command, out: &mut impl Write) -> Result<ExitCode, InspectError> {
+pub fn run(command: Command, out: &mut impl Write) -> Result<ExitCode, InspectError> {
     let disk = MappedDisk::start()?;
     match command {
         Command::Ls(Paths { paths }) => {
@@ -118,6 +36,36 @@ fn run(command: Command, out: &mut impl Write) -> Result<ExitCode, InspectError>
         }
         Command::Verify { paths: Paths { paths }, quiet } => {
             return run_verify(&disk, &paths, quiet, out);
+        }
+        Command::Stats { paths: Paths { paths }, json } => {
+            return run_stats(&disk, &paths, json, out);
+        }
+        Command::Map { paths: Paths { paths }, compact, verify } => {
+            let style = map::Style::of_stdout(compact, verify);
+            let mut damaged = false;
+            for path in &paths {
+                for partition in partitions(&disk, path)? {
+                    damaged |= map::print(out, &disk, &partition, style)?;
+                }
+            }
+            map::legend(out, style)?;
+            return Ok(damage_code(damaged));
+        }
+        Command::Diff { a, b } => {
+            return Ok(match diff::print(out, &disk, [&a, &b])? {
+                diff::Verdict::Equal => ExitCode::SUCCESS,
+                diff::Verdict::Differ => ExitCode::FAILURE,
+                diff::Verdict::Damaged => ExitCode::from(DAMAGED),
+            });
+        }
+        Command::Repair { paths: Paths { paths }, dry_run, yes, cut, backup, interval_bytes } => {
+            let consent = match (dry_run, yes) {
+                (true, _) => Consent::DryRun,
+                (_, true) => Consent::Given,
+                _ => Consent::Asked,
+            };
+            let options = Options { cut, backup, interval_bytes };
+            return mend::repair(&disk, &paths, &options, consent, out);
         }
         Command::Index(IndexCommand::Rebuild { paths: Paths { paths }, interval_bytes }) => {
             return run_rebuild(&disk, &paths, interval_bytes, out);
@@ -176,7 +124,7 @@ fn run_verify(
     let (batches, records, bytes, damage) = totals;
     let verdict = if damage == 0 { "clean".to_owned() } else { format!("{damage} DAMAGED") };
     writeln!(out, "{verdict}: {batches} batches, {records} records, {bytes} bytes checked")?;
-    Ok(if damage == 0 { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    Ok(damage_code(damage > 0))
 }
 
 fn print_report(out: &mut impl Write, report: &FileReport, quiet: bool) -> io::Result<()> {
@@ -189,4 +137,33 @@ fn print_report(out: &mut impl Write, report: &FileReport, quiet: bool) -> io::R
         writeln!(out, "ok       {file}: {batches} batches, {bytes} bytes{note}")?;
     }
     Ok(())
+}
+
+fn run_stats(
+    disk: &dyn Disk,
+    paths: &[PathBuf],
+    json: bool,
+    out: &mut impl Write,
+) -> Result<ExitCode, InspectError> {
+    let mut all = Stats::default();
+    let mut print = |name: &str, stats: &Stats| match json {
+        true => stats::print_json(out, name, stats),
+        false => stats::print_text(out, name, stats),
+    };
+    for path in paths {
+        for partition in partitions(disk, path)? {
+            let found = stats::partition(disk, &partition)?;
+            print(&partition.dir.display().to_string(), &found)?;
+            all.merge(&found);
+        }
+    }
+    if all.partitions > 1 {
+        print("in all", &all)?;
+    }
+    Ok(damage_code(all.damaged > 0))
+}
+
+/// What to tell the shell.
+pub fn damage_code(damaged: bool) -> ExitCode {
+    if damaged { ExitCode::from(DAMAGED) } else { ExitCode::SUCCESS }
 }

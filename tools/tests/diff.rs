@@ -1,0 +1,151 @@
+//! `mkinspect diff` tells where two replicas differ first, and how.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::*;
+use mk_storage::Offset;
+use mk_storage::batch::{Compression, checksum};
+
+/// Two copies of a log.
+fn replicas(root: &Path) -> (PathBuf, PathBuf) {
+    let (a, b) = (root.join("a/topics/t/0"), root.join("b/topics/t/0"));
+    sealed_log(&a);
+    copy(&a, &b);
+    (a, b)
+}
+
+fn diff(a: &Path, b: &Path) -> (i32, String) {
+    let (code, printed, _) = mkinspect(&["diff", a.to_str().unwrap(), b.to_str().unwrap()]);
+    (code, printed)
+}
+
+/// Changes the first segment's second batch, and makes its checksum right again.
+fn change(dir: &Path, change: impl Fn(&mut [u8])) -> usize {
+    let path = dir.join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let size =
+        |at: usize| 12 + u32::from_be_bytes(*bytes[at + 8..].first_chunk().unwrap()) as usize;
+    let second = size(0);
+    let end = second + size(second);
+    let batch = &mut bytes[second..end];
+    change(batch);
+    let crc = checksum(batch);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    second
+}
+
+#[test]
+fn copies_are_equal() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = replicas(root.path());
+    let (code, printed) = diff(&a, &b);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.starts_with("equal") && printed.contains("0..120, 40 batches"), "{printed}");
+    let (code, printed) = diff(&root.path().join("a"), &root.path().join("b"));
+    assert_eq!(code, 0, "by name: {printed}");
+    std::fs::rename(root.path().join("b/topics/t/0"), root.path().join("b/topics/t/1")).unwrap();
+    let (code, printed) = diff(&root.path().join("a"), &root.path().join("b"));
+    let both = printed.contains("only in A") && printed.contains("only in B");
+    assert!(code == 1 && both, "{printed}");
+}
+
+#[test]
+fn the_first_record_that_differs_is_named_with_its_field_and_place() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = replicas(root.path());
+    let at = change(&b, |batch| {
+        let end = batch.len() - 2;
+        batch[end] ^= 1;
+    });
+    let (code, printed) = diff(&a, &b);
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains("equal records 0..5, 1 batches"), "{printed}");
+    assert!(printed.contains("first difference at offset 5"), "{printed}");
+    assert!(printed.contains("value \"value 5, of some length\" | \"value 5, of some lengti\""));
+    // The checksum differs first.
+    let byte = format!("00000000000000000000.log byte {}", at + 17);
+    assert_eq!(printed.matches(&byte).count(), 2, "{printed}");
+}
+
+#[test]
+fn header_fields_are_named_leader_epochs_too() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = replicas(root.path());
+    let at = change(&b, |batch| batch[15] = 9);
+    let (code, printed) = diff(&a, &b);
+    assert!(code == 1 && printed.contains("leader epoch 0 | 9"), "{printed}");
+    assert!(printed.contains(&format!("byte {}", at + 15)), "{printed}");
+}
+
+#[test]
+fn damage_is_not_taken_for_other_records() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = replicas(root.path());
+    let path = b.join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[80] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let (code, printed) = diff(&a, &b);
+    assert!(code == 1 && printed.contains("B: CRC-32C is"), "{printed}");
+    bytes[16] = 7;
+    std::fs::write(&path, &bytes).unwrap();
+    let (code, printed) = diff(&a, &b);
+    assert!(code == 4 && printed.contains("B is damaged"), "{printed}");
+}
+
+#[test]
+fn a_replica_that_lags_is_a_prefix() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = replicas(root.path());
+    let log = open(&b);
+    log.truncate(Offset(61)).unwrap();
+    log.close().unwrap();
+    let (code, printed) = diff(&a, &b);
+    assert!(code == 1 && printed.starts_with("prefix"), "{printed}");
+    assert!(printed.contains("B ends at 60; A goes on to 120"), "{printed}");
+    open(&a).trim(Offset(100)).unwrap();
+    let (code, printed) = diff(&b, &a);
+    assert!(code == 1 && printed.contains("A has nothing from 100 on; B goes on to 120"));
+}
+
+#[test]
+fn a_later_log_start_leaves_the_rest_to_be_compared() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = replicas(root.path());
+    open(&b).trim(Offset(50)).unwrap();
+    let (code, printed) = diff(&a, &b);
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("A starts at 0, B at 50: compared from 50 on"), "{printed}");
+}
+
+#[test]
+fn equal_records_that_are_packed_otherwise_are_told_from_others() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = (root.path().join("a"), root.path().join("b"));
+    for (dir, codec) in [(&a, Compression::None), (&b, Compression::Zstd)] {
+        let log = open(dir);
+        fill(&log, 30, Compression::Lz4);
+        fill(&log, 59, codec);
+        log.close().unwrap();
+    }
+    let (code, printed) = diff(&a, &b);
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains("10 batches are packed otherwise"), "{printed}");
+    assert!(printed.contains("the first at offset 30"), "{printed}");
+
+    // Batches of other sizes.
+    let c = root.path().join("c");
+    let log = open(&c);
+    for end in (2..59).step_by(2).chain([59]) {
+        fill(&log, end, Compression::Zstd);
+    }
+    log.close().unwrap();
+    let (code, printed) = diff(&a, &c);
+    assert!(code == 1 && printed.contains("equal records 0..59"), "{printed}");
+    assert!(!printed.contains("first difference"), "{printed}");
+}

@@ -90,7 +90,7 @@ impl Checkpoint {
         epochs.retain(|(_, start)| *start < end);
         Checkpoint {
             recovery_point: self.recovery_point.min(end),
-            log_start: self.log_start,
+            log_start: self.log_start.min(end),
             high_watermark: self.high_watermark.min(end),
             epochs,
         }

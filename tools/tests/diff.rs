@@ -108,7 +108,7 @@ fn a_replica_that_lags_is_a_prefix() {
     let (code, printed) = diff(&a, &b);
     assert!(code == 1 && printed.starts_with("prefix"), "{printed}");
     assert!(printed.contains("B ends at 60; A goes on to 120"), "{printed}");
-    open(&a).trim(Offset(100)).unwrap();
+    open(&a).trim(Offset(100), None).unwrap();
     let (code, printed) = diff(&b, &a);
     assert!(code == 1 && printed.contains("A has nothing from 100 on; B goes on to 120"));
 }
@@ -117,7 +117,7 @@ fn a_replica_that_lags_is_a_prefix() {
 fn a_later_log_start_leaves_the_rest_to_be_compared() {
     let root = tempfile::tempdir().unwrap();
     let (a, b) = replicas(root.path());
-    open(&b).trim(Offset(50)).unwrap();
+    open(&b).trim(Offset(50), None).unwrap();
     let (code, printed) = diff(&a, &b);
     assert_eq!(code, 0, "{printed}");
     assert!(printed.contains("A starts at 0, B at 50: compared from 50 on"), "{printed}");

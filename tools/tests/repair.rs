@@ -127,7 +127,7 @@ proptest! {
         let dir = root.path().join("topics/t/0");
         sealed_log(&dir);
         let log = open(&dir);
-        log.trim(mk_storage::Offset(trimmed)).unwrap();
+        log.trim(mk_storage::Offset(trimmed), None).unwrap();
         fill(&log, 135, Compression::Lz4);
         log.checkpoint().unwrap();
         fill(&log, 150, Compression::Zstd);

@@ -18,12 +18,12 @@ use parking_lot::Mutex;
 
 use super::append::note_epoch;
 use super::survey::Survey;
-use super::truncate::remove;
 use super::{Active, Log, LogSettings, Unsynced, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::{Disk, Pace};
 use crate::error::{Corruption, DiskError, OpenError};
 use crate::index::{Entry as _, OffsetEntry, TimeEntry};
+use crate::mend::remove;
 use crate::recover::{Scan, ScanFrom, Tail, has_batch_from, scan, used_bytes};
 use crate::safeguard::{Safeguard, holds};
 use crate::seal::Seal;

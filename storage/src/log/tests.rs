@@ -361,6 +361,22 @@ fn the_largest_time_is_that_of_a_record_that_is_left() {
     assert_eq!(newest(&log), None);
 }
 
+/// A log that was trimmed to the middle of a batch, and cut there, started behind its end.
+#[test]
+fn a_cut_in_the_first_batch_that_is_served_takes_the_start_along() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk, LogSettings::default()).unwrap();
+    append(&log, &values(0, 3), 0).unwrap();
+    append(&log, &values(3, 3), 0).unwrap();
+    log.trim(Offset(4), None).unwrap();
+    assert_eq!(log.truncate(Offset(5)).unwrap(), Offset(3));
+    assert_eq!((log.start(), log.end()), (Offset(3), Offset(3)));
+    append(&log, &values(3, 1), 0).unwrap();
+    drop(log);
+    let (log, _) = open(&disk, LogSettings::default()).unwrap();
+    assert_eq!(read_all(&log, log.start()), [(3, "value 3".to_owned())]);
+}
+
 /// A broker was killed when it had closed a segment and not synced it. The next one synced the last
 /// segment alone, and vouched for both: a power failure took acknowledged records.
 #[test]

@@ -9,6 +9,7 @@ use super::{Active, Log, Writer};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, Pace};
 use crate::error::{AppendError, DiskError, OpenError, ReadError};
+use crate::mend::remove;
 use crate::safeguard::{Safeguard, holds};
 use crate::segment::{self, Segment};
 use crate::{Offset, Position};
@@ -85,6 +86,8 @@ impl Log {
         // between and call it lost.
         writer.epochs.retain(|(_, first)| *first < new_end);
         self.synced.fetch_min(new_end.0, Ordering::AcqRel);
+        // The log may start in the middle of the batch that was cut.
+        self.start.fetch_min(new_end.0, Ordering::AcqRel);
         if holds(Safeguard::CheckpointBeforeCut) {
             self.write_checkpoint(written, self.synced(), writer.epochs.clone())?;
         }
@@ -213,14 +216,6 @@ impl Log {
             remove(self.store.disk(), &self.dir.join(segment::file_name(segment.base(), ending)))?;
         }
         Ok(())
-    }
-}
-
-/// Removes a file, if it is there.
-pub(super) fn remove(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
-    match disk.remove(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(DiskError::at("remove", path)),
     }
 }
 

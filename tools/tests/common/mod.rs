@@ -25,7 +25,9 @@ pub fn open(dir: &Path) -> Arc<Log> {
 
 pub fn try_open(dir: &Path) -> Result<Arc<Log>, mk_storage::error::OpenError> {
     let store = Store::new(Arc::new(MappedDisk::start().unwrap()), OpenLimits::default());
-    Log::open(&store, dir, SETTINGS, 0).map(|(log, _)| log)
+    let (log, recovery) = Log::open(&store, dir, SETTINGS, 0)?;
+    // One that is only to be read up to some damage does not count as open.
+    recovery.damage.map_or(Ok(log), |damage| Err(damage.into()))
 }
 
 pub fn value(offset: u64) -> String {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Broker, assert_clean, data_dir, wait_until};
 use mk::client::{Cluster, ClusterSettings, Producer, ProducerRecord, ProducerSettings};
 
-const ROUNDS: u32 = 20;
+const ROUNDS: u32 = 50;
 
 /// Produces numbers until it is told to stop; answers (number, offset) of all that was
 /// acknowledged.
@@ -46,7 +46,7 @@ async fn produce(
 }
 
 #[test]
-fn no_acknowledged_record_is_lost_to_twenty_kills() {
+fn no_acknowledged_record_is_lost_to_fifty_kills() {
     let (_root, data) = data_dir();
     // Small segments, so that some kills hit while a segment is closed.
     let flags = ["--set", "log.segment.bytes=256KiB"];

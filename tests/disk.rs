@@ -138,6 +138,7 @@ fn a_volume_that_turns_read_only_sets_its_partitions_aside() {
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         assert!(said(&refused).contains("takes no more records"), "{}", said(&refused));
     }
+    assert!(broker.run(&["topic", "describe", "t"]).contains("takes no more records"));
     assert_has(&broker, "t", "start", 0..1000);
     assert!(broker.run(&["cluster", "info"]).contains(broker.address()));
     broker.kill();

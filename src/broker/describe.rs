@@ -123,6 +123,8 @@ fn sizes(partition: &Partition) -> DescribedPartition {
             described.log_end_offset = log.end().0;
             described.size_bytes = log.size_bytes();
             described.segments = log.segments().len() as u32;
+            let poisoned = log.poisoned().map(|poisoned| poisoned.to_string());
+            described.damage = poisoned.or(described.damage);
         }
         Err(fault) => described.fault = Some(fault),
     }

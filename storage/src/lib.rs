@@ -30,6 +30,7 @@ mod images;
 pub mod index;
 pub mod log;
 pub mod mend;
+mod recent;
 pub mod recover;
 mod safeguard;
 pub mod seal;

@@ -14,6 +14,7 @@ use crate::disk::{Appender, Disk, Pace, View, read_fully};
 use crate::error::{Corruption, DiskError, ReadError};
 use crate::index::{Entry, Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
 use crate::log::settings::LogSettings;
+use crate::recent::Recent;
 use crate::seal::Seal;
 use crate::store::{SharedFile, Store};
 use crate::{Epoch, Offset, Position, Timestamp};
@@ -48,6 +49,8 @@ pub struct Segment {
     times: TimeIndex,
     end: AtomicU64,
     max_timestamp: AtomicI64,
+    /// The newest batches, if this process has appended them.
+    recent: Recent,
     /// Set once it is closed and checked.
     seal: OnceLock<Seal>,
     /// True if it was found damaged since it was opened.
@@ -146,6 +149,7 @@ impl Segment {
             times: Index::new(base, file(TIME_INDEX), entries.1),
             end: AtomicU64::new(state.end.0),
             max_timestamp: AtomicI64::new(state.indexer.max.timestamp.0),
+            recent: Recent::new(),
             seal: OnceLock::new(),
             damaged: AtomicBool::new(false),
         }
@@ -228,10 +232,14 @@ impl Segment {
 
     /// The batch that holds `offset`, or the first behind it; `None` if there is none.
     pub fn find(&self, offset: Offset) -> Result<Option<(Position, Header)>, ReadError> {
+        let holds = |header: &Header| header.last_offset() >= offset;
+        let relative = offset.0.saturating_sub(self.base.0);
+        if let Some(position) = self.recent.find(relative, self.end()) {
+            return first_where(self.headers(position)?, holds);
+        }
         let hint = self.offsets.last_where(|entry| entry.offset <= offset);
         let hint = hint.map_err(|error| self.disk_error(error))?;
-        let headers = self.headers_at(hint, Position(0))?;
-        first_where(headers, |header| header.last_offset() >= offset)
+        first_where(self.headers_at(hint, Position(0))?, holds)
     }
 
     /// The first batch whose largest timestamp is `at_least` or more.
@@ -461,6 +469,7 @@ impl SegmentWriter {
         }
         self.push_time_entry(segment, time_entry)?;
         self.first_append_ms.get_or_insert(now_ms);
+        segment.recent.note(base_offset.0 - segment.base.0, position);
         segment.max_timestamp.store(self.indexer.max.timestamp.0, Ordering::Release);
         segment.end.store(self.log.end(), Ordering::Release);
         Ok(())

@@ -118,7 +118,8 @@ message! {
         pub segments: u32,
         /// Why it is not served, if it is not.
         pub fault: Option<Fault>,
-        /// The first damage that was found in it since the broker started: file, byte and offset.
+        /// Why it takes no more records, or the first damage that was found in it since the broker
+        /// started.
         pub damage: Option<String>,
     }
 

@@ -38,8 +38,9 @@ impl Log {
             // A disk that refuses for any other reason is not to be trusted with the next record.
             writer.poison(error);
         }
+        let was_opened = was_parked && matches!(writer.active, Active::Open(_));
         drop(writer);
-        if was_parked {
+        if was_opened {
             // Another log may be closed for it, which takes that one's lock.
             self.store.log_opened(self);
         }

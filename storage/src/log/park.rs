@@ -53,6 +53,12 @@ impl Reopens for Log {
     }
 
     fn close(&self, effort: Effort) -> bool {
+        // Whoever opens another log is not to wait for one that is in use.
+        match self.writer.try_lock() {
+            Some(writer) if matches!(writer.active, Active::Parked(_)) => return true,
+            Some(_) => {}
+            None => return false,
+        }
         if effort == Effort::Sync && self.flush().is_err() {
             return false;
         }

@@ -463,6 +463,19 @@ fn damage_below_the_recovery_point_is_refused_not_cut() {
     }
 }
 
+/// A producer that tried a poisoned log again and again, whose files were closed, left an entry
+/// among the open logs each time, and no sweep took one out.
+#[test]
+fn a_refused_append_leaves_nothing_open() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk, SMALL).unwrap();
+    log.retire();
+    for n in 0..10 {
+        assert!(append(&log, &values(n, 1), 0).is_err());
+    }
+    assert_eq!(log.store.open_now().logs, 0);
+}
+
 /// The log does not open, or opens up to the damage, to be read.
 fn assert_set_aside(disk: &MemoryDisk, settings: LogSettings) {
     match open(disk, settings) {

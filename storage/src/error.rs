@@ -105,6 +105,6 @@ impl DiskError {
 
     /// True if the disk has no room left.
     pub fn is_full(&self) -> bool {
-        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        crate::disk::is_full(&self.source)
     }
 }

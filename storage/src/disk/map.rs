@@ -23,7 +23,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::guard;
 use super::room::Room;
-use super::{Appender, Disk, Entry, Pace, View};
+use super::{Appender, Disk, Entry, Pace, View, is_full};
 
 /// Bytes that are written at once where a file system cannot reserve.
 const ZEROS: usize = 64 * 1024;
@@ -409,10 +409,6 @@ fn prepare(file: &File, start: u64, length: u64, room: &Room) -> io::Result<Wind
     let map = unsafe { options.map_mut(file)? };
     populate(&map)?;
     Ok(Window { start, map })
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn reserve_blocks(file: &File, start: u64, length: u64) -> io::Result<()> {

@@ -144,6 +144,11 @@ pub fn read_fully(view: &dyn View, position: u64, into: &mut [u8]) -> io::Result
     Ok(done)
 }
 
+/// True if the disk, or what may be used of it, has no room left.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn temporary(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or(OsStr::new("file")).to_owned();
     name.push(".tmp");

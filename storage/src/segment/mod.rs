@@ -3,21 +3,29 @@
 //! [`Segment`] is what readers share, without a lock; [`SegmentWriter`] is the writing end, of
 //! which the active segment has one. The only bridge between them is the published end.
 
+mod headers;
+mod indexer;
+mod writer;
+
 use std::io;
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::batch::{HEADER_LEN, Header};
-use crate::disk::{Appender, Disk, Pace, View, read_fully};
+pub use headers::Headers;
+pub(crate) use indexer::Indexer;
+pub(crate) use writer::{PlacedBatch, SegmentWriter};
+
+use crate::batch::Header;
+use crate::disk::{Disk, View};
 use crate::error::{Corruption, DiskError, ReadError};
-use crate::index::{Entry, Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
+use crate::index::{Index, OffsetEntry, OffsetIndex, TimeEntry, TimeIndex};
 use crate::log::settings::LogSettings;
 use crate::recent::Recent;
 use crate::seal::Seal;
 use crate::store::{SharedFile, Store};
-use crate::{Epoch, Offset, Position, Timestamp};
+use crate::{Offset, Position, Timestamp};
 
 /// Ending of the files that hold batches.
 pub const LOG: &str = "log";
@@ -25,20 +33,11 @@ pub const LOG: &str = "log";
 pub const OFFSET_INDEX: &str = "index";
 /// Ending of the time indexes.
 pub const TIME_INDEX: &str = "timeindex";
-
 /// Ending of the seals.
 pub const SEAL: &str = "seal";
 /// All that a segment may consist of, in the order in which to remove it: the log last, since with
 /// it the segment is there.
 pub const ENDINGS: [&str; 4] = [SEAL, OFFSET_INDEX, TIME_INDEX, LOG];
-
-/// Reservation of a `.log` file: quiet partitions hold 64 KiB, busy ones get 16 MiB at a time.
-fn log_pace(segment_bytes: u64) -> Pace {
-    Pace { first: 64 << 10, most: 16 << 20, limit: segment_bytes }
-}
-
-/// Reservation of an index: a page first.
-const INDEX_PACE: Pace = Pace { first: 4 << 10, most: 256 << 10, limit: 1 << 30 };
 
 /// The reading side. Invariant: bytes `0 .. end` are whole batches and never change.
 #[derive(Debug)]
@@ -57,42 +56,12 @@ pub struct Segment {
     damaged: AtomicBool,
 }
 
-/// The writing side of the active segment.
-#[derive(Debug)]
-pub(crate) struct SegmentWriter {
-    log: Box<dyn Appender>,
-    /// Opened with the first entry; a small segment has none.
-    indexes: Option<IndexWriters>,
-    indexer: Indexer,
-    /// When the first batch came, by the clock of whoever appends.
-    first_append_ms: Option<i64>,
-}
-
-#[derive(Debug)]
-struct IndexWriters {
-    offsets: Box<dyn Appender>,
-    times: Box<dyn Appender>,
-}
-
 /// What is known of a segment when it is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentState {
     pub end: Position,
     pub indexer: Indexer,
     pub first_append_ms: Option<i64>,
-}
-
-/// Decides which batches get index entries: the writer and recovery ask it alike, so that an
-/// index built anew is the one that was lost.
-#[derive(Clone, Debug)]
-pub(crate) struct Indexer {
-    interval_bytes: u64,
-    /// Bytes since the start of the last indexed batch.
-    unindexed: u64,
-    /// Largest timestamp so far and the last offset of the batch that has it.
-    max: TimeEntry,
-    /// Timestamp of the last time index entry.
-    last_time: Timestamp,
 }
 
 /// The file of a segment: `00000000000000000042.log`.
@@ -122,15 +91,14 @@ impl Segment {
             let path = dir.join(file_name(base, ending));
             store.disk().create(&path, pace).map_err(DiskError::at("create", &path))
         };
-        let log = make(LOG, log_pace(settings.segment_bytes))?;
-        make(OFFSET_INDEX, INDEX_PACE)?;
-        make(TIME_INDEX, INDEX_PACE)?;
+        let log = make(LOG, writer::log_pace(settings.segment_bytes))?;
+        make(OFFSET_INDEX, writer::INDEX_PACE)?;
+        make(TIME_INDEX, writer::INDEX_PACE)?;
         let indexer = Indexer::new(base, settings.index_interval_bytes);
         let state = SegmentState { end: Position(0), indexer, first_append_ms: None };
         let segment = Segment::open(store, dir, base, &state, (0, 0));
         segment.log.lend(log.view());
-        let SegmentState { indexer, first_append_ms, .. } = state;
-        Ok((segment, SegmentWriter { log, indexes: None, indexer, first_append_ms }))
+        Ok((segment, SegmentWriter::new(log, state)))
     }
 
     /// A segment of which this is known, with the good entries of its indexes. Opens no file.
@@ -148,7 +116,7 @@ impl Segment {
             offsets: Index::new(base, file(OFFSET_INDEX), entries.0),
             times: Index::new(base, file(TIME_INDEX), entries.1),
             end: AtomicU64::new(state.end.0),
-            max_timestamp: AtomicI64::new(state.indexer.max.timestamp.0),
+            max_timestamp: AtomicI64::new(state.indexer.max_timestamp().0),
             recent: Recent::new(),
             seal: OnceLock::new(),
             damaged: AtomicBool::new(false),
@@ -169,17 +137,6 @@ impl Segment {
         let segment = Segment::open(store, dir, seal.base, &state, entries);
         segment.set_seal(seal);
         segment
-    }
-
-    /// Opens the writing side of this segment; cuts its log behind what the state tells.
-    pub(crate) fn writer(
-        &self,
-        state: SegmentState,
-        settings: &LogSettings,
-    ) -> Result<SegmentWriter, DiskError> {
-        let log = append_to(&self.log, state.end.0, log_pace(settings.segment_bytes))?;
-        let SegmentState { indexer, first_append_ms, .. } = state;
-        Ok(SegmentWriter { log, indexes: None, indexer, first_append_ms })
     }
 
     /// Offset of its first record, and its name.
@@ -368,233 +325,6 @@ fn first_where(
     Ok(None)
 }
 
-/// Walks over the headers of a segment's batches, each with its position. Ends after an error.
-#[derive(Debug)]
-pub struct Headers<'a> {
-    view: Arc<dyn View>,
-    path: &'a Path,
-    position: Position,
-    end: Position,
-    /// The file's bytes from `at` on.
-    buffer: Vec<u8>,
-    at: Position,
-}
-
-/// Bytes read at once when walking: about what lies between two index entries.
-const WALK_CHUNK: usize = 4096;
-
-impl<'a> Headers<'a> {
-    /// The headers in the file `path` from byte `from`, where a batch must begin, to byte `end`.
-    pub fn new(view: Arc<dyn View>, path: &'a Path, from: Position, end: Position) -> Headers<'a> {
-        Headers { view, path, position: from, end, buffer: Vec::new(), at: from }
-    }
-
-    fn step(&mut self) -> Result<(Position, Header), ReadError> {
-        let position = self.position;
-        let path = self.path;
-        let damaged = |offset, what| Corruption { file: path.to_owned(), position, offset, what };
-        let bytes = self.bytes_here().map_err(DiskError::at("read", path))?;
-        let header = Header::parse(bytes).map_err(|error| damaged(Offset(0), error.to_string()))?;
-        let next = position.plus(header.size as u64);
-        if next > self.end {
-            let what = format!("a batch of {} bytes beyond the end {}", header.size, self.end);
-            return Err(damaged(header.base_offset, what).into());
-        }
-        self.position = next;
-        Ok((position, header))
-    }
-
-    /// The bytes at the walk's place, a header's worth if the file has it.
-    fn bytes_here(&mut self) -> io::Result<&[u8]> {
-        let skipped = (self.position.0 - self.at.0) as usize;
-        if self.buffer.len() < skipped + HEADER_LEN {
-            let left = (self.end.0 - self.position.0) as usize;
-            self.buffer.resize(WALK_CHUNK.min(left), 0);
-            self.at = self.position;
-            let read = read_fully(self.view.as_ref(), self.position.0, &mut self.buffer)?;
-            self.buffer.truncate(read);
-            return Ok(&self.buffer);
-        }
-        Ok(&self.buffer[skipped..])
-    }
-}
-
-impl Iterator for Headers<'_> {
-    type Item = Result<(Position, Header), ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.position >= self.end {
-            return None;
-        }
-        let item = self.step();
-        if item.is_err() {
-            self.position = self.end;
-        }
-        Some(item)
-    }
-}
-
-impl SegmentWriter {
-    /// Where the next batch goes.
-    pub fn end(&self) -> Position {
-        Position(self.log.end())
-    }
-
-    /// When the first batch came.
-    pub fn first_append_ms(&self) -> Option<i64> {
-        self.first_append_ms
-    }
-
-    /// Appends a batch at `base_offset`; all or, with an error, nothing.
-    pub fn append(
-        &mut self,
-        segment: &Segment,
-        batch: PlacedBatch<'_>,
-        now_ms: i64,
-    ) -> Result<(), DiskError> {
-        let PlacedBatch { header, base_offset, epoch, bytes } = batch;
-        let position = self.end();
-        if self.indexer.is_due() {
-            self.reserve_entries(segment)?;
-        }
-        let placed = header.placed(base_offset, epoch);
-        self.log
-            .append(&[&placed, &bytes[placed.len()..]])
-            .map_err(DiskError::at("append to", segment.path()))?;
-        let last_offset = base_offset.plus(header.last_offset_delta.into());
-        let (offset_entry, time_entry) = self.indexer.note(position, last_offset, header);
-        if let (Some(entry), Some(indexes)) = (offset_entry, &mut self.indexes) {
-            let pushed = segment.offsets.push(indexes.offsets.as_mut(), &entry);
-            pushed.map_err(DiskError::at("index", segment.path()))?;
-        }
-        self.push_time_entry(segment, time_entry)?;
-        self.first_append_ms.get_or_insert(now_ms);
-        segment.recent.note(base_offset.0 - segment.base.0, position);
-        segment.max_timestamp.store(self.indexer.max.timestamp.0, Ordering::Release);
-        segment.end.store(self.log.end(), Ordering::Release);
-        Ok(())
-    }
-
-    /// Writes the last time index entry, by which a reopened segment knows its largest timestamp.
-    pub fn finish(&mut self, segment: &Segment) -> Result<(), DiskError> {
-        if self.indexer.clone().last_time_entry().is_some() {
-            self.reserve_entries(segment)?;
-        }
-        let entry = self.indexer.last_time_entry();
-        self.push_time_entry(segment, entry)
-    }
-
-    /// Gives back what is reserved beyond the end of each file, and tells what is needed to go on.
-    pub fn trim(&mut self, segment: &Segment) -> Result<SegmentState, DiskError> {
-        let indexes = self.indexes.iter_mut().flat_map(|indexes| {
-            let IndexWriters { offsets, times } = indexes;
-            [offsets, times]
-        });
-        for file in [&mut self.log].into_iter().chain(indexes) {
-            file.trim().map_err(DiskError::at("trim", segment.path()))?;
-        }
-        Ok(SegmentState {
-            end: self.end(),
-            indexer: self.indexer.clone(),
-            first_append_ms: self.first_append_ms,
-        })
-    }
-
-    fn reserve_entries(&mut self, segment: &Segment) -> Result<(), DiskError> {
-        let indexes = match &mut self.indexes {
-            Some(indexes) => indexes,
-            none => none.insert(IndexWriters::open(segment)?),
-        };
-        let offsets = indexes.offsets.reserve(OffsetEntry::SIZE);
-        let reserved = offsets.and_then(|()| indexes.times.reserve(TimeEntry::SIZE));
-        reserved.map_err(DiskError::at("reserve index space of", segment.path()))
-    }
-
-    fn push_time_entry(
-        &mut self,
-        segment: &Segment,
-        entry: Option<TimeEntry>,
-    ) -> Result<(), DiskError> {
-        let (Some(entry), Some(indexes)) = (entry, &mut self.indexes) else { return Ok(()) };
-        let pushed = segment.times.push(indexes.times.as_mut(), &entry);
-        pushed.map_err(DiskError::at("index", segment.path()))
-    }
-}
-
-impl IndexWriters {
-    fn open(segment: &Segment) -> Result<IndexWriters, DiskError> {
-        let Segment { offsets, times, .. } = segment;
-        Ok(IndexWriters {
-            offsets: append_to(offsets.file(), offsets.bytes(), INDEX_PACE)?,
-            times: append_to(times.file(), times.bytes(), INDEX_PACE)?,
-        })
-    }
-}
-
-/// Opens a file to append to at `end`, and lends its readers what is open.
-fn append_to(file: &SharedFile, end: u64, pace: Pace) -> Result<Box<dyn Appender>, DiskError> {
-    let opened = file.store().disk().append_to(file.path(), end, pace);
-    let appender = opened.map_err(DiskError::at("open", file.path()))?;
-    file.lend(appender.view());
-    Ok(appender)
-}
-
-impl Indexer {
-    pub fn new(base: Offset, interval_bytes: u64) -> Indexer {
-        let max = TimeEntry { timestamp: Timestamp::NONE, offset: base };
-        // An entry of time 0 and relative offset 0 would look like the zeroes behind the last one;
-        // so times up to 0, which stand for "none" anyway, get no entry.
-        Indexer { interval_bytes, unindexed: 0, max, last_time: Timestamp(0) }
-    }
-
-    /// Goes on behind these index entries, the last of which begins `unindexed` bytes before the
-    /// place to go on at.
-    pub fn resume(mut self, unindexed: u64, last_time: Option<TimeEntry>) -> Indexer {
-        self.unindexed = unindexed;
-        if let Some(entry) = last_time {
-            self.max = entry;
-            self.last_time = entry.timestamp;
-        }
-        self
-    }
-
-    /// True if the next batch gets an entry.
-    pub fn is_due(&self) -> bool {
-        self.unindexed > self.interval_bytes
-    }
-
-    /// Takes note of the batch at `position`; answers the entries that it gets.
-    pub fn note(
-        &mut self,
-        position: Position,
-        last_offset: Offset,
-        header: &Header,
-    ) -> (Option<OffsetEntry>, Option<TimeEntry>) {
-        let due = self.is_due();
-        self.note_time(last_offset, header);
-        if !due {
-            self.unindexed += header.size as u64;
-            return (None, None);
-        }
-        self.unindexed = header.size as u64;
-        (Some(OffsetEntry { offset: last_offset, position }), self.last_time_entry())
-    }
-
-    /// Takes note of the times of a batch whose entries are there already.
-    pub fn note_time(&mut self, last_offset: Offset, header: &Header) {
-        if header.max_timestamp > self.max.timestamp {
-            self.max = TimeEntry { timestamp: header.max_timestamp, offset: last_offset };
-        }
-    }
-
-    /// The entry that tells the largest timestamp so far, unless there is one.
-    pub fn last_time_entry(&mut self) -> Option<TimeEntry> {
-        let new = self.max.timestamp > self.last_time;
-        self.last_time = self.last_time.max(self.max.timestamp);
-        new.then_some(self.max)
-    }
-}
-
 /// Removes what a crash or an error in the middle of a roll has left under the name of a new
 /// segment: a seal, indexes, and a log without a byte.
 fn remove_leftover(disk: &dyn Disk, path: &Path, ending: &str) -> Result<(), DiskError> {
@@ -604,13 +334,4 @@ fn remove_leftover(disk: &dyn Disk, path: &Path, ending: &str) -> Result<(), Dis
         disk.remove(path).map_err(DiskError::at("remove", path))?;
     }
     Ok(())
-}
-
-/// A batch with the offset and epoch that it gets.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PlacedBatch<'a> {
-    pub header: &'a Header,
-    pub base_offset: Offset,
-    pub epoch: Epoch,
-    pub bytes: &'a [u8],
 }

@@ -2,7 +2,7 @@
 
 use super::compression::{Compression, CompressionError};
 use super::header::{HEADER_LEN, Header};
-use super::varint;
+use super::record::{EncodedRecord, fields_size};
 use crate::{Epoch, Offset, Timestamp};
 
 /// What a producer gives for one record.
@@ -67,23 +67,15 @@ impl BatchBuilder {
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         let timestamp_delta = timestamp.0.wrapping_sub(self.base_timestamp.0);
-        let offset_delta = i64::from(self.records);
-        let body =
-            1 + varint::size(timestamp_delta) + varint::size(offset_delta) + fields_size(record);
-        let out = &mut self.bytes;
-        varint::write(out, body as i64);
-        let start = out.len();
-        out.push(0);
-        varint::write(out, timestamp_delta);
-        varint::write(out, offset_delta);
-        write_field(out, record.key);
-        write_field(out, record.value);
-        varint::write(out, record.headers.len() as i64);
-        for (name, value) in record.headers {
-            write_field(out, Some(name.as_bytes()));
-            write_field(out, *value);
-        }
-        debug_assert_eq!(out.len() - start, body);
+        let headers = record.headers.iter().map(|(name, value)| (name.as_bytes(), *value));
+        let encoded = EncodedRecord {
+            timestamp_delta,
+            offset_delta: self.records.into(),
+            key: record.key,
+            value: record.value,
+            headers,
+        };
+        encoded.write(&mut self.bytes);
         self.records += 1;
     }
 
@@ -117,34 +109,9 @@ impl BatchBuilder {
 }
 
 fn record_upper_bound(record: &RecordFields<'_>) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| (name.as_bytes(), *value));
     // Length, timestamp delta and offset delta at their longest, the attributes, then the fields.
-    5 + 10 + 5 + 1 + fields_size(record)
-}
-
-fn fields_size(record: &RecordFields<'_>) -> usize {
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|(name, value)| field_size(Some(name.as_bytes())) + field_size(*value))
-        .sum();
-    field_size(record.key)
-        + field_size(record.value)
-        + varint::size(record.headers.len() as i64)
-        + headers
-}
-
-fn field_size(field: Option<&[u8]>) -> usize {
-    field.map_or(1, |bytes| varint::size(bytes.len() as i64) + bytes.len())
-}
-
-fn write_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
-    match field {
-        None => varint::write(out, -1),
-        Some(bytes) => {
-            varint::write(out, bytes.len() as i64);
-            out.extend_from_slice(bytes);
-        }
-    }
+    5 + 10 + 5 + 1 + fields_size(record.key, record.value, headers)
 }
 
 #[cfg(test)]

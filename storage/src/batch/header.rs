@@ -6,7 +6,8 @@
 //! 12  4  leader epoch       i32   rewritten by the broker
 //! 16  1  magic              i8    2
 //! 17  4  CRC-32C            u32   over byte 21 to the end of the batch
-//! 21  2  attributes         i16   0-2 compression, 3 append time, 4 transactional, 5 control
+//! 21  2  attributes         i16   0-2 compression, 3 append time, 4 transactional, 5 control,
+//!                                 6 the base timestamp is a delete horizon
 //! 23  4  last offset delta  i32
 //! 27  8  base timestamp     i64
 //! 35  8  max timestamp      i64
@@ -33,6 +34,8 @@ pub const ATTRIBUTE_LOG_APPEND_TIME: u16 = 1 << 3;
 pub const ATTRIBUTE_TRANSACTIONAL: u16 = 1 << 4;
 /// Attribute bit: the batch holds control records and no data (KIP-98).
 pub const ATTRIBUTE_CONTROL: u16 = 1 << 5;
+/// Attribute bit: the base timestamp is the time from which on tombstones may be removed (KIP-534).
+pub const ATTRIBUTE_DELETE_HORIZON: u16 = 1 << 6;
 
 const CRC_AT: usize = 17;
 /// First byte that the checksum covers.
@@ -143,6 +146,11 @@ impl Header {
     /// Offset that follows the batch.
     pub fn next_offset(&self) -> Offset {
         self.base_offset.plus(u64::from(self.last_offset_delta) + 1)
+    }
+
+    /// From when on its tombstones may be removed, if compaction has said so.
+    pub fn delete_horizon(&self) -> Option<Timestamp> {
+        (self.attributes & ATTRIBUTE_DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     /// The bytes that replace the first 16 when a leader appends the batch.

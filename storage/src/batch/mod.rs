@@ -2,20 +2,22 @@
 //!
 //! The bytes on the wire are the bytes on disk. A broker rewrites only the base offset and the
 //! leader epoch, which the batch's checksum leaves out for just this reason; everything else is
-//! the producer's. Layout: [`header`] and `docs/format.md`.
+//! the producer's. Compaction alone writes batches of its own ([`rewrite`]). Layout: [`header`] and `docs/format.md`.
 
 mod build;
 mod check;
 mod compression;
 mod header;
 mod record;
+mod rewrite;
 mod varint;
 
 pub use build::{BatchBuilder, RecordFields};
 pub use check::{CheckedBatch, RejectedBatch};
 pub use compression::{Compression, CompressionError};
 pub use header::{
-    ATTRIBUTE_CONTROL, ATTRIBUTE_LOG_APPEND_TIME, ATTRIBUTE_TRANSACTIONAL, HEADER_LEN, Header,
-    HeaderError, LENGTH_OVERHEAD, MAGIC, checksum,
+    ATTRIBUTE_CONTROL, ATTRIBUTE_DELETE_HORIZON, ATTRIBUTE_LOG_APPEND_TIME,
+    ATTRIBUTE_TRANSACTIONAL, HEADER_LEN, Header, HeaderError, LENGTH_OVERHEAD, MAGIC, checksum,
 };
 pub use record::{HeaderField, Record, RecordError, Records, records};
+pub use rewrite::{empty, extend, rewrite};

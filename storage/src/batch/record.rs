@@ -221,6 +221,67 @@ fn length(cursor: &mut &[u8], what: &'static str) -> Result<Option<usize>, &'sta
     }
 }
 
+/// What becomes the bytes of one record.
+pub(super) struct EncodedRecord<'a, H> {
+    pub timestamp_delta: i64,
+    pub offset_delta: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    /// Name and value of each.
+    pub headers: H,
+}
+
+impl<'a, H> EncodedRecord<'a, H>
+where
+    H: ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
+{
+    /// Appends the record.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let EncodedRecord { timestamp_delta, offset_delta, key, value, headers } = self;
+        let fields = fields_size(key, value, headers.clone());
+        let body = 1 + varint::size(timestamp_delta) + varint::size(offset_delta) + fields;
+        varint::write(out, body as i64);
+        let start = out.len();
+        out.push(0);
+        varint::write(out, timestamp_delta);
+        varint::write(out, offset_delta);
+        write_field(out, key);
+        write_field(out, value);
+        varint::write(out, headers.len() as i64);
+        for (name, value) in headers {
+            write_field(out, Some(name));
+            write_field(out, value);
+        }
+        debug_assert_eq!(out.len() - start, body);
+    }
+}
+
+/// Bytes of a record's key, value and headers.
+pub(super) fn fields_size<'a>(
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+) -> usize {
+    let count = varint::size(headers.len() as i64);
+    let headers: usize =
+        headers.map(|(name, value)| field_size(Some(name)) + field_size(value)).sum();
+    field_size(key) + field_size(value) + count + headers
+}
+
+fn field_size(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |bytes| varint::size(bytes.len() as i64) + bytes.len())
+}
+
+fn write_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    match field {
+        None => varint::write(out, -1),
+        Some(bytes) => {
+            varint::write(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

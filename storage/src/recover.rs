@@ -4,7 +4,9 @@
 //! checksum is right, (4) its base offset is the one that follows, (5) its leader epoch is not
 //! below the one before. A length of zero ends the log; that is how a reserved tail begins.
 
+use std::convert::Infallible;
 use std::io;
+use std::ops::ControlFlow;
 
 use crate::batch::{HEADER_LEN, Header, LENGTH_OVERHEAD, checksum};
 use crate::disk::{View, read_fully};
@@ -58,13 +60,32 @@ pub fn scan(
     from: ScanFrom,
     mut each: impl FnMut(Position, &Header, &[u8]),
 ) -> io::Result<Scan> {
+    let found = scan_until(view, from, |position, header, bytes| {
+        each(position, header, bytes);
+        ControlFlow::<Infallible>::Continue(())
+    })?;
+    match found {
+        ControlFlow::Continue(found) => Ok(found),
+        ControlFlow::Break(never) => match never {},
+    }
+}
+
+/// The same, but `each` may break it off.
+pub fn scan_until<B>(
+    view: &dyn View,
+    from: ScanFrom,
+    mut each: impl FnMut(Position, &Header, &[u8]) -> ControlFlow<B>,
+) -> io::Result<ControlFlow<B, Scan>> {
     let mut reader = ChunkReader::new(view, from.position.0)?;
     let mut found =
         Scan { end: from.position, next: from.offset, epoch: from.epoch, tail: Tail::Clean };
     loop {
         match next_batch(&mut reader, &found)? {
             Next::Batch(header) => {
-                each(found.end, &header, reader.bytes(header.size)?);
+                let seen = each(found.end, &header, reader.bytes(header.size)?);
+                if let ControlFlow::Break(why) = seen {
+                    return Ok(ControlFlow::Break(why));
+                }
                 reader.skip(header.size);
                 found.end = found.end.plus(header.size as u64);
                 found.next = header.next_offset();
@@ -76,11 +97,11 @@ pub fn scan(
                     let reason = "data behind a length of zero".to_owned();
                     found.tail = Tail::Broken { reason, used };
                 }
-                return Ok(found);
+                return Ok(ControlFlow::Continue(found));
             }
             Next::Broken(reason) => {
                 found.tail = Tail::Broken { reason, used: reader.used_bytes()? };
-                return Ok(found);
+                return Ok(ControlFlow::Continue(found));
             }
         }
     }

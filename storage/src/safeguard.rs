@@ -21,6 +21,14 @@ pub(crate) enum Safeguard {
     Rewrite,
     /// Before records are cut, the recovery point goes back.
     CheckpointBeforeCut,
+    /// A compacted segment is synced before it takes the place of others.
+    SyncCleaned,
+    /// That it does is on the disk before the others are removed.
+    SyncSwap,
+    /// That they are removed is on the disk before it has the name of one of them.
+    SyncRemovals,
+    /// Older segments are compacted first.
+    OldestFirst,
 }
 
 /// True if the rule is kept.
@@ -38,7 +46,7 @@ mod switch {
 
     use super::Safeguard;
 
-    pub(crate) const ALL: [Safeguard; 8] = [
+    pub(crate) const ALL: [Safeguard; 12] = [
         Safeguard::SyncBeforeAck,
         Safeguard::CheckpointAfterSync,
         Safeguard::SyncNames,
@@ -47,6 +55,10 @@ mod switch {
         Safeguard::Poison,
         Safeguard::Rewrite,
         Safeguard::CheckpointBeforeCut,
+        Safeguard::SyncCleaned,
+        Safeguard::SyncSwap,
+        Safeguard::SyncRemovals,
+        Safeguard::OldestFirst,
     ];
 
     thread_local! {

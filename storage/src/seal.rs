@@ -3,24 +3,25 @@
 //!
 //! ```text
 //!  0  4  magic              "MKSL"
-//!  4  4  version            u32   1
+//!  4  4  version            u32   2
 //!  8  8  base offset        u64   the segment's name
 //! 16  8  next offset        u64   base offset of the segment behind it
 //! 24  8  length             u64   bytes of the .log file
 //! 32  8  records            u64
 //! 40  8  batches            u64
 //! 48  8  largest timestamp  i64   -1: no record has one
-//! 56  4  leader epoch       i32   of the last batch
-//! 60  4  offset entries     u32   in the .index file
-//! 64  4  time entries       u32   in the .timeindex file
-//! 68  4  CRC-32             u32   of the .log file
-//! 72  4  CRC-32             u32   of the .index file
-//! 76  4  CRC-32             u32   of the .timeindex file
-//! 80  4  CRC-32             u32   over all bytes before
+//! 56  8  cleaned to         u64   records below this offset were compacted; 0: none
+//! 64  4  leader epoch       i32   of the last batch
+//! 68  4  offset entries     u32   in the .index file
+//! 72  4  time entries       u32   in the .timeindex file
+//! 76  4  CRC-32             u32   of the .log file
+//! 80  4  CRC-32             u32   of the .index file
+//! 84  4  CRC-32             u32   of the .timeindex file
+//! 88  4  CRC-32             u32   over all bytes before
 //! ```
 //!
 //! It is written once every batch of the segment has been checked and is on the disk. It can be
-//! deleted; the segment is then looked at as one that was never sealed, and sealed again.
+//! deleted; the segment is then looked at as one that was never sealed nor compacted, and sealed again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,9 +33,9 @@ use crate::segment::{LOG, OFFSET_INDEX, SEAL, TIME_INDEX, file_name};
 use crate::{Epoch, Offset, Position, Timestamp};
 
 const MAGIC: [u8; 4] = *b"MKSL";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of a seal.
-pub const SEAL_LEN: usize = 84;
+pub const SEAL_LEN: usize = 92;
 
 /// Bytes read at once when a sealed file is checked.
 const CHUNK: usize = 256 << 10;
@@ -74,6 +75,9 @@ pub struct Seal {
     pub batches: u64,
     /// Largest timestamp of its records.
     pub max_timestamp: Timestamp,
+    /// Records below this offset were compacted: no newer one below it has the key of one of them.
+    /// 0 if none were.
+    pub cleaned_to: Offset,
     /// Leader epoch of its last batch.
     pub epoch: Epoch,
     /// Entries of the offset index.
@@ -162,6 +166,7 @@ impl Seal {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.extend_from_slice(&self.max_timestamp.0.to_le_bytes());
+        bytes.extend_from_slice(&self.cleaned_to.0.to_le_bytes());
         bytes.extend_from_slice(&self.epoch.0.to_le_bytes());
         let Seal { offset_entries, time_entries, log_crc, offsets_crc, times_crc, .. } = *self;
         for number in [offset_entries, time_entries, log_crc, offsets_crc, times_crc] {
@@ -186,12 +191,13 @@ impl Seal {
             records: long(24)?,
             batches: long(32)?,
             max_timestamp: Timestamp(long(40)? as i64),
-            epoch: Epoch(short(48)? as i32),
-            offset_entries: short(52)?,
-            time_entries: short(56)?,
-            log_crc: short(60)?,
-            offsets_crc: short(64)?,
-            times_crc: short(68)?,
+            cleaned_to: Offset(long(48)?),
+            epoch: Epoch(short(56)? as i32),
+            offset_entries: short(60)?,
+            time_entries: short(64)?,
+            log_crc: short(68)?,
+            offsets_crc: short(72)?,
+            times_crc: short(76)?,
         })
     }
 }
@@ -225,6 +231,7 @@ mod tests {
             records: 1000,
             batches: 100,
             max_timestamp: Timestamp(1_700_000_000_000),
+            cleaned_to: Offset(1500),
             epoch: Epoch(3),
             offset_entries: 16,
             time_entries: 15,

@@ -4,7 +4,9 @@
 //! that nobody sees a hole: offsets without a record belong to the batch before them.
 
 use super::compression::{Compression, CompressionError};
-use super::header::{ATTRIBUTE_DELETE_HORIZON, ATTRIBUTE_LOG_APPEND_TIME, HEADER_LEN, Header};
+use super::header::{
+    ATTRIBUTE_DELETE_HORIZON, ATTRIBUTE_LOG_APPEND_TIME, HEADER_LEN, Header, checksum,
+};
 use super::record::{EncodedRecord, Record};
 use crate::{Epoch, Offset, Timestamp};
 
@@ -16,7 +18,7 @@ pub fn rewrite(
     header: &Header,
     records: &[Record],
     horizon: Option<Timestamp>,
-) -> Result<Vec<u8>, CompressionError> {
+) -> Result<(Header, Vec<u8>), CompressionError> {
     let mut fresh = Header { record_count: records.len() as u32, ..*header };
     if let Some(horizon) = horizon {
         fresh.attributes |= ATTRIBUTE_DELETE_HORIZON;
@@ -48,13 +50,14 @@ pub fn rewrite(
     };
     fresh.size = bytes.len();
     fresh.write(&mut bytes);
-    Ok(bytes)
+    fresh.crc = checksum(&bytes);
+    Ok((fresh, bytes))
 }
 
 /// A batch without a record that stands for the offsets `base..=last`.
-pub fn empty(base: Offset, last: Offset, epoch: Epoch) -> Vec<u8> {
+pub fn empty(base: Offset, last: Offset, epoch: Epoch) -> (Header, Vec<u8>) {
     let mut bytes = vec![0; HEADER_LEN];
-    let header = Header {
+    let mut header = Header {
         base_offset: base,
         size: HEADER_LEN,
         leader_epoch: epoch,
@@ -69,7 +72,8 @@ pub fn empty(base: Offset, last: Offset, epoch: Epoch) -> Vec<u8> {
         record_count: 0,
     };
     header.write(&mut bytes);
-    bytes
+    header.crc = checksum(&bytes);
+    (header, bytes)
 }
 
 /// Lets the batch, of which `bytes` are all, stand for the offsets up to `last` as well.
@@ -83,7 +87,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
-    use super::super::{BatchBuilder, RecordFields, checksum, records};
+    use super::super::{BatchBuilder, RecordFields, records};
     use super::*;
 
     fn batch(codec: Compression) -> Vec<u8> {
@@ -123,8 +127,9 @@ mod tests {
             let (header, mut all) = parse(&batch(codec));
             let mut kept = kept.into_iter();
             all.retain(|_| kept.next().unwrap());
-            let bytes = rewrite(&header, &all, horizon.map(Timestamp)).unwrap();
+            let (expected, bytes) = rewrite(&header, &all, horizon.map(Timestamp)).unwrap();
             let (fresh, found) = parse(&bytes);
+            prop_assert_eq!(fresh, expected);
             prop_assert_eq!(&found, &all);
             prop_assert_eq!(fresh.base_offset, header.base_offset);
             prop_assert_eq!(fresh.last_offset(), header.last_offset());
@@ -133,7 +138,7 @@ mod tests {
             prop_assert_eq!(fresh.max_timestamp, newest.unwrap_or(Timestamp::NONE));
             prop_assert_eq!(fresh.delete_horizon(), horizon.map(Timestamp));
             // And once more, as a later compaction does.
-            let (_, again) = parse(&rewrite(&fresh, &found, None).unwrap());
+            let (_, again) = parse(&rewrite(&fresh, &found, None).unwrap().1);
             prop_assert_eq!(again, all);
         }
     }
@@ -147,7 +152,9 @@ mod tests {
         let (header, found) = parse(&bytes);
         assert_eq!((header.base_offset, header.next_offset()), (Offset(100), Offset(5001)));
         assert_eq!(found, all);
-        let (header, found) = parse(&empty(Offset(7), Offset(7), Epoch(2)));
+        let (expected, bytes) = empty(Offset(7), Offset(7), Epoch(2));
+        let (header, found) = parse(&bytes);
+        assert_eq!(header, expected);
         assert_eq!((header.next_offset(), header.leader_epoch), (Offset(8), Epoch(2)));
         assert_eq!((found, header.max_timestamp), (Vec::new(), Timestamp::NONE));
     }

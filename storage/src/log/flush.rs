@@ -52,9 +52,6 @@ impl Log {
         }
         let vouched =
             if holds(Safeguard::CheckpointAfterSync) { self.synced() } else { self.end() };
-        // So that the next start finds the entries below the recovery point; what is missing it
-        // makes anew, by a scan.
-        self.active().sync_indexes()?;
         self.write_checkpoint(&mut written, vouched, self.epochs())
     }
 
@@ -87,6 +84,8 @@ impl Log {
             return Ok(());
         }
         *written = None;
+        // A start takes the entries below the recovery point as they are.
+        self.active().sync_indexes()?;
         checkpoint
             .write(self.store.disk(), &self.dir)
             .map_err(DiskError::at("write the checkpoint in", &self.dir))?;

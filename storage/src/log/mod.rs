@@ -5,6 +5,7 @@
 //! the opposite order with release; so whatever a reader sees of the log is whole.
 
 mod append;
+mod compact;
 mod flush;
 mod open;
 mod park;
@@ -25,6 +26,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 pub use append::Appended;
+pub use compact::{CompactError, Compacted, Compaction, Dirt, Job, Tick};
 pub use open::Recovery;
 pub use read::{FileRange, FoundTime, Slice};
 pub use retention::{Expired, Retention};
@@ -52,6 +54,10 @@ pub struct Log {
     end: AtomicU64,
     synced: AtomicU64,
     writer: Mutex<Writer>,
+    /// Held by whoever compacts: one at a time.
+    compacting: Mutex<()>,
+    /// Held by whoever removes, replaces or seals segments. Taken before the two locks around it.
+    changing: Mutex<()>,
     /// Held by whoever syncs: one sync at a time. Guards the checkpoint as it was last written.
     flushing: Mutex<Option<Checkpoint>>,
     /// True if something was appended since the store last looked.

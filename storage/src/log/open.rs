@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::append::note_epoch;
+use super::compact::finish_swaps;
 use super::survey::Survey;
 use super::{Active, Log, LogSettings, Unsynced, Writer};
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -81,6 +82,8 @@ impl Log {
             end: AtomicU64::new(end.0),
             synced: AtomicU64::new(recovery_point.min(end).0),
             writer: Mutex::new(writer),
+            compacting: Mutex::new(()),
+            changing: Mutex::new(()),
             flushing: Mutex::new(checkpoint),
             used: AtomicBool::new(false),
             damaged: recovery.damage.is_some(),
@@ -130,7 +133,7 @@ impl Opening {
         let disk = store.disk();
         disk.create_dir(dir).map_err(DiskError::at("make", dir))?;
         let mut bases = Vec::new();
-        for entry in disk.list(dir).map_err(DiskError::at("list", dir))? {
+        for entry in finish_swaps(disk, dir)? {
             bases.extend(base_of(&entry.name, LOG));
         }
         let mut recovery = Recovery::default();

@@ -45,8 +45,8 @@ pub struct FoundTime {
     pub timestamp: Timestamp,
 }
 
-/// Bytes that one batch may unpack to when a record is searched by its time.
-const UNPACK_LIMIT: usize = 256 << 20;
+/// Bytes that one batch may unpack to when its records are looked at.
+pub(super) const UNPACK_LIMIT: usize = 256 << 20;
 
 impl FileRange {
     /// Copies the bytes out; for those who cannot send from the file.

@@ -1,34 +1,45 @@
 //! Sealing closed segments, and checking those that are sealed.
 
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Log;
+use crate::batch::Header;
 use crate::disk::{self, View};
 use crate::error::{Corruption, DiskError, SealError};
-use crate::recover::{ScanFrom, Tail, scan};
+use crate::recover::{Scan, ScanFrom, Tail, scan_until};
 use crate::seal::{Seal, whole_crc};
 use crate::segment::Segment;
-use crate::{Epoch, Position};
+use crate::{Epoch, Offset, Position};
 
 /// Told how many bytes were read, so that it can wait before more are.
 pub type Pace<'a> = &'a mut dyn FnMut(usize);
 
 impl Log {
-    /// The oldest segment that is closed, synced and not sealed.
-    pub fn unsealed(&self) -> Option<Arc<Segment>> {
+    /// The segments that are closed and on the disk, oldest first, each with the offset behind it.
+    pub(super) fn closed(&self) -> Vec<(Arc<Segment>, Offset)> {
         if self.damaged {
-            return None;
+            return Vec::new();
         }
         let segments = self.segments.load();
         let synced = self.synced();
-        let may_be = |pair: &&[Arc<Segment>]| {
-            pair[1].base() <= synced && pair[0].seal().is_none() && !pair[0].is_damaged()
-        };
-        let found = segments.windows(2).find(may_be)?[0].clone();
-        // It may have been synced before it was closed; then it holds its reservations still.
-        let unsynced = &self.writer.lock().unsynced;
-        unsynced.iter().all(|other| other.segment.base() != found.base()).then_some(found)
+        let pairs = segments.windows(2).take_while(|pair| pair[1].base() <= synced);
+        let mut closed: Vec<_> = pairs.map(|pair| (pair[0].clone(), pair[1].base())).collect();
+        if !closed.is_empty() {
+            // One may have been synced before it was closed; then it holds its reservations still.
+            let unsynced = &self.writer.lock().unsynced;
+            let first = unsynced.first().map_or(Offset(u64::MAX), |first| first.segment.base());
+            closed.retain(|(segment, _)| segment.base() < first);
+        }
+        closed
+    }
+
+    /// The oldest segment that is closed, synced and not sealed.
+    pub fn unsealed(&self) -> Option<Arc<Segment>> {
+        let mut closed = self.closed().into_iter().map(|(segment, _)| segment);
+        closed.find(|segment| segment.seal().is_none() && !segment.is_damaged())
     }
 
     /// Checks every batch of a closed segment and seals it. An error if it is damaged; it is then
@@ -38,14 +49,10 @@ impl Log {
             Err(SealError::Corrupt(_) | SealError::Disk(_)) if segment.is_retired() => {
                 return Ok(false);
             }
-            done => done.inspect_err(|error| {
-                if let SealError::Corrupt(_) = error {
-                    segment.set_damaged();
-                }
-            })?,
+            done => done?,
         };
         // Nobody cuts the log while this is held.
-        let _turn = self.flushing.lock();
+        let _turn = self.changing.lock();
         let segments = self.segments.load();
         let at = segments.iter().position(|other| Arc::ptr_eq(other, segment));
         let next = at.and_then(|at| segments.get(at + 1)).map(|next| next.base());
@@ -74,25 +81,46 @@ impl Log {
     }
 }
 
+/// Hands every batch of a closed segment to `each`, which may break it off. An error if one is
+/// damaged; the segment is marked as such.
+pub(super) fn each_batch<B>(
+    segment: &Segment,
+    mut each: impl FnMut(&Header, &[u8]) -> ControlFlow<B>,
+) -> Result<ControlFlow<B, Scan>, SealError> {
+    let view = segment.log()?;
+    let from = ScanFrom { position: Position(0), offset: segment.base(), epoch: Epoch(i32::MIN) };
+    let found = scan_until(view.as_ref(), from, |_, header, bytes| each(header, bytes));
+    let found = match found.map_err(DiskError::at("read", segment.path()))? {
+        ControlFlow::Continue(found) => found,
+        broken_off => return Ok(broken_off),
+    };
+    let broken = match &found.tail {
+        Tail::Broken { reason, .. } => Some(reason.clone()),
+        Tail::Clean if found.end != segment.end() => {
+            Some(format!("it ends here, not at byte {}", segment.end()))
+        }
+        Tail::Clean => None,
+    };
+    match broken {
+        Some(what) => {
+            segment.set_damaged();
+            Err(segment.corruption(found.end, found.next, what).into())
+        }
+        None => Ok(ControlFlow::Continue(found)),
+    }
+}
+
 /// Reads the whole segment; what is found is a seal if every batch is whole.
 fn examine(segment: &Segment, pace: Pace<'_>) -> Result<Seal, SealError> {
-    let view = segment.log()?;
     let (mut log_crc, mut records, mut batches) = (crc32fast::Hasher::new(), 0, 0);
-    let from = ScanFrom { position: Position(0), offset: segment.base(), epoch: Epoch(i32::MIN) };
-    let found = scan(view.as_ref(), from, |_, header, bytes| {
+    let found = each_batch(segment, |header, bytes| {
         log_crc.update(bytes);
         records += u64::from(header.record_count);
         batches += 1;
         pace(bytes.len());
-    });
-    let found = found.map_err(DiskError::at("read", segment.path()))?;
-    if let Tail::Broken { reason, .. } = found.tail {
-        return Err(segment.corruption(found.end, found.next, reason).into());
-    }
-    if found.end != segment.end() {
-        let what = format!("it ends here, not at byte {}", segment.end());
-        return Err(segment.corruption(found.end, found.next, what).into());
-    }
+        ControlFlow::<Infallible>::Continue(())
+    })?;
+    let ControlFlow::Continue(found) = found;
     let crc = |view: Arc<dyn View>, length: u64| -> std::io::Result<u32> {
         let mut bytes = vec![0; length as usize];
         let read = disk::read_fully(view.as_ref(), 0, &mut bytes)?;
@@ -113,6 +141,7 @@ fn examine(segment: &Segment, pace: Pace<'_>) -> Result<Seal, SealError> {
         records,
         batches,
         max_timestamp: segment.max_timestamp(),
+        cleaned_to: Offset(0),
         epoch: found.epoch,
         offset_entries: offsets.count(),
         time_entries: times.count(),

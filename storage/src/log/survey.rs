@@ -92,6 +92,11 @@ impl Survey {
         Ok(offsets + mend_index(disk, dir, base, TIME_INDEX, &self.times)?)
     }
 
+    /// The bytes of the two index files of a segment at `base`.
+    pub fn encoded(&self, base: Offset) -> [Vec<u8>; 2] {
+        [encoded(base, &self.offsets), encoded(base, &self.times)]
+    }
+
     /// How many of the entries the index files begin with: all, or none if one differs.
     pub fn counts_in_files(
         &self,

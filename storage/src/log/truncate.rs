@@ -47,6 +47,7 @@ impl Log {
     ///
     /// If the disk fails the log is poisoned: how much of it is left shows when it is opened anew.
     pub fn truncate(&self, to: Offset) -> Result<Offset, TruncateError> {
+        let _turn = self.changing.lock();
         let mut written = self.flushing.lock();
         let mut writer = self.writer.lock();
         if let Some(poisoned) = &writer.poisoned {
@@ -111,6 +112,7 @@ impl Log {
         }
         // What is removed or no longer served must not be all that the recovery point vouches for.
         self.flush()?;
+        let _turn = self.changing.lock();
         let mut written = self.flushing.lock();
         self.start.fetch_max(to.0, Ordering::AcqRel);
         self.write_checkpoint(&mut written, self.synced(), self.epochs())?;
@@ -201,7 +203,7 @@ impl Log {
     /// Ends the life of a log whose folder is gone: nothing is appended, opened or written any more,
     /// whatever the name of the folder comes to mean.
     pub fn retire(&self) {
-        let _turn = self.flushing.lock();
+        let _turns = (self.changing.lock(), self.flushing.lock());
         let mut writer = self.writer.lock();
         writer.poison(&"it was deleted");
         self.retired.store(true, Ordering::Release);

@@ -9,10 +9,11 @@ mod writer;
 
 use std::io;
 use std::iter::Peekable;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 pub use headers::Headers;
 pub(crate) use indexer::Indexer;
 pub(crate) use writer::{PlacedBatch, SegmentWriter};
@@ -50,8 +51,8 @@ pub struct Segment {
     max_timestamp: AtomicI64,
     /// The newest batches, if this process has appended them.
     recent: Recent,
-    /// Set once it is closed and checked.
-    seal: OnceLock<Seal>,
+    /// Set once it is closed and checked; after a compaction anew.
+    seal: ArcSwapOption<Seal>,
     /// True if it was found damaged since it was opened.
     damaged: AtomicBool,
 }
@@ -118,7 +119,7 @@ impl Segment {
             end: AtomicU64::new(state.end.0),
             max_timestamp: AtomicI64::new(state.indexer.max_timestamp().0),
             recent: Recent::new(),
-            seal: OnceLock::new(),
+            seal: ArcSwapOption::empty(),
             damaged: AtomicBool::new(false),
         }
     }
@@ -161,12 +162,11 @@ impl Segment {
 
     /// Its seal, if it has one.
     pub fn seal(&self) -> Option<Seal> {
-        self.seal.get().copied()
+        self.seal.load().as_deref().copied()
     }
 
     pub(crate) fn set_seal(&self, seal: Seal) {
-        // Two threads that seal it at once found the same.
-        let _ = self.seal.set(seal);
+        self.seal.store(Some(Arc::new(seal)));
     }
 
     /// True if it was found damaged since it was opened.
@@ -255,7 +255,17 @@ impl Segment {
         synced.map_err(DiskError::at("sync the indexes of", self.path()))
     }
 
-    /// Closes what its writing side has lent it.
+    /// Lends it other files, which are about to get the names of its own.
+    pub(crate) fn lend(&self, files: [PathBuf; 3]) -> Result<(), DiskError> {
+        let own = [&self.log, self.offsets.file(), self.times.file()];
+        for (own, path) in own.into_iter().zip(files) {
+            let view = own.store().disk().view(&path).map_err(DiskError::at("open", &path))?;
+            own.lend(view);
+        }
+        Ok(())
+    }
+
+    /// Closes what it was lent.
     pub(crate) fn take_back(&self) {
         self.log.take_back();
         self.offsets.file().take_back();

@@ -1,10 +1,14 @@
-//! The log against a plain model, on both disks, with restarts and crashes between any two steps.
+//! Tests of the log: one story each here, anything in any order in `model`.
+
+mod model;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+
+use self::model::Device;
 
 use super::*;
 use crate::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields, records};
@@ -77,253 +81,6 @@ fn batch_size(bytes: &[u8]) -> usize {
     crate::batch::Header::parse(bytes).unwrap().size
 }
 
-#[derive(Clone, Debug)]
-enum Operation {
-    Append {
-        records: u64,
-        size: usize,
-        timestamp: i64,
-    },
-    Flush,
-    Checkpoint,
-    /// Files that were not used lately are closed.
-    Sweep,
-    /// Closed segments are sealed.
-    Seal,
-    Truncate(prop::sample::Index),
-    Trim(prop::sample::Index),
-    FindTime(i64),
-    /// Closed in good order and opened again.
-    Reopen,
-    /// The process dies; the kernel lives.
-    Kill,
-    /// The machine loses its power. On a disk that cannot do that, the same as `Kill`.
-    Crash(u64),
-    /// Indexes, checkpoint or both vanish while the log is closed.
-    Forget {
-        indexes: bool,
-        checkpoint: bool,
-    },
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    prop_oneof![
-        12 => (1u64..5, 0usize..300, 1i64..1000).prop_map(|(records, size, timestamp)| {
-            Operation::Append { records, size, timestamp }
-        }),
-        3 => Just(Operation::Flush),
-        2 => Just(Operation::Checkpoint),
-        2 => Just(Operation::Sweep),
-        2 => Just(Operation::Seal),
-        1 => any::<prop::sample::Index>().prop_map(Operation::Truncate),
-        1 => any::<prop::sample::Index>().prop_map(Operation::Trim),
-        2 => (0i64..1001).prop_map(Operation::FindTime),
-        1 => Just(Operation::Reopen),
-        1 => Just(Operation::Kill),
-        2 => any::<u64>().prop_map(Operation::Crash),
-        1 => any::<(bool, bool)>().prop_map(|(indexes, checkpoint)| Operation::Forget {
-            indexes,
-            checkpoint
-        }),
-    ]
-}
-
-/// What the log should have: records by offset, each with its timestamp; batch starts.
-#[derive(Clone, Debug, Default)]
-struct Model {
-    records: Vec<(String, i64)>,
-    batches: Vec<u64>,
-    start: u64,
-    synced: u64,
-}
-
-impl Model {
-    fn end(&self) -> u64 {
-        self.records.len() as u64
-    }
-
-    fn cut(&mut self, end: u64) {
-        self.records.truncate(end as usize);
-        self.batches.retain(|start| *start < end);
-        self.synced = self.synced.min(end);
-    }
-
-    fn find_time(&self, at_least: i64) -> Option<u64> {
-        let found = self.records.iter().skip(self.start as usize).position(|r| r.1 >= at_least);
-        found.map(|at| at as u64 + self.start)
-    }
-
-    fn check(&self, log: &Log) {
-        assert_eq!(log.end().0, self.end());
-        assert_eq!(log.start().0, self.start);
-        let expected: Vec<_> = (0..).zip(self.records.iter().map(|r| r.0.clone())).collect();
-        assert_eq!(read_all(log, log.start()), expected[self.start as usize..]);
-        let beyond = log.read(Offset(self.end() + 1), 1);
-        assert!(matches!(beyond, Err(ReadError::OutOfRange { .. })));
-    }
-}
-
-enum Device {
-    Memory(MemoryDisk),
-    Mapped(MappedDisk, tempfile::TempDir),
-}
-
-impl Device {
-    fn mapped() -> Device {
-        Device::Mapped(MappedDisk::start().unwrap(), tempfile::tempdir().unwrap())
-    }
-
-    fn disk(&self) -> Arc<dyn Disk> {
-        match self {
-            Device::Memory(disk) => Arc::new(disk.clone()),
-            Device::Mapped(disk, _) => Arc::new(disk.clone()),
-        }
-    }
-
-    fn dir(&self) -> PathBuf {
-        match self {
-            Device::Memory(_) => dir(),
-            Device::Mapped(_, root) => root.path().join(dir()),
-        }
-    }
-
-    fn store(&self) -> Arc<Store> {
-        store(self.disk())
-    }
-
-    fn open(&self) -> Arc<Log> {
-        Log::open(&self.store(), &self.dir(), SMALL, 0).unwrap().0
-    }
-
-    /// After a crash the log may have lost what was not synced, and nothing else.
-    fn crash(&mut self, seed: u64, model: &mut Model) -> Arc<Log> {
-        let Device::Memory(disk) = self else { return self.open() };
-        *disk = disk.crash(seed);
-        let log = self.open();
-        let end = log.end().0;
-        assert!(end >= model.synced, "{} records were synced, {end} are there", model.synced);
-        assert!(end <= model.end(), "records were invented");
-        assert!(end == model.end() || model.batches.contains(&end), "half a batch at {end}");
-        model.cut(end);
-        log
-    }
-
-    fn forget(&self, indexes: bool, checkpoint: bool) {
-        for entry in self.disk().list(&self.dir()).unwrap() {
-            let is_index = entry.name.ends_with("index");
-            if is_index && indexes || entry.name == "checkpoint" && checkpoint {
-                self.disk().remove(&self.dir().join(entry.name)).unwrap();
-            }
-        }
-        self.disk().sync_dir(&self.dir()).unwrap();
-    }
-}
-
-fn run(mut device: Device, operations: Vec<Operation>) {
-    let mut model = Model::default();
-    let mut log = device.open();
-    for operation in operations {
-        match operation {
-            Operation::Append { records, size, timestamp } => {
-                let mut fresh = values(model.end(), records);
-                fresh.iter_mut().for_each(|value| value.extend(std::iter::repeat_n('x', size)));
-                let appended = append(&log, &fresh, timestamp).unwrap();
-                assert_eq!(appended.base_offset.0, model.end());
-                model.batches.push(model.end());
-                model.records.extend(fresh.into_iter().map(|value| (value, timestamp)));
-                assert_eq!(appended.next_offset.0, model.end());
-            }
-            Operation::Flush => model.synced = log.flush().unwrap().0,
-            Operation::Checkpoint => log.checkpoint().unwrap(),
-            Operation::Seal => {
-                while let Some(segment) = log.unsealed() {
-                    assert!(log.seal(&segment, &mut |_| {}).unwrap());
-                }
-                let segments = log.segments();
-                segments.iter().for_each(|segment| log.check_seal(segment, &mut |_| {}).unwrap());
-            }
-            Operation::Sweep => {
-                // The first finds it used; the second closes it, and opens files to sync them.
-                for _ in 0..4 {
-                    log.store.sweep();
-                }
-                assert!(log.is_parked());
-                assert_eq!(log.store.open_now().files, 0);
-                model.synced = log.synced().0;
-            }
-            Operation::Truncate(to) => {
-                let to = model.start + to.index((model.end() - model.start + 1) as usize) as u64;
-                let expected = if to == model.end() {
-                    to
-                } else {
-                    *model.batches.iter().rfind(|start| **start <= to).unwrap()
-                };
-                if expected >= model.start {
-                    assert_eq!(log.truncate(Offset(to)).unwrap().0, expected);
-                    model.cut(expected);
-                }
-            }
-            Operation::Trim(to) => {
-                let to = to.index(model.end() as usize + 1) as u64;
-                model.start = model.start.max(to);
-                assert_eq!(log.trim(Offset(to), None).unwrap().0, model.start);
-                model.synced = model.end();
-            }
-            Operation::FindTime(at_least) => {
-                let found = log.find_time(Timestamp(at_least)).unwrap();
-                assert_eq!(found.map(|found| found.offset.0), model.find_time(at_least));
-            }
-            Operation::Reopen => {
-                log.close().unwrap();
-                drop(log);
-                model.synced = model.end();
-                let (reopened, recovery) =
-                    Log::open(&device.store(), &device.dir(), SMALL, 0).unwrap();
-                assert_eq!(recovery, Recovery::default(), "a clean stop leaves nothing to do");
-                log = reopened;
-            }
-            Operation::Kill => {
-                drop(log);
-                log = device.open();
-            }
-            Operation::Crash(seed) => {
-                drop(log);
-                log = device.crash(seed, &mut model);
-            }
-            Operation::Forget { indexes, checkpoint } => {
-                log.close().unwrap();
-                drop(log);
-                model.synced = model.end();
-                device.forget(indexes, checkpoint);
-                log = device.open();
-                // Without a checkpoint the log starts where its first segment does.
-                model.start = log.start().0;
-            }
-        }
-        model.check(&log);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-    #[test]
-    fn the_log_is_as_the_model_on_a_disk_that_crashes(
-        operations in prop::collection::vec(operation(), 1..60),
-    ) {
-        run(Device::Memory(MemoryDisk::new()), operations);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-    #[test]
-    fn the_log_is_as_the_model_on_the_mapped_disk(
-        operations in prop::collection::vec(operation(), 1..40),
-    ) {
-        run(Device::mapped(), operations);
-    }
-}
-
 /// Windows of the mapped disk grow and change under appends that are larger than they are.
 #[test]
 fn large_batches_cross_windows() {
@@ -394,6 +151,25 @@ fn segments_closed_before_a_kill_are_synced_after_it() {
     for seed in 0..20 {
         let (log, _) = open(&disk.crash(seed), SMALL).unwrap();
         assert_eq!(log.end(), Offset(60));
+    }
+}
+
+/// A trim moved the recovery point beyond index entries that were not on the disk. Of those that a power
+/// failure took, the ones for offsets were missed, the ones for times were not: a record was not found
+/// by its time.
+#[test]
+fn a_trim_vouches_for_the_indexes_too() {
+    let settings = LogSettings { segment_bytes: 1 << 20, ..SMALL };
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk, settings).unwrap();
+    for time in 1..40 {
+        append(&log, &["x".repeat(100)], if time == 20 { 500 } else { time }).unwrap();
+    }
+    log.trim(Offset(1), None).unwrap();
+    for seed in 0..200 {
+        let (log, _) = open(&disk.crash(seed), settings).unwrap();
+        let found = log.find_time(Timestamp(100)).unwrap();
+        assert_eq!(found.map(|found| found.offset), Some(Offset(19)), "seed {seed}");
     }
 }
 
@@ -669,13 +445,13 @@ fn a_rebuilt_index_is_the_one_that_was_lost() {
 #[test]
 fn a_closed_segment_keeps_no_reserved_tail() {
     let device = Device::mapped();
-    let log = device.open();
+    let (log, _) = device.open();
     for n in 0..60 {
         append(&log, &values(n, 1), 0).unwrap();
     }
     assert!(log.segments().len() > 2);
     drop(log);
-    let log = device.open();
+    let (log, _) = device.open();
     let segments = log.segments();
     for segment in &segments[..segments.len() - 1] {
         for ending in [crate::segment::OFFSET_INDEX, crate::segment::TIME_INDEX] {

@@ -1,14 +1,17 @@
 //! What an image must hold.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::batch::{BatchBuilder, CheckedBatch, Compression, Header, RecordFields, records};
+use crate::batch::{
+    BatchBuilder, CheckedBatch, Compression, Header, RecordFields, checksum, records,
+};
 use crate::disk::MemoryDisk;
 use crate::error::AppendError;
-use crate::log::{Appended, Log, LogSettings};
+use crate::log::{Appended, CompactError, Compaction, Job, Log, LogSettings};
 use crate::store::{OpenLimits, Store};
 use crate::{Epoch, Offset, Timestamp};
 
@@ -16,17 +19,31 @@ use crate::{Epoch, Offset, Timestamp};
 pub const SETTINGS: LogSettings =
     LogSettings { segment_bytes: 2000, segment_ms: 1_000_000, index_interval_bytes: 300 };
 
-/// Invariant: `at_least <= records.len()`, `start.0 <= start.1`.
+/// Tombstones go with the next compaction but one.
+const RULES: Compaction =
+    Compaction { min_dirty_ratio: 0.0, min_lag_ms: 0, delete_retention_ms: 1 };
+
+/// What was written at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub key: u8,
+    /// None for a tombstone.
+    pub value: Option<String>,
+}
+
+/// Invariant: `clean_to <= at_least <= records.len()`, `start.0 <= start.1`.
 #[derive(Clone, Debug, Default)]
 pub struct Promise {
-    /// The value of each record by its offset, as far as anything was ever appended.
-    pub records: Vec<String>,
+    /// Each record by its offset, as far as anything was ever appended.
+    pub records: Vec<Written>,
     /// Where batches begin.
     pub batches: Vec<u64>,
     /// Leader epochs and where they begin.
     pub epochs: Vec<(Epoch, Offset)>,
     /// Records below were acknowledged.
     pub at_least: u64,
+    /// Of the records below, those may be gone that a newer one below replaces, and tombstones.
+    pub clean_to: u64,
     /// The log starts between these.
     pub start: (u64, u64),
 }
@@ -37,13 +54,13 @@ impl Promise {
     }
 
     /// Takes note of records that may be on the disk from now on.
-    pub fn append(&mut self, values: &[String], epoch: Epoch) {
+    pub fn append(&mut self, records: &[Written], epoch: Epoch) {
         let base = self.end();
         self.batches.push(base);
         if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
             self.epochs.push((epoch, Offset(base)));
         }
-        self.records.extend_from_slice(values);
+        self.records.extend_from_slice(records);
     }
 
     /// Forgets the records from `end` on.
@@ -74,7 +91,7 @@ impl Promise {
         Ok(log)
     }
 
-    fn check(&self, log: &Log) -> Result<(), String> {
+    pub fn check(&self, log: &Log) -> Result<(), String> {
         let (start, end) = (log.start().0, log.end().0);
         if end < self.at_least {
             return Err(format!("{} records were acknowledged, {end} are there", self.at_least));
@@ -85,18 +102,43 @@ impl Promise {
         if start < self.start.0 || start > self.start.1 {
             return Err(format!("the log starts at {start}, not within {:?}", self.start));
         }
-        let found = read_all(log)?;
-        let expected = (start..end).zip(self.records[start as usize..end as usize].iter());
-        let expected: Vec<_> = expected.map(|(offset, value)| (offset, value.clone())).collect();
-        if let Some((found, expected)) = found.iter().zip(&expected).find(|(a, b)| a != b) {
-            return Err(format!("found {found:?} where {expected:?} was written"));
-        }
-        if found.len() != expected.len() {
-            return Err(format!("{} records of {} can be read", found.len(), expected.len()));
-        }
+        self.check_records(&read_all(log)?, start, end)?;
         let epochs: Vec<_> = self.epochs.iter().filter(|(_, base)| base.0 < end).copied().collect();
         if log.epochs() != epochs {
             return Err(format!("epochs are {:?}, not {epochs:?}", log.epochs()));
+        }
+        Ok(())
+    }
+
+    fn check_records(&self, found: &[(u64, Written)], start: u64, end: u64) -> Result<(), String> {
+        let written = |offset: u64| self.records.get(offset as usize);
+        if let Some((offset, it)) = found.iter().find(|(offset, it)| written(*offset) != Some(it)) {
+            return Err(format!(
+                "found {it:?} at {offset}, where {:?} was written",
+                written(*offset)
+            ));
+        }
+        let mut newest = [None; 256];
+        for (offset, record) in (0..self.clean_to.min(end)).zip(&self.records) {
+            newest[usize::from(record.key)] = Some(offset);
+        }
+        let is_there = |offset: u64| found.binary_search_by_key(&offset, |(at, _)| *at).is_ok();
+        for (offset, record) in (start..end).zip(self.records.iter().skip(start as usize)) {
+            let newest = newest[usize::from(record.key)];
+            let deleted = newest.is_some_and(|newest| {
+                self.records[newest as usize].value.is_none() && !is_there(newest)
+            });
+            let replaced = newest.is_some_and(|newest| newest > offset);
+            let may_be_gone = replaced || newest == Some(offset) && record.value.is_none();
+            match is_there(offset) {
+                true if deleted && replaced => {
+                    return Err(format!("{offset} was deleted and is there again"));
+                }
+                false if !may_be_gone => {
+                    return Err(format!("record {offset} is gone: {record:?}"));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -106,20 +148,26 @@ pub fn dir() -> PathBuf {
     Path::new("topics/t/0").to_owned()
 }
 
-/// Appends a batch of these values.
-pub fn append(log: &Arc<Log>, values: &[String], epoch: Epoch) -> Result<Appended, AppendError> {
+/// Appends a batch of these records.
+pub fn append(log: &Arc<Log>, records: &[Written], epoch: Epoch) -> Result<Appended, AppendError> {
     let mut builder = BatchBuilder::new(Compression::None);
-    for value in values {
-        let record = RecordFields { value: Some(value.as_bytes()), ..RecordFields::default() };
-        builder.push(Timestamp(1), &record);
+    for Written { key, value } in records {
+        let value = value.as_ref().map(|value| value.as_bytes());
+        builder.push(Timestamp(1), &RecordFields { key: Some(&[*key]), value, headers: &[] });
     }
     let bytes = builder.finish().expect("records without compression make a batch");
     let checked = CheckedBatch::check(&bytes, 1 << 20).expect("a batch just built is one");
     log.append(&checked, epoch, 1)
 }
 
+/// Compacts the log; the last compaction's time was below `now_ms`.
+pub fn compact(log: &Log, keys_bytes: u64, now_ms: i64) -> Result<(), CompactError> {
+    let job = Job { rules: &RULES, limit: log.synced(), now_ms, keys_bytes, seed: &[7; 16] };
+    log.compact(job, &mut |_| ControlFlow::Continue(())).map(drop)
+}
+
 /// Every record of the log with its offset.
-fn read_all(log: &Log) -> Result<Vec<(u64, String)>, String> {
+fn read_all(log: &Log) -> Result<Vec<(u64, Written)>, String> {
     let mut found = Vec::new();
     let mut at = log.start();
     while let Some(range) = log.read(at, 1500).map_err(|error| error.to_string())?.range {
@@ -128,12 +176,16 @@ fn read_all(log: &Log) -> Result<Vec<(u64, String)>, String> {
         while position < bytes.len() {
             let rest = bytes.slice(position..);
             let header = Header::parse(&rest).map_err(|error| error.to_string())?;
-            CheckedBatch::check(&rest[..header.size], 1 << 20).map_err(|e| e.to_string())?;
+            if header.base_offset > at || checksum(&rest[..header.size]) != header.crc {
+                return Err(format!("{header:?} where {at} follows"));
+            }
             for record in records(&rest, 1 << 20).map_err(|error| error.to_string())? {
                 let record = record.map_err(|error| error.to_string())?;
-                let value = record.value.unwrap_or_default();
-                if record.offset >= at {
-                    found.push((record.offset.0, String::from_utf8_lossy(&value).into_owned()));
+                let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
+                let key = record.key.and_then(|key| key.first().copied()).unwrap_or_default();
+                let written = Written { key, value: record.value.map(text) };
+                if record.offset >= log.start() {
+                    found.push((record.offset.0, written));
                 }
             }
             position += header.size;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::promise::{Promise, append, dir};
+use super::promise::{Promise, Written, append, compact, dir};
 use crate::disk::memory::SYNC_FAILED;
 use crate::disk::memory::chance::Chance;
 use crate::disk::{Disk, MemoryDisk};
@@ -14,6 +14,8 @@ use crate::{Epoch, Offset};
 
 /// Steps of a workload.
 const STEPS: u64 = 60;
+/// Distinct keys of the records.
+const KEYS: u64 = 12;
 /// Images of each moment.
 const IMAGES_EACH: u64 = 3;
 
@@ -75,6 +77,7 @@ struct Workload {
     log: Arc<Log>,
     epoch: Epoch,
     serial: u64,
+    now_ms: i64,
     watched: Arc<Mutex<Watched>>,
 }
 
@@ -88,7 +91,15 @@ impl Workload {
         watched.lock().step = "open".to_owned();
         watch(&disk, &watched);
         let log = Promise::default().open(&disk)?;
-        Ok(Workload { chance: Chance::new(seed), disk, log, epoch: Epoch(0), serial: 0, watched })
+        Ok(Workload {
+            chance: Chance::new(seed),
+            disk,
+            log,
+            epoch: Epoch(0),
+            serial: 0,
+            now_ms: 0,
+            watched,
+        })
     }
 
     fn run(mut self) -> Result<(), String> {
@@ -102,7 +113,7 @@ impl Workload {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.chance.below(43) {
+        match self.chance.below(47) {
             0..20 => self.append(),
             20..28 => self.flush(),
             28..31 => self.checkpoint(),
@@ -111,6 +122,7 @@ impl Workload {
             33 => self.fail_a_sync(),
             39 => self.sweep(),
             40 | 41 => self.seal(),
+            42..46 => self.compact(),
             34 => self.stop_and_reopen(),
             35 | 36 => self.kill(),
             37 | 38 => self.lose_power(),
@@ -124,22 +136,27 @@ impl Workload {
     fn append(&mut self) -> Result<(), String> {
         let count = 1 + self.chance.below(4);
         let size = self.chance.below(400) as usize;
-        let value = |n| format!("record {n} {}", "x".repeat(size));
-        let values: Vec<_> = (self.serial..self.serial + count).map(value).collect();
-        self.serial += count;
+        let records: Vec<_> = (0..count).map(|_| self.record(size)).collect();
         let before = {
             let mut watched = self.watched.lock();
             watched.step = format!("append {count}");
             let before = watched.promise.clone();
-            watched.promise.append(&values, self.epoch);
+            watched.promise.append(&records, self.epoch);
             before
         };
-        if append(&self.log, &values, self.epoch).is_err() {
+        if append(&self.log, &records, self.epoch).is_err() {
             // A sync has failed: only a restart helps.
             self.watched.lock().promise = before;
             return self.kill();
         }
         Ok(())
+    }
+
+    fn record(&mut self, size: usize) -> Written {
+        self.serial += 1;
+        let value = format!("record {} {}", self.serial, "x".repeat(size));
+        let value = if self.chance.one_in(5) { None } else { Some(value) };
+        Written { key: self.chance.below(KEYS) as u8, value }
     }
 
     fn flush(&mut self) -> Result<(), String> {
@@ -162,9 +179,11 @@ impl Workload {
         let (to, end) = {
             let mut watched = self.watched.lock();
             let promise = &mut watched.promise;
-            let to = promise.start.1 + self.chance.below(promise.end() - promise.start.1 + 1);
+            // Nobody takes back what was replicated, and nothing else is compacted.
+            let from = promise.start.1.max(promise.clean_to);
+            let to = from + self.chance.below(promise.end() - from + 1);
             let end = promise.end_if_cut_to(to);
-            if end < promise.start.1 {
+            if end < from {
                 return Ok(());
             }
             promise.at_least = promise.at_least.min(end);
@@ -247,6 +266,21 @@ impl Workload {
             self.log.seal(&segment, &mut |_| {}).map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    fn compact(&mut self) -> Result<(), String> {
+        self.begin("compact");
+        {
+            let promise = &mut self.watched.lock().promise;
+            promise.clean_to = promise.clean_to.max(self.log.synced().0);
+        }
+        self.now_ms += 1;
+        let keys_bytes = if self.chance.one_in(2) { 1 << 10 } else { 0 };
+        match compact(&self.log, keys_bytes, self.now_ms) {
+            Ok(()) => Ok(()),
+            // A sync has failed: only a restart helps.
+            Err(_) => self.kill(),
+        }
     }
 
     fn kill(&mut self) -> Result<(), String> {
@@ -338,7 +372,10 @@ fn judge(image: MemoryDisk, seed: u64, promise: &Promise) -> Result<(), String> 
     let mut promise = promise.clone();
     promise.cut(log.end().0);
     promise.start = (log.start().0, log.start().0);
-    let value = vec!["after the crash".to_owned()];
+    if chance.one_in(2) {
+        return compact_image(&image, log, promise, chance);
+    }
+    let value = vec![Written { key: 0, value: Some("after the crash".to_owned()) }];
     let epoch = promise.epochs.last().map_or(Epoch(0), |(epoch, _)| *epoch);
     promise.append(&value, epoch);
     append(&log, &value, epoch).map_err(|error| format!("it takes no record: {error}"))?;
@@ -347,6 +384,23 @@ fn judge(image: MemoryDisk, seed: u64, promise: &Promise) -> Result<(), String> 
     drop(log);
     let again = promise.open(&image.crash(chance.number()));
     again.map(drop).map_err(|what| format!("a record later: {what}"))
+}
+
+/// What a compaction has left half done, another one may not take for done.
+fn compact_image(
+    image: &MemoryDisk,
+    log: Arc<Log>,
+    mut promise: Promise,
+    mut chance: Chance,
+) -> Result<(), String> {
+    log.flush().map_err(|error| format!("it cannot be synced: {error}"))?;
+    promise.at_least = promise.end();
+    promise.clean_to = promise.end();
+    compact(&log, 1 << 10, i64::MAX).map_err(|error| format!("it is not compacted: {error}"))?;
+    promise.check(&log).map_err(|what| format!("compacted: {what}"))?;
+    drop(log);
+    let again = promise.open(&image.crash(chance.number()));
+    again.map(drop).map_err(|what| format!("compacted, and crashed again: {what}"))
 }
 
 fn watch_recovery(

@@ -1,60 +1,41 @@
 //! A thread that takes away what is too old or too much, and empties the trash.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mk_storage::log::{Expired, Retention};
 use tracing::{error, info};
 
+use super::background::Background;
 use super::partition::Partition;
 use super::shared::Shared;
 use super::trash;
 use crate::clock::now_ms;
 
-/// The thread; [`Cleaner::stop`] ends it.
-pub struct Cleaner {
-    end: Sender<()>,
-    thread: JoinHandle<()>,
-}
-
 /// When it looks for the first time; whoever started the broker with a wrong setting can still stop
 /// it.
 const FIRST_CHECK: Duration = Duration::from_secs(30);
 
-impl Cleaner {
-    /// Starts the thread.
-    pub fn start(shared: Arc<Shared>) -> std::io::Result<Cleaner> {
-        let (end, ended) = mpsc::channel();
-        let interval = shared.settings.number("log.retention.check.interval.ms");
-        let interval = Duration::from_millis(interval);
-        let delay_ms = shared.settings.number("log.segment.delete.delay.ms");
-        // Nothing lies in the trash for much longer than it was to.
-        let look = Duration::from_millis((delay_ms / 4).clamp(50, 10_000)).min(interval);
-        let thread = thread::Builder::new().name("mk-cleaner".into()).spawn(move || {
-            let mut next_check = Instant::now() + FIRST_CHECK.min(interval);
-            loop {
-                if Instant::now() >= next_check {
-                    next_check = Instant::now() + interval;
-                    remove_expired(&shared);
-                }
-                trash::empty(shared.store.disk(), &shared.trash_dir, delay_ms);
-                if ended.recv_timeout(look) == Err(RecvTimeoutError::Disconnected) {
-                    break;
-                }
+/// Starts the thread.
+pub fn start(shared: Arc<Shared>) -> std::io::Result<Background> {
+    let interval = shared.settings.number("log.retention.check.interval.ms");
+    let interval = Duration::from_millis(interval);
+    let delay_ms = shared.settings.number("log.segment.delete.delay.ms");
+    // Nothing lies in the trash for much longer than it was to.
+    let look = Duration::from_millis((delay_ms / 4).clamp(50, 10_000)).min(interval);
+    Background::start("mk-cleaner", move |mut ending| {
+        let mut next_check = Instant::now() + FIRST_CHECK.min(interval);
+        loop {
+            if Instant::now() >= next_check {
+                next_check = Instant::now() + interval;
+                remove_expired(&shared);
             }
-        })?;
-        Ok(Cleaner { end, thread })
-    }
-
-    /// Ends the thread once it is done with what it has begun.
-    pub fn stop(self) {
-        drop(self.end);
-        if self.thread.join().is_err() {
-            error!("the cleaner has panicked");
+            trash::empty(shared.store.disk(), &shared.trash_dir, delay_ms);
+            if ending.wait(look) {
+                break;
+            }
         }
-    }
+    })
 }
 
 fn remove_expired(shared: &Shared) {

@@ -4,10 +4,13 @@
 //! no disk but the page cache is answered there: produce appends, fetch answers with pieces of
 //! files. What must wait for records or for a sync is parked in [`waiting`] and costs nothing until
 //! it is its turn. What may take a while (topics, times) is done by a [`worker`]. Syncs are the
-//! [`flusher`]'s.
+//! [`flusher`]'s; what goes on unasked (sealing and checking, retention, compaction, closing what is idle)
+//! has a thread in the [`background`] each.
 
+mod background;
 mod catalog;
 mod cleaner;
+mod compactor;
 mod config;
 mod control;
 mod describe;

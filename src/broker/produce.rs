@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{Appended, Durability, Produce, ProducePart, ProduceResponse};
 use mk_storage::Offset;
-use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch};
+use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch, records};
 use mk_storage::error::AppendError;
 
 use super::note::Note;
@@ -101,6 +102,9 @@ impl Produces {
         let log = log_of(&partition)?;
         let settings = topic.effective();
         let batch = CheckedBatch::check(bytes, settings.max_message_bytes).map_err(rejected)?;
+        if settings.compaction.is_some() {
+            self.require_keys(&part.topic, bytes)?;
+        }
         let appended =
             log.append(&batch, STANDALONE_EPOCH, now_ms()).map_err(|error| refused(part, error))?;
         for index in partition.fetchers.take() {
@@ -119,6 +123,25 @@ impl Produces {
         };
         let unsynced = must_wait.then(|| (partition.clone(), appended.next_offset));
         Ok(Part { appended: answer, unsynced })
+    }
+
+    /// In a compacted topic a record without a key would never go, and a batch that cannot be read
+    /// could not be compacted.
+    fn require_keys(&self, topic: &str, bytes: &[u8]) -> Result<(), Fault> {
+        let invalid = |what: String| {
+            let what =
+                format!("{what}; topic '{topic}' is compacted, where each record needs a key");
+            Fault::new(ErrorCode::INVALID_RECORD, what)
+        };
+        let limit = self.shared.settings.number("socket.request.max.bytes") as usize;
+        let records = records(&Bytes::copy_from_slice(bytes), limit);
+        for (number, record) in records.map_err(|error| invalid(error.to_string()))?.enumerate() {
+            let record = record.map_err(|error| invalid(error.to_string()))?;
+            if record.key.is_none() {
+                return Err(invalid(format!("record {number} of the batch has no key")));
+            }
+        }
+        Ok(())
     }
 
     /// A partition was synced, or failed to be.

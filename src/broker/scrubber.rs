@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mk_storage::error::SealError;
@@ -12,6 +10,7 @@ use mk_storage::log::Log;
 use mk_storage::segment::Segment;
 use tracing::{debug, error};
 
+use super::background::{Background, Ending, Throttle};
 use super::partition::Partition;
 use super::shared::Shared;
 
@@ -28,58 +27,40 @@ pub struct ScrubCounters {
     pub damaged: AtomicU64,
 }
 
-/// The thread; [`Scrubber::stop`] ends it.
-pub struct Scrubber {
-    end: Sender<()>,
-    thread: JoinHandle<()>,
-}
-
 struct Scrubbing {
     shared: Arc<Shared>,
-    ended: Receiver<()>,
-    stopping: bool,
-    /// Bytes to check in a second.
-    rate: u64,
+    ending: Ending,
+    throttle: Throttle,
+    /// True if sealed segments are checked.
+    checks: bool,
     /// From the start of one round through all segments to the start of the next.
     interval: Duration,
 }
 
 /// How often it looks for segments to seal.
 const LOOK: Duration = Duration::from_secs(1);
-/// It waits whenever it has checked what it may in this time.
-const SLICE: Duration = Duration::from_millis(50);
 
-impl Scrubber {
-    /// Starts the thread.
-    pub fn start(shared: Arc<Shared>) -> std::io::Result<Scrubber> {
-        let (end, ended) = mpsc::channel();
-        let rate = shared.settings.number("log.scrub.bytes.per.second");
-        let interval = Duration::from_millis(shared.settings.number("log.scrub.interval.ms"));
-        let mut scrubbing = Scrubbing { shared, ended, stopping: false, rate, interval };
-        let thread = thread::Builder::new().name("mk-scrubber".into());
-        let thread = thread.spawn(move || scrubbing.run())?;
-        Ok(Scrubber { end, thread })
-    }
-
-    /// Ends the thread; it goes through a segment that it has begun as fast as it can.
-    pub fn stop(self) {
-        drop(self.end);
-        if self.thread.join().is_err() {
-            error!("the scrubber has panicked");
-        }
-    }
+/// Starts the thread. When it is to end it goes through a segment that it has begun as fast as it
+/// can.
+pub fn start(shared: Arc<Shared>) -> std::io::Result<Background> {
+    let rate = shared.settings.number("log.scrub.bytes.per.second");
+    let interval = Duration::from_millis(shared.settings.number("log.scrub.interval.ms"));
+    Background::start("mk-scrubber", move |ending| {
+        let throttle = Throttle::new(Some(rate));
+        Scrubbing { shared, ending, throttle, checks: rate > 0, interval }.run();
+    })
 }
 
 impl Scrubbing {
     fn run(&mut self) {
         let mut next_round = Instant::now();
-        while !self.stopping {
-            if Instant::now() >= next_round && self.rate > 0 {
+        while !self.ending.is_near() {
+            if Instant::now() >= next_round && self.checks {
                 next_round = Instant::now() + self.interval;
                 self.check_all();
             }
             self.seal_all();
-            self.wait(LOOK);
+            self.ending.wait(LOOK);
         }
     }
 
@@ -91,7 +72,7 @@ impl Scrubbing {
     fn seal_all(&mut self) {
         for partition in self.partitions() {
             let Ok(log) = partition.log() else { continue };
-            while !self.stopping
+            while !self.ending.is_near()
                 && !partition.is_deleted()
                 && let Some(segment) = log.unsealed()
             {
@@ -102,7 +83,6 @@ impl Scrubbing {
                         break;
                     }
                 }
-                self.wait(Duration::ZERO);
             }
         }
     }
@@ -114,7 +94,7 @@ impl Scrubbing {
         for partition in self.partitions() {
             let Ok(log) = partition.log() else { continue };
             for segment in log.segments().iter() {
-                if self.stopping || partition.is_deleted() {
+                if self.ending.is_near() || partition.is_deleted() {
                     break;
                 }
                 if segment.seal().is_some() && !segment.is_damaged() {
@@ -130,16 +110,11 @@ impl Scrubbing {
     }
 
     fn check(&mut self, partition: &Partition, log: &Log, segment: &Arc<Segment>) {
-        let slice_bytes = (self.rate as f64 * SLICE.as_secs_f64()) as usize;
-        let (mut checked, mut in_slice) = (0, 0);
+        let mut checked = 0;
+        let (throttle, ending) = (&mut self.throttle, &mut self.ending);
         let result = log.check_seal(segment, &mut |bytes| {
             checked += bytes as u64;
-            in_slice += bytes;
-            if in_slice >= slice_bytes.max(1) {
-                let time = Duration::from_secs_f64(in_slice as f64 / self.rate as f64);
-                in_slice = 0;
-                self.wait(time);
-            }
+            ending.wait(throttle.pause(bytes));
         });
         count(&self.shared.scrubbed.checked, 1);
         count(&self.shared.scrubbed.checked_bytes, checked);
@@ -161,14 +136,6 @@ impl Scrubbing {
                 count(&self.shared.scrubbed.damaged, 1);
                 partition.report_damage(corruption.to_string());
             }
-        }
-    }
-
-    /// Waits so long, or until the thread is to end.
-    fn wait(&mut self, time: Duration) {
-        if !self.stopping {
-            let waited = self.ended.recv_timeout(time);
-            self.stopping = waited == Err(RecvTimeoutError::Disconnected);
         }
     }
 }

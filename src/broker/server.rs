@@ -16,18 +16,19 @@ use mk_storage::store::{OpenLimits, Store};
 use tracing::error;
 use uuid::Uuid;
 
+use super::background::Background;
 use super::catalog::CatalogError;
-use super::cleaner::Cleaner;
+use super::compactor::{self, CompactCounters};
 use super::config::{BrokerConfig, ConfigError};
 use super::flusher::FlushThreads;
 use super::note::Note;
 use super::open::{RecoverySummary, open_topics};
 use super::partition::Partition;
-use super::scrubber::{ScrubCounters, Scrubber};
+use super::scrubber::{self, ScrubCounters};
 use super::service::BrokerService;
 use super::shared::Shared;
-use super::sweeper::Sweeper;
 use super::worker::WorkerThread;
+use super::{cleaner, sweeper};
 use crate::settings::BrokerSettings;
 
 /// A broker that runs. To be stopped with [`Broker::stop`]; if it is dropped its process had
@@ -37,9 +38,7 @@ pub struct Broker {
     directory: DataDirectory,
     server: Server<Note>,
     flush_threads: FlushThreads,
-    sweeper: Sweeper,
-    scrubber: Scrubber,
-    cleaner: Cleaner,
+    background: Vec<Background>,
     workers: Vec<WorkerThread>,
     recovery: RecoverySummary,
 }
@@ -136,6 +135,7 @@ impl Broker {
             mailboxes,
             control,
             scrubbed: ScrubCounters::default(),
+            compacted: CompactCounters::default(),
             lookup,
         });
         for (topic, number) in &recovery.scanned {
@@ -143,23 +143,10 @@ impl Broker {
                 shared.flusher.recovered(&partition);
             }
         }
-        let idle = Duration::from_millis(settings.number("log.idle.close.ms"));
-        let sweeper = Sweeper::start(shared.store.clone(), idle)?;
-        let scrubber = Scrubber::start(shared.clone())?;
-        let cleaner = Cleaner::start(shared.clone())?;
+        let background = start_background(&shared)?;
         let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
         let workers = vec![control_thread, lookup_thread];
-        Ok(Broker {
-            shared,
-            directory,
-            server,
-            flush_threads,
-            sweeper,
-            scrubber,
-            cleaner,
-            workers,
-            recovery,
-        })
+        Ok(Broker { shared, directory, server, flush_threads, background, workers, recovery })
     }
 
     /// Its id.
@@ -187,6 +174,11 @@ impl Broker {
         &self.shared.scrubbed
     }
 
+    /// What the compactor has done since the start.
+    pub fn compacted(&self) -> &CompactCounters {
+        &self.shared.compacted
+    }
+
     /// Stops in good order: answers what can be answered, syncs and closes all logs.
     pub fn stop(self) -> Result<(), StopError> {
         self.server.stop(GRACE);
@@ -194,9 +186,7 @@ impl Broker {
             worker.stop();
         }
         self.flush_threads.stop();
-        self.sweeper.stop();
-        self.scrubber.stop();
-        self.cleaner.stop();
+        self.background.into_iter().for_each(Background::stop);
         let topics = self.shared.topics.load();
         let partitions: Vec<_> =
             topics.values().flat_map(|topic| topic.partitions().to_vec()).collect();
@@ -206,6 +196,16 @@ impl Broker {
             failed => Err(StopError::Partitions(failed)),
         }
     }
+}
+
+fn start_background(shared: &Arc<Shared>) -> std::io::Result<Vec<Background>> {
+    let idle = Duration::from_millis(shared.settings.number("log.idle.close.ms"));
+    Ok(vec![
+        sweeper::start(shared.store.clone(), idle)?,
+        scrubber::start(shared.clone())?,
+        cleaner::start(shared.clone())?,
+        compactor::start(shared.clone())?,
+    ])
 }
 
 fn open_limits(settings: &BrokerSettings) -> OpenLimits {

@@ -14,6 +14,7 @@ use mk_storage::store::Store;
 use uuid::Uuid;
 
 use super::catalog::{Topic, Topics};
+use super::compactor::CompactCounters;
 use super::flusher::Flusher;
 use super::note::Note;
 use super::partition::Partition;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub control: Worker,
     /// What the scrubber has done.
     pub scrubbed: ScrubCounters,
+    /// What the compactor has done.
+    pub compacted: CompactCounters,
     /// For searches that may read much.
     pub lookup: Worker,
 }

@@ -12,7 +12,7 @@ mod value;
 pub use broker::{BrokerSettings, Layers};
 pub use registry::{Definition, Scope, definition, documentation};
 pub use topic::{FlushPolicy, TopicSettings};
-pub use value::{Kind, Value, format_bytes, format_millis, parse_bytes, parse_millis};
+pub use value::{Kind, NO_LIMIT, Value, format_bytes, format_millis, parse_bytes, parse_millis};
 
 /// What is wrong with a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

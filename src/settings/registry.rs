@@ -42,6 +42,8 @@ const SEGMENT_MS: Kind = Kind::Millis { min: 1, max: TEN_YEARS_MS };
 const INDEX_INTERVAL: Kind = Kind::Bytes { min: 0, max: MIB };
 const RETENTION_BYTES: Kind = Kind::BytesOrNone { max: 1 << 60 };
 const RETENTION_MS: Kind = Kind::MillisOrNone { max: 100 * TEN_YEARS_MS };
+const DELETE_RETENTION: Kind = Kind::Millis { min: 0, max: TEN_YEARS_MS };
+const COMPACTION_LAG: Kind = Kind::Millis { min: 0, max: TEN_YEARS_MS };
 const MESSAGE_BYTES: Kind = Kind::Bytes { min: 100, max: 64 * MIB };
 
 const fn broker(
@@ -87,6 +89,51 @@ pub const ALL: &[Definition] = &[
         Kind::Millis { min: 1000, max: TEN_YEARS_MS },
         "10m",
         "Close a connection on which nothing has happened for so long.",
+    ),
+    broker(
+        "log.cleaner.backoff.ms",
+        Kind::Millis { min: 10, max: DAY_MS },
+        "15s",
+        "How often is looked for logs to compact.",
+    ),
+    broker(
+        "log.cleaner.dedupe.buffer.size",
+        Kind::Bytes { min: 4 * KIB, max: 64 << 30 },
+        "128MiB",
+        "Memory for keys while a log is compacted, 28 to 57 bytes for each. A log with more is \
+         compacted in several steps.",
+    ),
+    broker(
+        "log.cleaner.delete.retention.ms",
+        DELETE_RETENTION,
+        "1d",
+        "How long a compacted log keeps a tombstone (a key without a value) behind the compaction \
+         that removed what it deletes.",
+    ),
+    broker(
+        "log.cleaner.io.max.bytes.per.second",
+        RETENTION_BYTES,
+        "-1",
+        "How fast logs are compacted, in bytes that are read.",
+    ),
+    broker(
+        "log.cleaner.min.cleanable.ratio",
+        Kind::Ratio,
+        "0.5",
+        "Compact a log when this part of it was not compacted yet.",
+    ),
+    broker(
+        "log.cleaner.min.compaction.lag.ms",
+        COMPACTION_LAG,
+        "0",
+        "Leave a segment alone as long as its newest record is younger.",
+    ),
+    broker(
+        "log.cleanup.policy",
+        Kind::Cleanup,
+        "delete",
+        "What happens to old records: they are removed by age and size (delete), or when a newer \
+         one has their key (compact), or both.",
     ),
     broker(
         "log.disk.reserve.bytes",
@@ -215,6 +262,19 @@ pub const ALL: &[Definition] = &[
         "Largest request that is read.",
     ),
     topic(
+        "cleanup.policy",
+        Kind::Cleanup,
+        "log.cleanup.policy",
+        "What happens to old records: delete, compact, or compact,delete. Where they are compacted \
+         each record needs a key.",
+    ),
+    topic(
+        "delete.retention.ms",
+        DELETE_RETENTION,
+        "log.cleaner.delete.retention.ms",
+        "How long a compacted log keeps a tombstone.",
+    ),
+    topic(
         "flush",
         Kind::Flush,
         "log.flush.policy",
@@ -227,6 +287,18 @@ pub const ALL: &[Definition] = &[
         "One index entry for about so many bytes of log.",
     ),
     topic("max.message.bytes", MESSAGE_BYTES, "message.max.bytes", "Largest batch that is taken."),
+    topic(
+        "min.cleanable.dirty.ratio",
+        Kind::Ratio,
+        "log.cleaner.min.cleanable.ratio",
+        "Compact a log when this part of it was not compacted yet.",
+    ),
+    topic(
+        "min.compaction.lag.ms",
+        COMPACTION_LAG,
+        "log.cleaner.min.compaction.lag.ms",
+        "Leave a segment alone as long as its newest record is younger.",
+    ),
     topic(
         "retention.bytes",
         RETENTION_BYTES,

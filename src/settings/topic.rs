@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mk_net::message::SettingSource;
-use mk_storage::log::{LogSettings, Retention};
+use mk_storage::log::{Compaction, LogSettings, Retention};
 
 use super::broker::BrokerSettings;
 use super::registry::{Scope, definition};
@@ -22,7 +22,7 @@ pub enum FlushPolicy {
 }
 
 /// What holds for a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TopicSettings {
     /// Settings of its logs.
     pub log: LogSettings,
@@ -30,8 +30,10 @@ pub struct TopicSettings {
     pub max_message_bytes: usize,
     /// When records are synced.
     pub flush: FlushPolicy,
-    /// What is kept.
+    /// What is kept; without a limit unless `cleanup.policy` has `delete`.
     pub retention: Retention,
+    /// How it is compacted, if `cleanup.policy` has `compact`.
+    pub compaction: Option<Compaction>,
 }
 
 /// The topic's settings by name: value as text, and who set it.
@@ -53,9 +55,22 @@ impl TopicSettings {
             Value::Number(number) => number,
             _ => 0,
         };
-        let flush = match value(own, broker, "flush") {
-            Value::Text(text) => FlushPolicy::from_text(&text),
-            _ => FlushPolicy::Ack,
+        let text = |name| match value(own, broker, name) {
+            Value::Text(text) => text,
+            _ => String::new(),
+        };
+        let policy = text("cleanup.policy");
+        let retention = Retention {
+            bytes: limit(number("retention.bytes")),
+            age_ms: limit(number("retention.ms")),
+        };
+        let compaction = Compaction {
+            min_dirty_ratio: match value(own, broker, "min.cleanable.dirty.ratio") {
+                Value::Ratio(ratio) => ratio,
+                _ => 1.0,
+            },
+            min_lag_ms: number("min.compaction.lag.ms"),
+            delete_retention_ms: number("delete.retention.ms"),
         };
         TopicSettings {
             log: LogSettings {
@@ -64,11 +79,9 @@ impl TopicSettings {
                 index_interval_bytes: number("index.interval.bytes"),
             },
             max_message_bytes: number("max.message.bytes") as usize,
-            flush,
-            retention: Retention {
-                bytes: limit(number("retention.bytes")),
-                age_ms: limit(number("retention.ms")),
-            },
+            flush: FlushPolicy::from_text(&text("flush")),
+            retention: if policy.contains("delete") { retention } else { Retention::default() },
+            compaction: policy.contains("compact").then_some(compaction),
         }
     }
 

@@ -38,6 +38,10 @@ pub enum Kind {
     Bool,
     /// `ack`, `os` or `interval:<time>`.
     Flush,
+    /// `delete`, `compact` or both.
+    Cleanup,
+    /// A part of a whole: 0 to 1.
+    Ratio,
     /// Any text.
     Text,
 }
@@ -46,10 +50,12 @@ pub enum Kind {
 pub const NO_LIMIT: u64 = u64::MAX;
 
 /// A value that has been checked against its [`Kind`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Of bytes, milliseconds or a count.
     Number(u64),
+    /// Of a ratio.
+    Ratio(f64),
     /// Of a switch.
     Bool(bool),
     /// Of everything else.
@@ -81,6 +87,16 @@ impl Kind {
                 None if text == "ack" || text == "os" => Ok(Value::Text(text.to_owned())),
                 _ => Err(self.expectation()),
             },
+            Kind::Cleanup => match text {
+                "delete" | "compact" | "compact,delete" | "delete,compact" => {
+                    Ok(Value::Text(text.to_owned()))
+                }
+                _ => Err(self.expectation()),
+            },
+            Kind::Ratio => match text.parse() {
+                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(Value::Ratio(ratio)),
+                _ => Err(self.expectation()),
+            },
             Kind::Text => Ok(Value::Text(text.to_owned())),
         }
     }
@@ -103,6 +119,8 @@ impl Kind {
             Kind::Count { min, max } => format!("a number from {min} to {max}"),
             Kind::Bool => "true or false".to_owned(),
             Kind::Flush => "ack, os or interval:<time>, as in interval:50ms".to_owned(),
+            Kind::Cleanup => "delete, compact or compact,delete".to_owned(),
+            Kind::Ratio => "a number from 0 to 1, as in 0.5".to_owned(),
             Kind::Text => "a text".to_owned(),
         }
     }
@@ -189,6 +207,12 @@ mod tests {
         assert_eq!(kind.parse("1KiB"), Ok(Value::Number(1024)));
         assert_eq!(kind.parse("9").unwrap_err(), "a size from 10B to 1MiB, as in 64KiB");
         assert!(Kind::Flush.parse("interval:50ms").is_ok());
+        assert_eq!(Kind::Ratio.parse("0.25"), Ok(Value::Ratio(0.25)));
+        for bad in ["-0.1", "1.5", "NaN", "half"] {
+            assert!(Kind::Ratio.parse(bad).is_err(), "{bad}");
+        }
+        assert!(Kind::Cleanup.parse("compact,delete").is_ok());
+        assert!(Kind::Cleanup.parse("compress").is_err());
         for bad in ["interval:", "interval:0", "never"] {
             assert!(Kind::Flush.parse(bad).is_err(), "{bad}");
         }

@@ -36,8 +36,11 @@ impl Log {
             let next_base = segments.get(at + 1).map(|next| next.base());
             let too_much = retention.bytes.is_some_and(|most| left - bytes >= most);
             let newest = segment.max_timestamp();
+            // Compaction may have left a segment without a record.
+            let is_empty = segment.seal().is_some_and(|seal| seal.records == 0);
             let too_old = retention.age_ms.is_some_and(|age| {
-                newest != Timestamp::NONE && newest.0 < now_ms.saturating_sub_unsigned(age)
+                let old = newest.0 < now_ms.saturating_sub_unsigned(age);
+                is_empty || newest != Timestamp::NONE && old
             });
             if bytes == 0 || !(too_old || too_much && next_base.is_some()) {
                 break;

@@ -65,7 +65,7 @@ pub struct Job<'a> {
     pub limit: Offset,
     /// The time, in milliseconds since 1970.
     pub now_ms: i64,
-    /// `log.cleaner.dedupe.buffer.size`: memory for keys, in bytes, 25 to 50 for each.
+    /// `log.cleaner.dedupe.buffer.size`: memory for keys, in bytes, 28 to 57 for each.
     pub keys_bytes: u64,
     /// Random bytes, by which keys are told apart.
     pub seed: &'a [u8; 16],

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mk_storage::log::{CompactError, Compacted, Compaction, Job, Log};
+use mk_storage::Offset;
+use mk_storage::log::{CompactError, Compacted, Compaction, Dirt, Job, Log};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -59,16 +60,16 @@ impl Compacting {
     fn compact_all(&mut self) {
         let mut done = HashSet::new();
         while !self.ending.is_near()
-            && let Some((partition, rules)) = self.dirtiest(&done)
+            && let Some((partition, rules, dirt)) = self.dirtiest(&done)
         {
-            if !self.compact(&partition, &rules) {
+            if !self.compact(&partition, &rules, dirt.from) {
                 done.insert(partition.serial());
             }
         }
     }
 
     /// The partition with the largest part that is dirty, of those that are due and not `done`.
-    fn dirtiest(&self, done: &HashSet<u64>) -> Option<(Arc<Partition>, Compaction)> {
+    fn dirtiest(&self, done: &HashSet<u64>) -> Option<(Arc<Partition>, Compaction, Dirt)> {
         let topics = self.shared.topics.load();
         let compacted = topics.values().filter_map(|topic| {
             let rules = topic.effective().compaction?;
@@ -81,13 +82,13 @@ impl Compacting {
             }
             let dirt = log.dirt(&rules, log.synced(), now_ms());
             let due = dirt.is_due(&rules) && log.poisoned().is_none();
-            due.then(|| (dirt.ratio(), partition, rules))
+            due.then_some((partition, rules, dirt))
         });
-        due.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, partition, rules)| (partition, rules))
+        due.max_by(|a, b| a.2.ratio().total_cmp(&b.2.ratio()))
     }
 
-    /// Compacts a log once; true if there may be more to do.
-    fn compact(&mut self, partition: &Arc<Partition>, rules: &Compaction) -> bool {
+    /// Compacts a log, which is dirty from `from` on, once; true if there may be more to do.
+    fn compact(&mut self, partition: &Partition, rules: &Compaction, from: Offset) -> bool {
         let Ok(log) = partition.log() else { return false };
         let begin = Instant::now();
         match self.compact_log(partition, log, rules) {
@@ -95,7 +96,7 @@ impl Compacting {
             Ok(done) => {
                 self.failing.remove(&partition.serial());
                 self.report(partition, &done, begin.elapsed());
-                !done.broken_off
+                !done.broken_off && done.clean_to > from
             }
             Err(_) if partition.is_deleted() => false,
             Err(error) => {

@@ -23,17 +23,19 @@ impl Log {
         if self.damaged {
             return Vec::new();
         }
-        let segments = self.segments.load();
-        let synced = self.synced();
-        let pairs = segments.windows(2).take_while(|pair| pair[1].base() <= synced);
-        let mut closed: Vec<_> = pairs.map(|pair| (pair[0].clone(), pair[1].base())).collect();
-        if !closed.is_empty() {
-            // One may have been synced before it was closed; then it holds its reservations still.
-            let unsynced = &self.writer.lock().unsynced;
-            let first = unsynced.first().map_or(Offset(u64::MAX), |first| first.segment.base());
-            closed.retain(|(segment, _)| segment.base() < first);
+        if self.segments.load().len() < 2 {
+            return Vec::new();
         }
-        closed
+        // What a flush has taken to sync it, it has synced, or the log is poisoned.
+        let _no_flush = self.flushing.lock();
+        let writer = self.writer.lock();
+        // One may have been synced before it was closed; then it holds its reservations still.
+        let unsynced = writer.unsynced.first().map(|first| first.segment.base());
+        let known = |segment: &Segment| unsynced.is_none_or(|first| segment.base() < first);
+        let (segments, synced) = (self.segments.load(), self.synced());
+        let pairs = segments.windows(2).take_while(|pair| pair[1].base() <= synced);
+        let closed = pairs.filter(|pair| known(&pair[0]));
+        closed.map(|pair| (pair[0].clone(), pair[1].base())).collect()
     }
 
     /// The oldest segment that is closed, synced and not sealed.

@@ -41,7 +41,7 @@ pub fn fill(log: &Arc<Log>, end: u64, codec: Compression) {
         let mut builder = BatchBuilder::new(codec);
         for offset in base..end.min(base + EACH) {
             let (key, value) = (format!("k{}", offset % 7), value(offset));
-            let value = (offset % 10 != 9).then_some(value.as_bytes());
+            let value = (offset % 10 != 8).then_some(value.as_bytes());
             let key = (offset % 2 == 0).then_some(key.as_bytes());
             builder.push(
                 Timestamp(1_700_000_000_000 + offset as i64 * 10),

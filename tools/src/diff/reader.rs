@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mk_storage::Offset;
+use mk_storage::batch::Header;
 use mk_storage::checkpoint::Checkpoint;
 use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
@@ -68,6 +69,12 @@ impl<'a> LogReader<'a> {
             let place = |byte| Place { file: file.clone(), byte };
             match batches.next().transpose().map_err(DiskError::at("read", file))? {
                 Some(Ok(batch)) if batch.header.last_offset() < self.from => {}
+                Some(Ok(Batch { position, header, .. }))
+                    if !may_follow(&header, self.from, self.end) =>
+                {
+                    let what = format!("offset {} where {} follows", header.base_offset, self.end);
+                    return Ok(Next::Damaged(place(position), what));
+                }
                 Some(Ok(batch)) => {
                     self.end = batch.header.next_offset();
                     return Ok(Next::Batch(place(batch.position), batch));
@@ -79,4 +86,11 @@ impl<'a> LogReader<'a> {
             }
         }
     }
+}
+
+/// True if a batch leaves no hole in a log that was read from `from` to `end`: a log that was
+/// compacted has none either.
+fn may_follow(header: &Header, from: Offset, end: Offset) -> bool {
+    let is_first = end == from;
+    header.base_offset == end || (is_first && header.base_offset < end)
 }

@@ -8,7 +8,6 @@ use mk_storage::batch::Header;
 use mk_storage::checkpoint::Checkpoint;
 use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
-use mk_storage::segment::{LOG, file_name};
 
 use crate::InspectError;
 use crate::batches::{Batch, Batches, Break};
@@ -32,7 +31,7 @@ pub enum Next {
 /// The batches of a log, from the one that has a given offset on.
 pub struct LogReader<'a> {
     disk: &'a dyn Disk,
-    dir: &'a Path,
+    files: &'a PartitionFiles,
     from: Offset,
     /// Segments that were not begun yet, the next one last.
     waiting: Vec<Offset>,
@@ -53,14 +52,14 @@ impl<'a> LogReader<'a> {
     pub fn new(disk: &'a dyn Disk, files: &'a PartitionFiles, from: Offset) -> LogReader<'a> {
         let skipped = files.bases.partition_point(|base| *base <= from).saturating_sub(1);
         let waiting = files.bases.iter().skip(skipped).rev().copied().collect();
-        LogReader { disk, dir: &files.dir, from, waiting, current: None, end: from }
+        LogReader { disk, files, from, waiting, current: None, end: from }
     }
 
     pub fn next(&mut self) -> Result<Next, InspectError> {
         loop {
             let Some((file, batches)) = &mut self.current else {
                 let Some(base) = self.waiting.pop() else { return Ok(Next::End) };
-                let path = self.dir.join(file_name(base, LOG));
+                let path = self.files.log(base);
                 let view = self.disk.view(&path).map_err(DiskError::at("open", &path))?;
                 let batches = Batches::new(view).map_err(DiskError::at("read", &path))?;
                 self.current = Some((path.into(), batches));

@@ -189,7 +189,12 @@ impl Stats {
         self.batch_bytes.add(size);
         self.note_offsets(header);
         if header.max_timestamp.0 >= 0 {
-            self.note_times(header.base_timestamp.max(Timestamp(0)), header.max_timestamp);
+            let first = match header.delete_horizon() {
+                // It has taken the place of the base timestamp.
+                Some(_) => header.max_timestamp,
+                None => header.base_timestamp.max(Timestamp(0)),
+            };
+            self.note_times(first, header.max_timestamp);
         }
         let codec = Compression::from_attributes(header.attributes).map_err(|e| e.to_string())?;
         let found = records(&batch.bytes, MOST_UNPACKED).map_err(|error| error.to_string())?;

@@ -138,8 +138,9 @@ fn print_report(out: &mut impl Write, report: &FileReport, quiet: bool) -> io::R
     let (file, batches, bytes) = (report.file.display(), report.batches, report.bytes);
     match report.note {
         Some(Note::LeftOver) => writeln!(out, "ignored  {file}: {LEFT_OVER}"),
-        // An index that is to be made anew, of which there is nothing yet.
-        Some(Note::Interrupted) if batches == 0 => writeln!(out, "ok       {file}: {INTERRUPTED}"),
+        Some(Note::Interrupted) if batches == 0 => {
+            writeln!(out, "ok       {file}: the next start of the broker makes it anew")
+        }
         _ if batches == 0 => Ok(()),
         note => {
             let note = match note {

@@ -9,9 +9,15 @@ use std::path::Path;
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, Pace};
 use crate::error::DiskError;
-use crate::log::{LogSettings, RebuiltIndexes, rebuild_indexes};
+use crate::log::{self, LogSettings, RebuiltIndexes, rebuild_indexes};
 use crate::segment::{LOG, OFFSET_INDEX, SEAL, TIME_INDEX, file_name};
 use crate::{Offset, Position};
+
+/// Finishes what an interrupted compaction has begun, as a start does: a whole `.log.swap` takes the
+/// place of the segments whose offsets it has, without indexes and seal; leftovers are removed.
+pub fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
+    log::finish_swaps(disk, dir)
+}
 
 /// Makes the segment at `base` the last one, which ends at byte `end`: it has no seal, and indexes of
 /// what is left.

@@ -21,6 +21,7 @@ use crate::InspectError;
 use crate::batches::{Batch, Batches, Break};
 use crate::find::partitions;
 use crate::text::time_text;
+use crate::unfinished;
 
 /// How to dump.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,9 +46,13 @@ pub fn path(
     }
     for partition in partitions(disk, path)? {
         for base in &partition.bases {
-            file(out, disk, &partition.dir.join(file_name(*base, LOG)), style)?;
+            match file(out, disk, &partition.log(*base), style) {
+                // Compacted or removed meanwhile by a broker that runs.
+                Err(error) if error.is_missing_file() => continue,
+                done => done?,
+            }
             let seal = partition.dir.join(file_name(*base, SEAL));
-            if seal.exists() {
+            if partition.has_indexes(*base) && seal.exists() {
                 file(out, disk, &seal, style)?;
             }
         }
@@ -62,6 +67,7 @@ fn file(
     style: Style,
 ) -> Result<(), InspectError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = unfinished::name_of(name);
     let read = || disk::read(disk, path, MOST_BYTES).map_err(DiskError::at("read", path));
     if !style.json {
         writeln!(out, "{}", path.display())?;
@@ -130,6 +136,7 @@ fn seal(
         "records": found.records,
         "batches": found.batches,
         "maxTimestamp": found.max_timestamp.0,
+        "cleanedTo": found.cleaned_to.0,
         "leaderEpoch": found.epoch.0,
         "indexEntries": found.offset_entries,
         "timeIndexEntries": found.time_entries,
@@ -139,8 +146,8 @@ fn seal(
     }});
     line(out, style, json, || {
         format!(
-            "seal {}..{}  batches {}  records {}  bytes {}  epoch {}  time {}  entries {} {}  \
-             crc-32 {:#010x} {:#010x} {:#010x}",
+            "seal {}..{}  batches {}  records {}  bytes {}  epoch {}  time {}  cleaned-to {}  \
+             entries {} {}  crc-32 {:#010x} {:#010x} {:#010x}",
             found.base,
             found.next,
             found.batches,
@@ -148,6 +155,7 @@ fn seal(
             found.length,
             found.epoch,
             time_text(found.max_timestamp.0),
+            found.cleaned_to,
             found.offset_entries,
             found.time_entries,
             found.log_crc,
@@ -181,6 +189,7 @@ fn batch(out: &mut impl Write, style: Style, batch: Batch) -> Result<(), Inspect
         "producerId": header.producer_id,
         "producerEpoch": header.producer_epoch,
         "baseSequence": header.base_sequence,
+        "deleteHorizonMs": header.delete_horizon().map(|horizon| horizon.0),
         "position": position,
         "CreateTime": header.max_timestamp.0,
         "size": header.size,
@@ -189,10 +198,12 @@ fn batch(out: &mut impl Write, style: Style, batch: Batch) -> Result<(), Inspect
         "crc": header.crc,
         "isvalid": valid,
     });
+    let horizon = header.delete_horizon().map(|horizon| time_text(horizon.0));
+    let horizon = horizon.map_or_else(String::new, |at| format!("  delete-horizon {at}"));
     line(out, style, json, || {
         format!(
             "offset {}..{}  records {}  position {position}  size {}  epoch {}  codec {codec}  \
-             time {}  crc {:#010x} {}",
+             time {}{horizon}  crc {:#010x} {}",
             header.base_offset,
             header.last_offset(),
             header.record_count,

@@ -6,18 +6,69 @@ use mk_storage::Offset;
 use mk_storage::directory::{LOCK_FILE, META_FILE, PARTITION_FILE};
 use mk_storage::disk::{Disk, Entry};
 use mk_storage::error::DiskError;
-use mk_storage::segment::{LOG, base_of};
+use mk_storage::segment::{LOG, base_of, file_name};
 
 use crate::InspectError;
+use crate::unfinished::Unfinished;
 
 /// A partition's folder and its segments, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionFiles {
     /// The folder.
     pub dir: PathBuf,
-    /// Base offsets of its segments, increasing. A sound partition has at least one.
+    /// Base offsets of its segments, increasing, as they are once an interrupted compaction is
+    /// finished. A sound partition has at least one.
     pub bases: Vec<Offset>,
+    /// What an interrupted compaction has left.
+    pub unfinished: Unfinished,
 }
+
+impl PartitionFiles {
+    /// The file that has the batches of the segment at `base`.
+    pub fn log(&self, base: Offset) -> PathBuf {
+        let swap = self.unfinished.swap(base).map(|swap| swap.path(&self.dir));
+        swap.unwrap_or_else(|| self.dir.join(file_name(base, LOG)))
+    }
+
+    /// True if the segment's indexes and seal speak of it, and not of one whose place it takes.
+    pub fn has_indexes(&self, base: Offset) -> bool {
+        self.unfinished.swap(base).is_none()
+    }
+
+    /// The partition as it is now.
+    pub fn again(&self, disk: &dyn Disk) -> Result<PartitionFiles, InspectError> {
+        let entries = disk.list(&self.dir).map_err(DiskError::at("list", &self.dir))?;
+        Ok(PartitionFiles::of(disk, &self.dir, &entries)?)
+    }
+
+    /// What these names in its folder are.
+    fn of(disk: &dyn Disk, dir: &Path, entries: &[Entry]) -> Result<PartitionFiles, DiskError> {
+        let unfinished = Unfinished::of(disk, dir, entries)?;
+        let bases = entries.iter().filter_map(|entry| base_of(&entry.name, LOG)).collect();
+        let bases = unfinished.finish(bases);
+        Ok(PartitionFiles { dir: dir.to_owned(), bases, unfinished })
+    }
+}
+
+/// Looks at a partition, and at what has become of it if a file was gone: a broker that runs takes
+/// segments away, and puts compacted ones in their place.
+pub fn look<T>(
+    disk: &dyn Disk,
+    files: &PartitionFiles,
+    look: impl Fn(&PartitionFiles) -> Result<T, InspectError>,
+) -> Result<T, InspectError> {
+    let mut found = look(files);
+    for _ in 1..MOST_LOOKS {
+        match found {
+            Err(error) if error.is_missing_file() => found = look(&files.again(disk)?),
+            done => return done,
+        }
+    }
+    found
+}
+
+/// Most often that the folder of a broker that runs is looked at.
+pub const MOST_LOOKS: usize = 5;
 
 /// The partitions at and below `path`, in the order of their paths; partition 2 before 10.
 pub fn partitions(disk: &dyn Disk, path: &Path) -> Result<Vec<PartitionFiles>, InspectError> {
@@ -52,10 +103,11 @@ fn collect(
     found: &mut Vec<PartitionFiles>,
 ) -> Result<(), InspectError> {
     let entries = disk.list(dir).map_err(DiskError::at("list", dir))?;
-    let bases: Vec<_> = entries.iter().filter_map(|entry| base_of(&entry.name, LOG)).collect();
     // A folder that says to which topic it belongs is a partition even if its segments are gone.
-    if !bases.is_empty() || entries.iter().any(|entry| entry.name == PARTITION_FILE) {
-        found.push(PartitionFiles { dir: dir.to_owned(), bases });
+    let is_ours =
+        |entry: &Entry| entry.name == PARTITION_FILE || base_of(&entry.name, LOG).is_some();
+    if entries.iter().any(is_ours) {
+        found.push(PartitionFiles::of(disk, dir, &entries)?);
         return Ok(());
     }
     let is_data = entries.iter().any(|entry| entry.name == META_FILE);

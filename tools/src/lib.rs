@@ -15,6 +15,7 @@ pub mod rebuild;
 pub mod repair;
 pub mod stats;
 pub mod text;
+pub mod unfinished;
 pub mod verify;
 
 use std::io;
@@ -64,6 +65,11 @@ pub enum InspectError {
 }
 
 impl InspectError {
+    /// True if a file is not there.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, InspectError::Disk(error) if error.source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

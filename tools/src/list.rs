@@ -1,6 +1,7 @@
 //! `mkinspect ls`: partitions and their segments.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use mk_storage::batch::Header;
 use mk_storage::checkpoint::Checkpoint;
@@ -8,16 +9,18 @@ use mk_storage::disk::{self, Disk};
 use mk_storage::error::DiskError;
 use mk_storage::index::{OffsetEntry, entries};
 use mk_storage::seal::{FoundSeal, Seal};
-use mk_storage::segment::{Headers, LOG, OFFSET_INDEX, TIME_INDEX, file_name};
+use mk_storage::segment::{Headers, OFFSET_INDEX, TIME_INDEX, file_name};
 use mk_storage::{Offset, Position};
 
 use crate::InspectError;
-use crate::find::PartitionFiles;
+use crate::find::{PartitionFiles, look};
 use crate::text::time_text;
 
 /// One segment, as far as its headers and index tell.
 #[derive(Clone, Debug)]
 pub struct SegmentLine {
+    /// The file of its batches.
+    pub file: PathBuf,
     /// First offset.
     pub base: Offset,
     /// Offset that follows its last batch.
@@ -49,11 +52,14 @@ fn segment(
     files: &PartitionFiles,
     base: Offset,
 ) -> Result<SegmentLine, InspectError> {
-    let path = files.dir.join(file_name(base, LOG));
+    let path = files.log(base);
     let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
     let file_bytes = view.len().map_err(DiskError::at("read", &path))?;
     let index_path = files.dir.join(file_name(base, OFFSET_INDEX));
-    let index = disk::read(disk, &index_path, MOST_INDEX_BYTES).unwrap_or_default();
+    let index = match files.has_indexes(base) {
+        true => disk::read(disk, &index_path, MOST_INDEX_BYTES).unwrap_or_default(),
+        false => Vec::new(),
+    };
     let from = entries::<OffsetEntry>(&index, base).last().map_or(Position(0), |e| e.position);
     let mut last: Option<(Position, Header)> = None;
     for item in Headers::new(view.clone(), &path, from, Position(file_bytes)) {
@@ -63,9 +69,11 @@ fn segment(
             Err(_) => break,
         }
     }
-    let times = disk.view(&files.dir.join(file_name(base, TIME_INDEX)));
-    let time_bytes = times.and_then(|view| view.len()).unwrap_or(0);
-    let seal = Seal::find(disk, &files.dir, base).map_err(DiskError::at("read", &path))?;
+    let (mut time_bytes, mut seal) = (0, FoundSeal::None);
+    if files.has_indexes(base) {
+        time_bytes = disk.length(&files.dir.join(file_name(base, TIME_INDEX))).unwrap_or(0);
+        seal = Seal::find(disk, &files.dir, base).map_err(DiskError::at("read", &path))?;
+    }
     Ok(SegmentLine {
         base,
         next: last.map_or(base, |(_, header)| header.next_offset()),
@@ -75,6 +83,7 @@ fn segment(
         last_timestamp: last.map(|(_, header)| header.max_timestamp.0),
         seal,
         seal_fits: seal_fits(disk, files, seal),
+        file: path,
     })
 }
 
@@ -92,9 +101,15 @@ fn seal_fits(disk: &dyn Disk, files: &PartitionFiles, seal: FoundSeal) -> bool {
 }
 
 impl SegmentLine {
+    /// True if all of it was compacted; where that is so of a part, the rest is compacted later.
+    pub fn is_compacted(&self) -> bool {
+        matches!(self.seal, FoundSeal::Whole(seal) if self.seal_fits && seal.cleaned_to >= seal.next)
+    }
+
     fn seal_text(&self) -> &'static str {
         match self.seal {
             FoundSeal::None => "-",
+            FoundSeal::Whole(_) if self.is_compacted() => "compacted",
             FoundSeal::Whole(_) if self.seal_fits => "yes",
             FoundSeal::Whole(_) | FoundSeal::Broken => "broken",
         }
@@ -107,7 +122,7 @@ pub fn print(
     disk: &dyn Disk,
     files: &PartitionFiles,
 ) -> Result<(), InspectError> {
-    let lines = segments(disk, files)?;
+    let (files, lines) = look(disk, files, |files| Ok((files.clone(), segments(disk, files)?)))?;
     let checkpoint = Checkpoint::read(disk, &files.dir).ok().flatten().unwrap_or_default();
     let end = lines.last().map_or(Offset(0), |line| line.next);
     writeln!(
@@ -121,15 +136,15 @@ pub fn print(
     )?;
     writeln!(
         out,
-        "  {:<26} {:>12} {:>12} {:>12} {:>10} {:>6}  LAST-TIMESTAMP",
+        "  {:<26} {:>12} {:>12} {:>12} {:>10} {:>9}  LAST-TIMESTAMP",
         "SEGMENT", "NEXT", "BYTES", "RESERVED", "INDEX", "SEAL"
     )?;
     for line in lines {
         let time = line.last_timestamp.map(time_text).unwrap_or_default();
         writeln!(
             out,
-            "  {:<26} {:>12} {:>12} {:>12} {:>10} {:>6}  {time}",
-            file_name(line.base, LOG),
+            "  {:<26} {:>12} {:>12} {:>12} {:>10} {:>9}  {time}",
+            line.file.file_name().unwrap_or_default().to_string_lossy(),
             line.next,
             line.bytes,
             line.file_bytes.saturating_sub(line.bytes),
@@ -137,5 +152,5 @@ pub fn print(
             line.seal_text(),
         )?;
     }
-    Ok(())
+    Ok(files.unfinished.print(out)?)
 }

@@ -9,7 +9,7 @@ use mk_storage::disk::Disk;
 use mk_storage::seal::FoundSeal;
 
 use crate::InspectError;
-use crate::find::PartitionFiles;
+use crate::find::{PartitionFiles, look};
 use crate::list::{self, SegmentLine};
 use crate::text::bytes_text;
 use crate::verify::{self, Part};
@@ -32,6 +32,7 @@ pub struct Style {
 enum State {
     Damaged,
     Open,
+    Compacted,
     Sealed,
     Closed,
 }
@@ -55,9 +56,9 @@ impl Style {
 /// What the signs mean.
 pub fn legend(out: &mut impl Write, style: Style) -> io::Result<()> {
     if style.compact {
-        writeln!(out, "■ sealed  □ closed, not sealed  ▷ open  ! damaged")
+        writeln!(out, "◆ compacted  ■ sealed  □ closed, not sealed  ▷ open  ! damaged")
     } else {
-        writeln!(out, "█ batches  ░ reserved; bars are as long as segments are large")
+        writeln!(out, "█ batches  ▓ compacted  ░ reserved; bars are as long as segments are large")
     }
 }
 
@@ -68,8 +69,9 @@ pub fn print(
     files: &PartitionFiles,
     style: Style,
 ) -> Result<bool, InspectError> {
-    let lines = list::segments(disk, files)?;
-    let damaged = damaged(disk, files, &lines, style.verify)?;
+    let (files, lines) =
+        look(disk, files, |files| Ok((files.clone(), list::segments(disk, files)?)))?;
+    let damaged = damaged(disk, &files, &lines, style.verify)?;
     let checkpoint = Checkpoint::read(disk, &files.dir).ok().flatten();
     let found = checkpoint.clone().unwrap_or_default();
     let first = files.bases.first().copied().unwrap_or_default();
@@ -91,6 +93,7 @@ pub fn print(
         let marks = Marks { start, end, recovery_point: found.recovery_point, last };
         bars(out, &lines, &states, &marks, style)?;
     }
+    files.unfinished.print(out)?;
     Ok(!damaged.is_empty() || lines.is_empty())
 }
 
@@ -105,7 +108,7 @@ fn damaged(
         let reports = verify::partition(disk, files)?;
         let damaged = reports.iter().filter(|report| !report.damage.is_empty());
         let bases = damaged.map(|report| match report.part {
-            Part::Log(base, _) | Part::Index(base) | Part::Seal(base) => base,
+            Part::Log(base, _) | Part::Index(base) | Part::Seal(base) | Part::Swap(base) => base,
             Part::Folder | Part::Checkpoint => files.bases.first().copied().unwrap_or_default(),
         });
         return Ok(bases.collect());
@@ -120,6 +123,7 @@ fn damaged(
 fn state(line: &SegmentLine, last: Option<Offset>, damaged: &BTreeSet<Offset>) -> State {
     match line.seal {
         _ if damaged.contains(&line.base) => State::Damaged,
+        FoundSeal::Whole(_) if line.is_compacted() => State::Compacted,
         FoundSeal::Whole(_) => State::Sealed,
         _ if last == Some(line.base) => State::Open,
         _ => State::Closed,
@@ -183,7 +187,9 @@ fn bars(
         let full = columns(line.bytes);
         let reserved = columns(line.file_bytes).saturating_sub(full);
         let blank = bar.saturating_sub(full + reserved);
-        let picture = format!("{}{}{}", "█".repeat(full), "░".repeat(reserved), " ".repeat(blank));
+        let batches = if *state == State::Compacted { "▓" } else { "█" };
+        let picture =
+            format!("{}{}{}", batches.repeat(full), "░".repeat(reserved), " ".repeat(blank));
         let (on, off) = paint(*state, style);
         writeln!(out, "  {name:>names$} {on}{picture} {text}{off}")?;
     }
@@ -206,6 +212,7 @@ fn word(state: State) -> &'static str {
     match state {
         State::Damaged => "DAMAGED",
         State::Open => "open",
+        State::Compacted => "compacted",
         State::Sealed => "sealed",
         State::Closed => "closed",
     }
@@ -215,6 +222,7 @@ fn sign(state: State) -> char {
     match state {
         State::Damaged => '!',
         State::Open => '▷',
+        State::Compacted => '◆',
         State::Sealed => '■',
         State::Closed => '□',
     }

@@ -32,6 +32,9 @@ pub fn partition(
     {
         return Err(InspectError::Locked { path: data });
     }
+    // Their segments are to be indexed, and not those whose place they take.
+    mend::finish_swaps(disk, &files.dir)?;
+    let files = &files.again(disk)?;
     let settings = LogSettings { index_interval_bytes, ..LogSettings::default() };
     let last = files.bases.len().saturating_sub(1);
     let rebuilt = files.bases.iter().enumerate().map(|(at, &base)| {

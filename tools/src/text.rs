@@ -1,5 +1,7 @@
 //! Numbers and times as people read them.
 
+use mk_storage::Timestamp;
+
 /// Bytes in the largest binary unit that leaves a number of at least one.
 pub fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -31,8 +33,11 @@ pub fn span_text(millis: i64) -> String {
     }
 }
 
-/// A time in milliseconds since 1970, as people read it, in UTC.
+/// A time in milliseconds since 1970, as people read it, in UTC; a batch without a record has none.
 pub fn time_text(millis: i64) -> String {
+    if millis == Timestamp::NONE.0 {
+        return "none".to_owned();
+    }
     jiff::Timestamp::from_millisecond(millis)
         .map_or_else(|_| millis.to_string(), |time| format!("{time:.3}"))
 }
@@ -48,6 +53,7 @@ mod tests {
         assert_eq!(share_text(1, 3), "33.3 %");
         assert_eq!(share_text(0, 0), "-");
         assert_eq!([5, 90_000, 7_200_000].map(span_text), ["5 ms", "90.0 s", "2.0 h"]);
+        assert_eq!(time_text(-1), "none");
         assert_eq!(time_text(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(time_text(i64::MAX), i64::MAX.to_string());
     }

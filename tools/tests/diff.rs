@@ -7,8 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use mk_storage::Offset;
-use mk_storage::batch::{Compression, checksum};
+use mk_storage::batch::{BatchBuilder, CheckedBatch, Compression, checksum};
+use mk_storage::{Epoch, Offset, Timestamp};
 
 /// Two copies of a log.
 fn replicas(root: &Path) -> (PathBuf, PathBuf) {
@@ -148,4 +148,54 @@ fn equal_records_that_are_packed_otherwise_are_told_from_others() {
     let (code, printed) = diff(&a, &c);
     assert!(code == 1 && printed.contains("equal records 0..59"), "{printed}");
     assert!(!printed.contains("first difference"), "{printed}");
+}
+
+#[test]
+fn of_a_compacted_replica_what_both_have_is_compared() {
+    let root = tempfile::tempdir().unwrap();
+    let (a, b) = (root.path().join("a"), root.path().join("b"));
+    sealed_log(&a);
+    compacted_log(&b);
+    let gone = 120 - contents(&open(&b)).len();
+    for (a, b, has, lacks) in [(&a, &b, "A", "B"), (&b, &a, "B", "A")] {
+        let (code, printed) = diff(a, b);
+        assert!(code == 1 && printed.starts_with("compacted  A "), "{printed}");
+        assert!(printed.contains("what both have of 0..120 is equal"), "{printed}");
+        let only = format!(
+            "{gone} records are in {has} only, from offset 0 on: compacted away in {lacks}"
+        );
+        assert!(printed.contains(&only), "{printed}");
+        assert!(!printed.contains("first difference"), "{printed}");
+    }
+    assert_eq!(diff(&b, &b).0, 0);
+
+    // One that is shorter, and one whose record differs.
+    let log = open(&a);
+    log.truncate(Offset(100)).unwrap();
+    let end = log.end();
+    log.close().unwrap();
+    let (code, printed) = diff(&a, &b);
+    let ends = format!("A ends at {end}; B goes on to 120");
+    assert!(code == 1 && printed.starts_with("prefix") && printed.contains(&ends), "{printed}");
+    sealed_log(&root.path().join("c"));
+    let other = open(&root.path().join("d"));
+    fill(&other, 119, Compression::None);
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(Timestamp(1), &Default::default());
+    let bytes = builder.finish().unwrap();
+    let batch = CheckedBatch::check(&bytes, 1000).unwrap();
+    other.append(&batch, Epoch(1), 0).unwrap();
+    other.close().unwrap();
+    let (code, printed) = diff(&root.path().join("d"), &b);
+    assert!(code == 1 && printed.contains("first difference at offset 119"), "{printed}");
+    assert!(printed.contains(" are in A only"), "{printed}");
+
+    // What is lost is not taken for compacted.
+    let second = open(&b).segments()[1].base();
+    let hole = root.path().join("hole");
+    copy(&b, &hole);
+    std::fs::remove_file(hole.join(format!("{:020}.log", second.0))).unwrap();
+    let (code, printed) = diff(&root.path().join("c"), &hole);
+    assert!(code == 1 || code == 4, "{printed}");
+    assert!(!printed.starts_with("compacted"), "{printed}");
 }

@@ -38,7 +38,7 @@ enum Harm {
     CopySegment { file: usize, base: u64 },
 }
 
-const STRAYS: [&str; 7] = [
+const STRAYS: [&str; 11] = [
     "checkpoint.tmp",
     "00000000000000000000.seal.tmp",
     "00000000000000000031.log",
@@ -46,6 +46,10 @@ const STRAYS: [&str; 7] = [
     "99999999999999999999.log",
     "09223372036854775807.log",
     "00000000000000000500.seal",
+    "00000000000000000000.log.swap",
+    "00000000000000000033.log.swap",
+    "00000000000000000000.log.cleaned",
+    "00000000000000000000.timeindex.cleaned",
 ];
 
 fn harm() -> impl Strategy<Value = Harm> {

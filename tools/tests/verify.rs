@@ -2,55 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
 
-use mk_storage::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields};
-use mk_storage::disk::MappedDisk;
-use mk_storage::log::{Log, LogSettings};
-use mk_storage::store::{OpenLimits, Store};
-use mk_storage::{Epoch, Timestamp};
+use common::*;
+use mk_storage::batch::Compression;
 
-const SETTINGS: LogSettings =
-    LogSettings { segment_bytes: 3000, segment_ms: i64::MAX, index_interval_bytes: 200 };
-
-/// A log of three segments, closed in good order; its folder.
+/// A log of some segments with batches of two codecs, closed in good order; its folder.
 fn log(root: &Path) -> PathBuf {
     let dir = root.join("topics/t/0");
-    let (log, _) = Log::open(
-        &Store::new(Arc::new(MappedDisk::start().unwrap()), OpenLimits::default()),
-        &dir,
-        SETTINGS,
-        0,
-    )
-    .unwrap();
-    for n in 0..40i64 {
-        let compression = if n % 3 == 0 { Compression::Lz4 } else { Compression::None };
-        let mut builder = BatchBuilder::new(compression);
-        for m in 0..3 {
-            let value = format!("value {m} of batch {n}, of some length");
-            let fields = RecordFields { value: Some(value.as_bytes()), ..Default::default() };
-            builder.push(Timestamp(1000 + n), &fields);
-        }
-        let bytes = builder.finish().unwrap();
-        let batch = CheckedBatch::check(&bytes, 1 << 20).unwrap();
-        log.append(&batch, Epoch(i32::from(n > 20)), 0).unwrap();
-    }
+    let log = open(&dir);
+    fill(&log, 30, Compression::Lz4);
+    fill(&log, 75, Compression::None);
     log.close().unwrap();
     assert!(log.segments().len() >= 3);
     dir
-}
-
-fn damage(dir: &Path) -> Vec<String> {
-    let disk = MappedDisk::start().unwrap();
-    let mut found = Vec::new();
-    for partition in mk_tools::find::partitions(&disk, dir).unwrap() {
-        for file in mk_tools::verify::partition(&disk, &partition).unwrap() {
-            found.extend(file.damage.iter().map(ToString::to_string));
-        }
-    }
-    found
 }
 
 #[test]
@@ -105,19 +72,17 @@ fn the_program_names_the_place_and_ends_with_4() {
     let root = tempfile::tempdir().unwrap();
     let dir = log(root.path());
     let run = |arguments: &[&str]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_mkinspect")).args(arguments).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        (output.status.code().unwrap(), text)
+        let (code, printed, _) = mkinspect(arguments);
+        (code, printed)
     };
     let path = dir.to_str().unwrap();
     let (code, printed) = run(&["verify", path]);
     assert_eq!(code, 0, "{printed}");
-    assert!(printed.contains("clean: 40 batches, 120 records"), "{printed}");
+    assert!(printed.contains("clean: 25 batches, 75 records"), "{printed}");
     let (code, printed) = run(&["ls", path]);
     assert!(code == 0 && printed.contains("00000000000000000000.log"), "{printed}");
     let (code, printed) = run(&["dump", "--records", path]);
-    assert!(code == 0 && printed.contains("value 2 of batch 39"), "{printed}");
+    assert!(code == 0 && printed.contains("value 74, of some length"), "{printed}");
     let (code, printed) = run(&["dump", "-J", path]);
     assert_eq!(code, 0);
     for line in printed.lines() {

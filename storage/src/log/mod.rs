@@ -36,7 +36,8 @@ pub use survey::{RebuiltIndexes, rebuild_indexes};
 pub use truncate::TruncateError;
 
 use crate::checkpoint::Checkpoint;
-use crate::error::Poisoned;
+use crate::disk::Disk;
+use crate::error::{DiskError, Poisoned};
 use crate::segment::{Segment, SegmentState, SegmentWriter};
 use crate::store::Store;
 use crate::{Epoch, Offset};
@@ -164,4 +165,9 @@ impl Log {
         let segments = self.segments.load();
         segments.last().expect("a log has an active segment").clone()
     }
+}
+
+/// Finishes the compactions of a log that nobody has open.
+pub(crate) fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
+    compact::finish_swaps(disk, dir).map(drop)
 }

@@ -1,5 +1,6 @@
 //! Compares two logs from the first offset that both have.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use mk_storage::batch::{Header, Record, checksum, records};
@@ -29,6 +30,10 @@ pub struct Comparison {
     /// Stretches of equal records in batches that differ: recompressed, or cut otherwise. How many,
     /// and where the first is.
     pub repacked: Option<(u64, Offset, [Place; 2])>,
+    /// Records that one of the logs has, where the other has a batch with fewer records than
+    /// offsets, as compaction leaves it: how many only the first has, how many only the second, and
+    /// the offset of the first of each.
+    pub only_in: [Option<(u64, Offset)>; 2],
     /// What ended the comparison.
     pub outcome: Outcome,
 }
@@ -56,6 +61,7 @@ pub fn compare(disk: &dyn Disk, files: [&PartitionFiles; 2]) -> Result<Compariso
         equal_to: from,
         batches: 0,
         repacked: None,
+        only_in: [None, None],
         outcome: Outcome::Equal,
     };
     let mut sides = files.map(|files| Side {
@@ -69,8 +75,14 @@ pub fn compare(disk: &dyn Disk, files: [&PartitionFiles; 2]) -> Result<Compariso
             (Next::Damaged(place, what), _) => compared.damaged(0, place, what),
             (_, Next::Damaged(place, what)) => compared.damaged(1, place, what),
             (Next::End, Next::End) => break,
-            (Next::Batch(..), Next::End) => compared.prefix(1, &mut sides)?,
-            (Next::End, Next::Batch(..)) => compared.prefix(0, &mut sides)?,
+            (Next::Batch(place, batch), Next::End) => {
+                compared.ended(1, Some((place, batch)), &mut sides)?;
+                break;
+            }
+            (Next::End, Next::Batch(place, batch)) => {
+                compared.ended(0, Some((place, batch)), &mut sides)?;
+                break;
+            }
             (Next::Batch(place_a, batch_a), Next::Batch(place_b, batch_b)) => {
                 let pair = [(place_a, batch_a), (place_b, batch_b)];
                 compared.batches(pair, &mut sides)?;
@@ -102,12 +114,46 @@ impl Comparison {
         self.outcome = Outcome::Damaged { which, place, what };
     }
 
-    /// One log is at its end; reads the other to its own.
-    fn prefix(&mut self, shorter: usize, sides: &mut [Side<'_>; 2]) -> Result<(), InspectError> {
-        let longer = &mut sides[1 - shorter].reader;
-        while let Next::Batch(..) = longer.next()? {}
-        self.outcome = Outcome::Prefix { shorter, longer_end: longer.end };
+    /// One log is at its end; reads the other, of which `batch` was read, to its own.
+    fn ended(
+        &mut self,
+        shorter: usize,
+        mut batch: Option<(Place, Batch)>,
+        sides: &mut [Side<'_>; 2],
+    ) -> Result<(), InspectError> {
+        let end = sides[shorter].reader.end;
+        let which = 1 - shorter;
+        let longer = &mut sides[which];
+        loop {
+            // The shorter log has these offsets, and no record for them.
+            while longer.waiting.front().is_some_and(|placed| placed.record.offset < end) {
+                let placed = longer.waiting.pop_front();
+                placed.into_iter().for_each(|placed| self.note_only_in(which, &placed));
+            }
+            if let Some((place, batch)) = batch.take().filter(|(_, b)| b.header.base_offset < end)
+                && let Err(what) = longer.unpack(&place, &batch)
+            {
+                self.damaged(which, place, what);
+                return Ok(());
+            }
+            if longer.waiting.front().is_some_and(|placed| placed.record.offset < end) {
+                continue;
+            }
+            match longer.reader.next()? {
+                Next::Batch(place, found) => batch = Some((place, found)),
+                Next::End | Next::Damaged(..) => break,
+            }
+        }
+        self.equal_to = end.max(self.from);
+        let longer_end = longer.reader.end;
+        if longer_end > end {
+            self.outcome = Outcome::Prefix { shorter, longer_end };
+        }
         Ok(())
+    }
+
+    fn note_only_in(&mut self, which: usize, placed: &Placed) {
+        self.only_in[which].get_or_insert((0, placed.record.offset)).0 += 1;
     }
 
     /// Compares two batches, and what follows until both logs are at the end of a batch again.
@@ -129,7 +175,9 @@ impl Comparison {
             .map(|(place, _)| Place { file: place.file.clone(), byte: place.byte + byte });
         let damage = pair.each_ref().map(|(_, batch)| damage(batch));
         let range = |header: &Header| (header.base_offset, header.last_offset_delta);
-        let mut differing = match range(&a.header) == range(&b.header) {
+        // Of a batch that was compacted the records alone can be compared.
+        let same_range = range(&a.header) == range(&b.header);
+        let mut differing = match same_range && !is_compacted(a) && !is_compacted(b) {
             true => fields::headers(&a.header, &b.header),
             false => Vec::new(),
         };
@@ -147,9 +195,12 @@ impl Comparison {
                 return Ok(());
             }
         }
+        let only_in = self.only_in;
         self.records(sides, &at)?;
         if let Outcome::Equal = self.outcome {
             self.batches += 1;
+        }
+        if matches!(self.outcome, Outcome::Equal) && self.only_in == only_in {
             self.repacked.get_or_insert((0, offset, at)).0 += 1;
         }
         Ok(())
@@ -169,6 +220,12 @@ impl Comparison {
                 }
             }
             let [a, b] = &mut *sides;
+            if let Some(which) = lone(&a.waiting, &b.waiting) {
+                // The other has this offset in a batch that was compacted.
+                let placed = sides[which].waiting.pop_front();
+                placed.into_iter().for_each(|placed| self.note_only_in(which, &placed));
+                continue;
+            }
             let (Some(a), Some(b)) = (a.waiting.pop_front(), b.waiting.pop_front()) else {
                 return Ok(());
             };
@@ -197,7 +254,7 @@ impl Comparison {
                 Err(what) => self.damaged(behind, place, what),
             },
             Next::Damaged(place, what) => self.damaged(behind, place, what),
-            Next::End => self.prefix(behind, sides)?,
+            Next::End => self.ended(behind, None, sides)?,
         }
         Ok(false)
     }
@@ -207,8 +264,13 @@ impl Side<'_> {
     fn unpack(&mut self, place: &Place, batch: &Batch) -> Result<(), String> {
         let header = &batch.header;
         let found = records(&batch.bytes, MOST_UNPACKED).map_err(|error| error.to_string())?;
+        let mut next = header.base_offset;
         for record in found {
             let record = record.map_err(|error| error.to_string())?;
+            if record.offset < next || record.offset > header.last_offset() {
+                return Err(format!("a record of offset {} where {next} follows", record.offset));
+            }
+            next = record.offset.plus(1);
             if record.offset < self.from {
                 continue;
             }
@@ -231,6 +293,22 @@ impl Placed {
             found.push(format!("producer id and epoch {a} {a_epoch} | {b} {b_epoch}"));
         }
         found
+    }
+}
+
+/// True if a batch has fewer records than offsets, or the delete horizon that only compaction sets.
+fn is_compacted(batch: &Batch) -> bool {
+    let header = &batch.header;
+    header.record_count <= header.last_offset_delta || header.delete_horizon().is_some()
+}
+
+/// The log that has the next record, if the other has none of its offset.
+fn lone(a: &VecDeque<Placed>, b: &VecDeque<Placed>) -> Option<usize> {
+    let (a, b) = (a.front()?.record.offset, b.front()?.record.offset);
+    match a.cmp(&b) {
+        Ordering::Less => Some(0),
+        Ordering::Equal => None,
+        Ordering::Greater => Some(1),
     }
 }
 

@@ -49,7 +49,7 @@ pub fn print(
         };
         let compared = compare(disk, [&files, &other])?;
         let (a, b) = (files.dir.display(), other.dir.display());
-        writeln!(out, "{}  A {a}  B {b}", compared.outcome.word())?;
+        writeln!(out, "{}  A {a}  B {b}", compared.word())?;
         write!(out, "{compared}")?;
         verdict = verdict.max(compared.verdict());
     }
@@ -73,9 +73,21 @@ fn by_name(
 }
 
 impl Comparison {
+    /// True if one of the logs lacks records that compaction took.
+    fn is_thinner(&self) -> bool {
+        self.only_in.iter().any(Option::is_some)
+    }
+
+    fn word(&self) -> &'static str {
+        match &self.outcome {
+            Outcome::Equal if self.is_thinner() => "compacted",
+            outcome => outcome.word(),
+        }
+    }
+
     fn verdict(&self) -> Verdict {
         match self.outcome {
-            Outcome::Equal if self.repacked.is_none() => Verdict::Equal,
+            Outcome::Equal if self.repacked.is_none() && !self.is_thinner() => Verdict::Equal,
             Outcome::Equal | Outcome::Prefix { .. } | Outcome::Differ { .. } => Verdict::Differ,
             Outcome::Damaged { .. } => Verdict::Damaged,
         }
@@ -85,10 +97,10 @@ impl Comparison {
 impl Outcome {
     fn word(&self) -> &'static str {
         match self {
-            Outcome::Equal => "equal   ",
-            Outcome::Prefix { .. } => "prefix  ",
-            Outcome::Differ { .. } => "differ  ",
-            Outcome::Damaged { .. } => "DAMAGED ",
+            Outcome::Equal => "equal    ",
+            Outcome::Prefix { .. } => "prefix   ",
+            Outcome::Differ { .. } => "differ   ",
+            Outcome::Damaged { .. } => "DAMAGED  ",
         }
     }
 }
@@ -99,7 +111,19 @@ impl fmt::Display for Comparison {
         if a != b {
             writeln!(f, "  A starts at {a}, B at {b}: compared from {from} on")?;
         }
-        if equal_to > from {
+        if equal_to > from && self.is_thinner() {
+            writeln!(f, "  what both have of {from}..{equal_to} is equal, {batches} batches")?;
+            let sides = SIDES.iter().zip(SIDES.iter().rev()).zip(&self.only_in);
+            for ((has, lacks), only) in sides {
+                if let Some((records, first)) = only {
+                    writeln!(
+                        f,
+                        "  {records} records are in {has} only, from offset {first} on: \
+                         compacted away in {lacks}"
+                    )?;
+                }
+            }
+        } else if equal_to > from {
             writeln!(f, "  equal records {from}..{equal_to}, {batches} batches")?;
         }
         if let Some((stretches, offset, [a, b])) = &self.repacked {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mk_storage::Offset;
+use mk_storage::batch::Header;
 use mk_storage::checkpoint::Checkpoint;
 use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
-use mk_storage::segment::{LOG, file_name};
 
 use crate::InspectError;
 use crate::batches::{Batch, Batches, Break};
@@ -31,7 +31,7 @@ pub enum Next {
 /// The batches of a log, from the one that has a given offset on.
 pub struct LogReader<'a> {
     disk: &'a dyn Disk,
-    dir: &'a Path,
+    files: &'a PartitionFiles,
     from: Offset,
     /// Segments that were not begun yet, the next one last.
     waiting: Vec<Offset>,
@@ -52,14 +52,14 @@ impl<'a> LogReader<'a> {
     pub fn new(disk: &'a dyn Disk, files: &'a PartitionFiles, from: Offset) -> LogReader<'a> {
         let skipped = files.bases.partition_point(|base| *base <= from).saturating_sub(1);
         let waiting = files.bases.iter().skip(skipped).rev().copied().collect();
-        LogReader { disk, dir: &files.dir, from, waiting, current: None, end: from }
+        LogReader { disk, files, from, waiting, current: None, end: from }
     }
 
     pub fn next(&mut self) -> Result<Next, InspectError> {
         loop {
             let Some((file, batches)) = &mut self.current else {
                 let Some(base) = self.waiting.pop() else { return Ok(Next::End) };
-                let path = self.dir.join(file_name(base, LOG));
+                let path = self.files.log(base);
                 let view = self.disk.view(&path).map_err(DiskError::at("open", &path))?;
                 let batches = Batches::new(view).map_err(DiskError::at("read", &path))?;
                 self.current = Some((path.into(), batches));
@@ -68,6 +68,12 @@ impl<'a> LogReader<'a> {
             let place = |byte| Place { file: file.clone(), byte };
             match batches.next().transpose().map_err(DiskError::at("read", file))? {
                 Some(Ok(batch)) if batch.header.last_offset() < self.from => {}
+                Some(Ok(Batch { position, header, .. }))
+                    if !may_follow(&header, self.from, self.end) =>
+                {
+                    let what = format!("offset {} where {} follows", header.base_offset, self.end);
+                    return Ok(Next::Damaged(place(position), what));
+                }
                 Some(Ok(batch)) => {
                     self.end = batch.header.next_offset();
                     return Ok(Next::Batch(place(batch.position), batch));
@@ -79,4 +85,11 @@ impl<'a> LogReader<'a> {
             }
         }
     }
+}
+
+/// True if a batch leaves no hole in a log that was read from `from` to `end`: a log that was
+/// compacted has none either.
+fn may_follow(header: &Header, from: Offset, end: Offset) -> bool {
+    let is_first = end == from;
+    header.base_offset == end || (is_first && header.base_offset < end)
 }

@@ -27,6 +27,10 @@ pub fn run(
         LogSettings { index_interval_bytes: options.interval_bytes, ..LogSettings::default() };
     let mut backup = Backup::new(dir, options.backup.as_deref())?;
     let mut backup_told = false;
+    if !plan.swaps.is_empty() {
+        mend::finish_swaps(disk, dir)?;
+        plan.swap_lines().try_for_each(&mut told)?;
+    }
     if let Some(loss) = plan.loss.as_ref().filter(|_| options.cut) {
         save(dir, loss, &mut backup)?;
         // First of all, should what follows fail.

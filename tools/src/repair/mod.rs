@@ -34,6 +34,8 @@ pub struct Options {
 pub struct Plan {
     /// Its folder.
     pub dir: PathBuf,
+    /// Segments of an interrupted compaction that take their places first of all.
+    pub swaps: Vec<PathBuf>,
     /// Segments that it has, when all is done.
     pub bases: Vec<Offset>,
     /// What takes no records away.
@@ -78,7 +80,20 @@ pub struct Loss {
 impl Plan {
     /// True if there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.mends.is_empty() && self.loss.is_none()
+        !self.is_doable(true)
+    }
+
+    /// True if there is something to do for whom gives up records, if `cut`, or not.
+    pub fn is_doable(&self, cut: bool) -> bool {
+        !self.swaps.is_empty() || !self.mends.is_empty() || (cut && self.loss.is_some())
+    }
+
+    /// What is done first, a line for each segment.
+    pub fn swap_lines(&self) -> impl Iterator<Item = String> {
+        self.swaps.iter().map(|swap| {
+            let name = swap.file_name().unwrap_or_default().to_string_lossy();
+            format!("finish      {name}: takes the place of what an interrupted compaction read")
+        })
     }
 }
 

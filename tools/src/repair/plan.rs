@@ -13,7 +13,7 @@ use mk_storage::{Offset, Position};
 use super::{Loss, Mend, Plan};
 use crate::InspectError;
 use crate::find::PartitionFiles;
-use crate::verify::{Examined, FileReport, Part, Sound, examine};
+use crate::verify::{Examined, FileReport, Note, Part, Sound, examine};
 
 /// What is to be done about a partition that no broker has open. With `cut`, the plan is that of a log
 /// whose loss is accepted.
@@ -33,6 +33,7 @@ pub fn plan(disk: &dyn Disk, files: &PartitionFiles, cut: bool) -> Result<Plan, 
         rewritten = loss.end.map(|(base, ..)| base);
     }
     let mut mends = mends_of_segments(disk, dir, &found, &bases, rewritten);
+    mends.extend(leftovers(files));
     mends.extend(strays(disk, dir, &[&files.bases, &bases])?);
     let mut checkpoint = None;
     if found.checkpoint.is_none() && !bases.is_empty() && (cut || loss.is_none()) {
@@ -45,7 +46,8 @@ pub fn plan(disk: &dyn Disk, files: &PartitionFiles, cut: bool) -> Result<Plan, 
         mends.push(Mend::Checkpoint { why: format!("{state}; {why}"), damaged });
         checkpoint = Some(rebuilt);
     }
-    Ok(Plan { dir: dir.clone(), bases, mends, loss, checkpoint })
+    let swaps = files.unfinished.swaps.iter().map(|swap| swap.path(dir)).collect();
+    Ok(Plan { dir: dir.clone(), swaps, bases, mends, loss, checkpoint })
 }
 
 /// Indexes and seals of the segments that stay, but of the one that is `rewritten` anyway.
@@ -60,15 +62,16 @@ fn mends_of_segments(
     // The first problem of each is reason enough.
     let (mut indexes, mut seals) = (BTreeMap::new(), BTreeMap::new());
     for report in &found.files {
-        let Some(damage) = report.damage.first() else { continue };
         match report.part {
             Part::Index(base) if stays(&base) => {
-                let name = report.file.file_name().unwrap_or_default().to_string_lossy();
-                let why = format!("{name}, byte {}: {}", damage.byte, damage.what);
-                indexes.entry(base).or_insert(why);
+                if let Some(why) = why_rebuilt(report) {
+                    indexes.entry(base).or_insert(why);
+                }
             }
             Part::Seal(base) if stays(&base) => {
-                seals.entry(base).or_insert(damage.what.clone());
+                if let Some(damage) = report.damage.first() {
+                    seals.entry(base).or_insert(damage.what.clone());
+                }
             }
             _ => {}
         }
@@ -90,6 +93,30 @@ fn mends_of_segments(
         Mend::Rebuild { base, closed, why }
     }));
     mends
+}
+
+/// Why an index is made anew, if it is.
+fn why_rebuilt(report: &FileReport) -> Option<String> {
+    let name = report.file.file_name().unwrap_or_default().to_string_lossy();
+    if report.note == Some(Note::Interrupted) {
+        return Some(format!("{name}: an interrupted compaction did not come to it"));
+    }
+    let damage = report.damage.first()?;
+    Some(format!("{name}, byte {}: {}", damage.byte, damage.what))
+}
+
+/// What an interrupted compaction has left of no use. A segment that is not whole may have records
+/// that are nowhere else.
+fn leftovers(files: &PartitionFiles) -> Vec<Mend> {
+    let cleaned = files.unfinished.cleaned.iter().map(|name| {
+        let why = "left over by a compaction that did not come to its end".to_owned();
+        Mend::Remove { path: files.dir.join(name), why }
+    });
+    let broken = files.unfinished.broken.iter().map(|broken| {
+        let why = format!("not a whole segment: byte {}: {}", broken.position, broken.what);
+        Mend::SetAside { path: broken.path.clone(), why }
+    });
+    cleaned.chain(broken).collect()
 }
 
 /// Files that nobody reads: they belong to none of these segments, or to no name.
@@ -122,6 +149,29 @@ fn strays(disk: &dyn Disk, dir: &Path, bases: &[&Vec<Offset>]) -> Result<Vec<Men
 
 /// What has to be given up for the log to be sound.
 fn loss(found: &Examined, files: &PartitionFiles) -> Option<Loss> {
+    let mut loss = given_up(found)?;
+    let mut checkpoint = found.checkpoint.clone().unwrap_or_default();
+    match files.bases.first() {
+        None => {
+            let at = checkpoint.recovery_point.max(checkpoint.log_start);
+            loss.begin = Some(at);
+            checkpoint.begin_at(at);
+        }
+        Some(first) if found.checkpoint.is_some() && *first > checkpoint.log_start => {
+            loss.start = Some(*first);
+            checkpoint.begin_at(*first);
+        }
+        Some(_) => {}
+    }
+    if let Some((_, _, end)) = loss.end {
+        checkpoint = checkpoint.cut_to(end);
+    }
+    loss.lowered = found.checkpoint.as_ref().map(|_| checkpoint);
+    Some(loss)
+}
+
+/// Where the log ends for want of sound records, and the segments behind; `None` if it is whole.
+fn given_up(found: &Examined) -> Option<Loss> {
     let mut loss = Loss {
         why: String::new(),
         end: None,
@@ -131,8 +181,7 @@ fn loss(found: &Examined, files: &PartitionFiles) -> Option<Loss> {
         lowered: None,
     };
     let mut whole: Option<(Offset, Position)> = None;
-    let mut reports = found.files.iter();
-    for report in reports.by_ref() {
+    for report in &found.files {
         let Part::Log(base, sound) = report.part else {
             if report.part == Part::Folder {
                 loss.note(report);
@@ -154,28 +203,7 @@ fn loss(found: &Examined, files: &PartitionFiles) -> Option<Loss> {
             }
         }
     }
-    if loss.why.is_empty() {
-        return None;
-    }
-    loss.lowered = found.checkpoint.clone();
-    let mut checkpoint = found.checkpoint.clone().unwrap_or_default();
-    match files.bases.first() {
-        None => {
-            let at = checkpoint.recovery_point.max(checkpoint.log_start);
-            loss.begin = Some(at);
-            checkpoint.begin_at(at);
-        }
-        Some(first) if found.checkpoint.is_some() && *first > checkpoint.log_start => {
-            loss.start = Some(*first);
-            checkpoint.begin_at(*first);
-        }
-        Some(_) => {}
-    }
-    if let Some((_, _, end)) = loss.end {
-        checkpoint = checkpoint.cut_to(end);
-    }
-    loss.lowered = loss.lowered.map(|_| checkpoint);
-    Some(loss)
+    (!loss.why.is_empty()).then_some(loss)
 }
 
 impl Loss {

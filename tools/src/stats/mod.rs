@@ -3,11 +3,13 @@
 mod histogram;
 mod print;
 
+use std::path::Path;
+
 use mk_storage::batch::{Compression, HEADER_LEN, Header, Record, checksum, records};
 use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
 use mk_storage::seal::{FoundSeal, Seal};
-use mk_storage::segment::{LOG, OFFSET_INDEX, TIME_INDEX, file_name};
+use mk_storage::segment::{OFFSET_INDEX, TIME_INDEX, file_name};
 use mk_storage::{Offset, Timestamp};
 
 pub use self::histogram::Histogram;
@@ -25,6 +27,8 @@ pub struct Stats {
     pub partitions: u64,
     pub segments: u64,
     pub sealed: u64,
+    /// Sealed ones of which all was compacted, as their seals say.
+    pub compacted: u64,
     pub batches: u64,
     pub records: u64,
     /// Bytes of batches, header included.
@@ -37,6 +41,7 @@ pub struct Stats {
     /// By codec: see [`CODECS`].
     pub codecs: [CodecStats; CODECS.len()],
     pub keyed: u64,
+    /// Records with a key and without a value.
     pub tombstones: u64,
     pub key_bytes: u64,
     pub value_bytes: u64,
@@ -78,7 +83,7 @@ pub fn partition(disk: &dyn Disk, files: &PartitionFiles) -> Result<Stats, Inspe
     let mut stats = Stats { partitions: 1, ..Stats::default() };
     for &base in &files.bases {
         stats.segments += 1;
-        let path = files.dir.join(file_name(base, LOG));
+        let path = files.log(base);
         let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
         let mut batches = Batches::new(view).map_err(DiskError::at("read", &path))?;
         while let Some(batch) = batches.next().transpose().map_err(DiskError::at("read", &path))? {
@@ -93,13 +98,9 @@ pub fn partition(disk: &dyn Disk, files: &PartitionFiles) -> Result<Stats, Inspe
             }
         }
         stats.reserved += batches.length().saturating_sub(batches.position());
-        let lengths = [OFFSET_INDEX, TIME_INDEX].map(|ending| {
-            // One that is missing is `verify`'s to tell.
-            disk.length(&files.dir.join(file_name(base, ending))).unwrap_or(0)
-        });
-        stats.index_bytes += lengths.iter().sum::<u64>();
-        let seal = Seal::find(disk, &files.dir, base).map_err(DiskError::at("read", &path))?;
-        stats.sealed += u64::from(matches!(seal, FoundSeal::Whole(_)));
+        if files.has_indexes(base) {
+            stats.note_other_files(disk, &files.dir, base)?;
+        }
     }
     Ok(stats)
 }
@@ -111,6 +112,7 @@ impl Stats {
             (&mut self.partitions, other.partitions),
             (&mut self.segments, other.segments),
             (&mut self.sealed, other.sealed),
+            (&mut self.compacted, other.compacted),
             (&mut self.batches, other.batches),
             (&mut self.records, other.records),
             (&mut self.bytes, other.bytes),
@@ -152,6 +154,26 @@ impl Stats {
         self.times.map(|(first, last)| last.0.saturating_sub(first.0))
     }
 
+    /// Counts the indexes and the seal of a segment.
+    fn note_other_files(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        base: Offset,
+    ) -> Result<(), InspectError> {
+        for ending in [OFFSET_INDEX, TIME_INDEX] {
+            // One that is missing is `verify`'s to tell.
+            self.index_bytes += disk.length(&dir.join(file_name(base, ending))).unwrap_or(0);
+        }
+        let seal = Seal::find(disk, dir, base);
+        let seal = seal.map_err(DiskError::at("read the seal of a segment in", dir))?;
+        if let FoundSeal::Whole(seal) = seal {
+            self.sealed += 1;
+            self.compacted += u64::from(seal.cleaned_to >= seal.next);
+        }
+        Ok(())
+    }
+
     /// Counts a batch; an error tells why it cannot be believed.
     fn add(&mut self, batch: &Batch) -> Result<(), String> {
         let header = &batch.header;
@@ -167,7 +189,12 @@ impl Stats {
         self.batch_bytes.add(size);
         self.note_offsets(header);
         if header.max_timestamp.0 >= 0 {
-            self.note_times(header.base_timestamp.max(Timestamp(0)), header.max_timestamp);
+            let first = match header.delete_horizon() {
+                // It has taken the place of the base timestamp.
+                Some(_) => header.max_timestamp,
+                None => header.base_timestamp.max(Timestamp(0)),
+            };
+            self.note_times(first, header.max_timestamp);
         }
         let codec = Compression::from_attributes(header.attributes).map_err(|e| e.to_string())?;
         let found = records(&batch.bytes, MOST_UNPACKED).map_err(|error| error.to_string())?;
@@ -186,7 +213,7 @@ impl Stats {
     fn note_record(&mut self, record: &Record) {
         let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, |b| b.len() as u64);
         self.keyed += u64::from(record.key.is_some());
-        self.tombstones += u64::from(record.value.is_none());
+        self.tombstones += u64::from(record.key.is_some() && record.value.is_none());
         self.key_bytes += length(&record.key);
         self.value_bytes += length(&record.value);
         let fields = record.headers.iter();

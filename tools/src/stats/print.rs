@@ -10,16 +10,35 @@ use crate::text::{bytes_text, share_text, span_text, time_text};
 
 /// Prints them for people.
 pub fn print_text(out: &mut impl Write, name: &str, stats: &Stats) -> io::Result<()> {
-    let Stats { segments, sealed, batches, records, .. } = *stats;
     writeln!(out, "{name}")?;
     if stats.partitions > 1 {
         writeln!(out, "  partitions  {}", stats.partitions)?;
     }
-    let range = stats.offsets.map(|(first, next)| format!("  offsets {first}..{next}"));
-    let range = range.unwrap_or_default();
+    print_files(out, stats)?;
+    writeln!(out, "  batches     {}  records {}", stats.batches, stats.records)?;
+    shape(out, "records a batch", &stats.batch_records, |n| n.to_string())?;
+    shape(out, "bytes a batch", &stats.batch_bytes, bytes_text)?;
+    print_codecs(out, stats)?;
+    print_records(out, stats)?;
+    if let (Some((first, last)), Some(span)) = (stats.times, stats.span_ms()) {
+        let (first, last) = (time_text(first.0), time_text(last.0));
+        writeln!(out, "  time        {first} to {last}, {}{}", span_text(span), rates(stats))?;
+    }
+    if let Some(damage) = &stats.damage {
+        writeln!(out, "  DAMAGED     {} places; the first: {damage}", stats.damaged)?;
+    }
+    Ok(())
+}
+
+fn print_files(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
+    let Stats { segments, sealed, compacted, .. } = *stats;
+    writeln!(out, "  segments    {segments}, {sealed} sealed, {compacted} of these compacted")?;
+    let range = stats.offsets.map(|(first, next)| format!("{first}..{next}, "));
+    let missing = share_text(stats.missing, stats.records.saturating_add(stats.missing));
     writeln!(
         out,
-        "  segments    {segments}, {sealed} sealed{range}  offsets missing {}",
+        "  offsets     {}{} without a record: {missing}",
+        range.unwrap_or_default(),
         stats.missing
     )?;
     writeln!(
@@ -28,10 +47,10 @@ pub fn print_text(out: &mut impl Write, name: &str, stats: &Stats) -> io::Result
         bytes_text(stats.bytes),
         bytes_text(stats.reserved),
         bytes_text(stats.index_bytes)
-    )?;
-    writeln!(out, "  batches     {batches}  records {records}")?;
-    shape(out, "records a batch", &stats.batch_records, |n| n.to_string())?;
-    shape(out, "bytes a batch", &stats.batch_bytes, bytes_text)?;
+    )
+}
+
+fn print_codecs(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
     for (codec, found) in CODECS.iter().zip(&stats.codecs) {
         if found.batches == 0 {
             continue;
@@ -46,13 +65,17 @@ pub fn print_text(out: &mut impl Write, name: &str, stats: &Stats) -> io::Result
             bytes_text(found.unpacked)
         )?;
     }
+    Ok(())
+}
+
+fn print_records(out: &mut impl Write, stats: &Stats) -> io::Result<()> {
     let unpacked = stats.unpacked();
     let payload = stats.key_bytes + stats.value_bytes + stats.field_bytes;
     writeln!(
         out,
         "  overhead    batch headers {} of the bytes stored; in the unpacked records: keys {}, \
          values {}, headers {}, framing {}",
-        share_text(batches * HEADER_LEN as u64, stats.bytes),
+        share_text(stats.batches * HEADER_LEN as u64, stats.bytes),
         share_text(stats.key_bytes, unpacked),
         share_text(stats.value_bytes, unpacked),
         share_text(stats.field_bytes, unpacked),
@@ -61,17 +84,9 @@ pub fn print_text(out: &mut impl Write, name: &str, stats: &Stats) -> io::Result
     writeln!(
         out,
         "  records     with a key {}  tombstones {}",
-        share_text(stats.keyed, records),
-        share_text(stats.tombstones, records)
-    )?;
-    if let (Some((first, last)), Some(span)) = (stats.times, stats.span_ms()) {
-        let (first, last) = (time_text(first.0), time_text(last.0));
-        writeln!(out, "  time        {first} to {last}, {}{}", span_text(span), rates(stats))?;
-    }
-    if let Some(damage) = &stats.damage {
-        writeln!(out, "  DAMAGED     {} places; the first: {damage}", stats.damaged)?;
-    }
-    Ok(())
+        share_text(stats.keyed, stats.records),
+        share_text(stats.tombstones, stats.records)
+    )
 }
 
 /// Prints them as a line of JSON.
@@ -89,6 +104,7 @@ pub fn print_json(out: &mut impl Write, name: &str, stats: &Stats) -> io::Result
         "partitions": stats.partitions,
         "segments": stats.segments,
         "sealed": stats.sealed,
+        "compacted": stats.compacted,
         "firstOffset": stats.offsets.map(|(first, _)| first.0),
         "nextOffset": stats.offsets.map(|(_, next)| next.0),
         "missingOffsets": stats.missing,

@@ -10,7 +10,7 @@ use mk_storage::index::{Entry, OffsetEntry, TimeEntry};
 use mk_storage::segment::{OFFSET_INDEX, TIME_INDEX, file_name};
 
 use super::walk::{Batches, LogCheck};
-use super::{FileReport, Part};
+use super::{FileReport, Note, Part};
 use crate::InspectError;
 
 const MOST_INDEX_BYTES: usize = 512 << 20;
@@ -60,12 +60,15 @@ impl LogCheck<'_> {
         last: bool,
         check: impl Fn(&E) -> Result<(), String>,
     ) -> Result<FileReport, InspectError> {
-        let file = self.dir.join(file_name(base, ending));
+        let file = self.files.dir.join(file_name(base, ending));
         let mut report = FileReport::new(file.clone(), Part::Index(base));
         let bytes = match disk::read(self.disk, &file, MOST_INDEX_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                report.add(0, base, "missing; the next start builds it anew".into());
+                match self.files.unfinished.has_cleaned(base, ending) {
+                    true => report.note = Some(Note::Interrupted),
+                    false => report.add(0, base, "missing; the next start builds it anew".into()),
+                }
                 return Ok(report);
             }
             Err(error) => return Err(DiskError::at("read", &file)(error).into()),

@@ -17,11 +17,13 @@ use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint, CheckpointError};
 use mk_storage::directory;
 use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
+use mk_storage::seal::{FoundSeal, Seal};
+use mk_storage::segment::{OFFSET_INDEX, TIME_INDEX, file_name};
 use mk_storage::{Epoch, Offset, Position};
 
 use self::walk::LogCheck;
 use crate::InspectError;
-use crate::find::{PartitionFiles, data_directory};
+use crate::find::{MOST_LOOKS, PartitionFiles, data_directory};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub enum Part {
     Index(Offset),
     /// The seal of the segment at this offset.
     Seal(Offset),
+    /// A segment that is not whole, which an interrupted compaction has left at this offset.
+    Swap(Offset),
 }
 
 /// How much of a segment can be kept of a log that is sound up to it.
@@ -80,8 +84,19 @@ pub struct FileReport {
     pub records: u64,
     /// What is damaged.
     pub damage: Vec<Damage>,
+    /// What else is to be said of it.
+    pub note: Option<Note>,
+}
+
+/// Something that is no damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
     /// A broker is writing the bytes behind the last whole batch just now.
-    pub being_written: bool,
+    BeingWritten,
+    /// The file is as an interrupted compaction left it, and the next start makes it what it is to be.
+    Interrupted,
+    /// A compaction writes it, or has left it over: nobody reads it.
+    LeftOver,
 }
 
 /// What checking a partition found.
@@ -100,10 +115,38 @@ pub struct Examined {
 /// Checks a partition: a report for each of its files.
 pub fn partition(disk: &dyn Disk, files: &PartitionFiles) -> Result<Vec<FileReport>, InspectError> {
     let running = data_directory(&files.dir).is_some_and(|data| directory::is_locked(&data));
-    Ok(examine(disk, files, running)?.files)
+    let mut files = files.clone();
+    for look in 1..MOST_LOOKS {
+        let seals = find_seals(disk, &files)?;
+        let found = examine(disk, &files, running);
+        let is_sound = |found: &Examined| found.files.iter().all(|file| file.damage.is_empty());
+        let is_suspect = match &found {
+            Ok(found) => !is_sound(found),
+            Err(error) => error.is_missing_file(),
+        };
+        if !running || !is_suspect {
+            return Ok(found?.files);
+        }
+        // Segments that a broker makes, compacts or removes meanwhile look damaged, or are gone. In
+        // the end there is another list of segments, or another seal; if not, a second look tells.
+        let now = files.again(disk)?;
+        let is_same = now == files && find_seals(disk, &now)? == seals;
+        if is_same && now.unfinished.is_empty() && look > 1 {
+            return Ok(found?.files);
+        }
+        files = now;
+    }
+    Ok(examine(disk, &files, running)?.files)
 }
 
-/// The same, with what is needed to mend it; `running` tells that a broker may be writing to it.
+fn find_seals(disk: &dyn Disk, files: &PartitionFiles) -> Result<Vec<FoundSeal>, InspectError> {
+    let find = |base: &Offset| Seal::find(disk, &files.dir, *base);
+    let found = files.bases.iter().map(find).collect::<Result<_, _>>();
+    Ok(found.map_err(DiskError::at("read the seals in", &files.dir))?)
+}
+
+/// The same for a partition at one moment, with what is needed to mend it; `running` tells that a
+/// broker may be writing to it.
 pub fn examine(
     disk: &dyn Disk,
     files: &PartitionFiles,
@@ -112,6 +155,7 @@ pub fn examine(
     let mut reports = Vec::new();
     let checkpoint = check_checkpoint(disk, &files.dir, &mut reports)?;
     reports.extend(check_folder(files, &checkpoint));
+    reports.extend(check_unfinished(files));
     let mut log = LogCheck::new(disk, files, &checkpoint, running);
     for (at, &base) in files.bases.iter().enumerate() {
         let behind = files.bases.get(at + 1..).unwrap_or_default();
@@ -119,13 +163,16 @@ pub fn examine(
         let (report, batches) = log.segment(base, behind)?;
         let whole = report.damage.is_empty().then_some(report.clone());
         reports.push(report);
-        if let Some(segment) = whole {
-            reports.push(log.offset_index(base, &batches, last)?);
-            reports.push(log.time_index(base, &batches, last)?);
-            // One that was the last a moment ago may have been closed and sealed meanwhile.
-            if !(last && running) {
-                reports.extend(log.seal(base, &segment)?);
-            }
+        let Some(segment) = whole else { continue };
+        if !files.has_indexes(base) {
+            reports.extend(to_be_built(files, base));
+            continue;
+        }
+        reports.push(log.offset_index(base, &batches, last)?);
+        reports.push(log.time_index(base, &batches, last)?);
+        // One that was the last a moment ago may have been closed and sealed meanwhile.
+        if !(last && running) {
+            reports.extend(log.seal(base, &segment)?);
         }
     }
     let (epochs, end) = (log.epochs.clone(), log.expected);
@@ -133,6 +180,32 @@ pub fn examine(
         check_end(&mut reports, end, checkpoint.recovery_point);
     }
     Ok(Examined { checkpoint, files: reports, epochs, end })
+}
+
+/// What an interrupted compaction has left, but for segments that are whole.
+fn check_unfinished(files: &PartitionFiles) -> Vec<FileReport> {
+    let broken = files.unfinished.broken.iter().map(|broken| {
+        let mut report = FileReport::new(broken.path.clone(), Part::Swap(broken.base));
+        let what = format!("{}; a compaction left it, and nobody reads it", broken.what);
+        report.add(broken.position.0, broken.base, what);
+        report
+    });
+    let cleaned = files.unfinished.cleaned.iter().map(|name| FileReport {
+        file: files.dir.join(name),
+        note: Some(Note::LeftOver),
+        ..FileReport::default()
+    });
+    broken.chain(cleaned).collect()
+}
+
+/// The indexes that a segment gets once an interrupted compaction is finished.
+fn to_be_built(files: &PartitionFiles, base: Offset) -> [FileReport; 2] {
+    [OFFSET_INDEX, TIME_INDEX].map(|ending| {
+        let file = files.dir.join(file_name(base, ending));
+        let mut report = FileReport::new(file, Part::Index(base));
+        report.note = Some(Note::Interrupted);
+        report
+    })
 }
 
 fn check_checkpoint(

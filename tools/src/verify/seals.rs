@@ -16,9 +16,10 @@ impl LogCheck<'_> {
         base: Offset,
         segment: &FileReport,
     ) -> Result<Option<FileReport>, InspectError> {
-        let file = self.dir.join(file_name(base, SEAL));
+        let file = self.files.dir.join(file_name(base, SEAL));
         let mut report = FileReport::new(file.clone(), Part::Seal(base));
-        let found = Seal::find(self.disk, self.dir, base).map_err(DiskError::at("read", &file))?;
+        let found =
+            Seal::find(self.disk, &self.files.dir, base).map_err(DiskError::at("read", &file))?;
         let seal = match found {
             FoundSeal::None => return Ok(None),
             FoundSeal::Broken => {
@@ -28,7 +29,7 @@ impl LogCheck<'_> {
             FoundSeal::Whole(seal) => seal,
         };
         report.bytes = SEAL_LEN as u64;
-        if let Some(SealMismatch { file, what }) = seal.mismatch(self.disk, self.dir)? {
+        if let Some(SealMismatch { file, what }) = seal.mismatch(self.disk, &self.files.dir)? {
             report.add(0, base, format!("{}: {what}", file.display()));
         }
         let counts = [

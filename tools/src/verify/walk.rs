@@ -2,27 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
-use mk_storage::batch::{HEADER_LEN, Header, checksum};
+use mk_storage::batch::{HEADER_LEN, Header, LENGTH_OVERHEAD, checksum};
 use mk_storage::checkpoint::Checkpoint;
 use mk_storage::disk::{Disk, View, read_fully};
 use mk_storage::error::DiskError;
 use mk_storage::index::TimeEntry;
-use mk_storage::segment::{LOG, file_name};
 use mk_storage::{Epoch, Offset, Position, Timestamp};
 
-use super::{FileReport, Part, Sound};
+use super::{FileReport, Note, Part, Sound};
 use crate::InspectError;
 use crate::find::PartitionFiles;
 
 /// What the indexes must agree with: by position, the last offset and the largest time so far.
 pub type Batches = BTreeMap<u64, (Offset, TimeEntry)>;
 
+/// What is where a batch would begin.
+enum Found {
+    /// A length of zero.
+    Nothing,
+    Batch(Header),
+    /// Why it is none.
+    Broken(String),
+}
+
 /// How far the check of a log has come.
 pub struct LogCheck<'a> {
     pub disk: &'a dyn Disk,
-    pub dir: &'a Path,
+    pub files: &'a PartitionFiles,
     checkpoint: &'a Option<Checkpoint>,
     /// True if a broker may be writing.
     pub running: bool,
@@ -42,7 +49,7 @@ impl<'a> LogCheck<'a> {
     ) -> LogCheck<'a> {
         LogCheck {
             disk,
-            dir: &files.dir,
+            files,
             checkpoint,
             running,
             expected: files.bases.first().copied().unwrap_or_default(),
@@ -57,8 +64,11 @@ impl<'a> LogCheck<'a> {
         base: Offset,
         behind: &[Offset],
     ) -> Result<(FileReport, Batches), InspectError> {
-        let file = self.dir.join(file_name(base, LOG));
+        let file = self.files.log(base);
         let mut report = FileReport::new(file.clone(), Part::Log(base, Sound::Whole));
+        if !self.files.has_indexes(base) {
+            report.note = Some(Note::Interrupted);
+        }
         let mut batches = Batches::new();
         if base != self.expected {
             let what = format!("the segment begins at {base}, {} follows", self.expected);
@@ -87,55 +97,30 @@ impl<'a> LogCheck<'a> {
     ) -> io::Result<()> {
         let length = view.len()?;
         let mut max = TimeEntry { timestamp: Timestamp(-1), offset: self.expected };
-        let mut batch = Vec::new();
+        let mut buffer = Vec::new();
         while report.bytes < length {
             let at = report.bytes;
-            let mut head = [0; HEADER_LEN];
-            let read = read_fully(view, at, &mut head)?;
-            if head[8..12] == [0; 4] {
-                if let Some(byte) = first_used_byte(view, at, length)? {
-                    report.ends_at(Position(at), self.expected);
-                    report.add(byte, self.expected, "data behind the end of the log".into());
-                }
-                return Ok(());
-            }
-            let header = Header::parse(&head[..read]).map_err(|error| error.to_string());
-            let header = header.and_then(|header| match header.size as u64 > length - at {
-                true => Err(format!("a batch of {} bytes, {} are left", header.size, length - at)),
-                false => Ok(header),
-            });
-            let problem = match header {
-                Err(what) => Err(what),
-                Ok(header) => {
-                    batch.resize(header.size, 0);
-                    let read = read_fully(view, at, &mut batch)?;
-                    self.check_batch(&header, &batch[..read]).map(|()| header)
-                }
-            };
-            match problem {
-                Ok(header) => {
-                    if header.max_timestamp > max.timestamp {
-                        max = TimeEntry {
-                            timestamp: header.max_timestamp,
-                            offset: header.last_offset(),
-                        };
+            match self.next_batch(view, at, length, &mut buffer)? {
+                Found::Nothing => {
+                    if let Some(byte) = first_used_byte(view, at, length)? {
+                        self.note_behind_end(byte, report, being_written);
                     }
-                    batches.insert(at, (header.last_offset(), max));
-                    report.bytes = at + header.size as u64;
-                    report.batches += 1;
-                    report.records += u64::from(header.record_count);
-                    self.expected = header.next_offset();
-                    self.note_epoch(&header);
-                }
-                Err(_) if being_written && self.is_unsynced() => {
-                    report.being_written = true;
                     return Ok(());
                 }
-                Err(what) => {
-                    let cut =
-                        if self.is_unsynced() { "; the next start cuts the log here" } else { "" };
-                    report.ends_at(Position(at), self.expected);
-                    report.add(at, self.expected, format!("{what}{cut}"));
+                Found::Batch(header) => {
+                    if header.max_timestamp > max.timestamp {
+                        let offset = header.last_offset();
+                        max = TimeEntry { timestamp: header.max_timestamp, offset };
+                    }
+                    batches.insert(at, (header.last_offset(), max));
+                    self.take(&header, report);
+                }
+                Found::Broken(_) if being_written && self.is_unsynced() => {
+                    report.note = Some(Note::BeingWritten);
+                    return Ok(());
+                }
+                Found::Broken(what) => {
+                    self.tell(what, report);
                     let Some((behind, next)) = self.follower(view, at, length)? else {
                         return Ok(());
                     };
@@ -145,6 +130,61 @@ impl<'a> LogCheck<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What is at byte `at`.
+    fn next_batch(
+        &self,
+        view: &dyn View,
+        at: u64,
+        length: u64,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<Found> {
+        let mut head = [0; HEADER_LEN];
+        let read = read_fully(view, at, &mut head)?;
+        if head[8..LENGTH_OVERHEAD] == [0; 4] {
+            return Ok(Found::Nothing);
+        }
+        let header = match Header::parse(&head[..read]) {
+            Ok(header) => header,
+            Err(error) => return Ok(Found::Broken(error.to_string())),
+        };
+        let left = length - at;
+        if header.size as u64 > left {
+            return Ok(Found::Broken(format!("a batch of {} bytes, {left} are left", header.size)));
+        }
+        buffer.resize(header.size, 0);
+        let read = read_fully(view, at, buffer)?;
+        Ok(match self.check_batch(&header, &buffer[..read]) {
+            Ok(()) => Found::Batch(header),
+            Err(what) => Found::Broken(what),
+        })
+    }
+
+    /// Behind the end of the log are zeroes, until a broker appends; this is another byte.
+    fn note_behind_end(&self, byte: u64, report: &mut FileReport, being_written: bool) {
+        if being_written && self.is_unsynced() {
+            report.note = Some(Note::BeingWritten);
+            return;
+        }
+        report.ends_at(Position(report.bytes), self.expected);
+        report.add(byte, self.expected, "data behind the end of the log".into());
+    }
+
+    /// Counts a batch that is whole.
+    fn take(&mut self, header: &Header, report: &mut FileReport) {
+        report.bytes += header.size as u64;
+        report.batches += 1;
+        report.records += u64::from(header.record_count);
+        self.expected = header.next_offset();
+        self.note_epoch(header);
+    }
+
+    /// Reports a batch that is not.
+    fn tell(&self, what: String, report: &mut FileReport) {
+        let cut = if self.is_unsynced() { "; the next start cuts the log here" } else { "" };
+        report.ends_at(Position(report.bytes), self.expected);
+        report.add(report.bytes, self.expected, format!("{what}{cut}"));
     }
 
     /// Where a damaged batch at `at` ends, and which offset follows, if its header can be believed:

@@ -2,14 +2,15 @@
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mk_storage::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields, records};
-use mk_storage::disk::MappedDisk;
-use mk_storage::log::{Log, LogSettings};
+use mk_storage::disk::{Disk, MappedDisk};
+use mk_storage::log::{Compacted, Compaction, Job, Log, LogSettings};
 use mk_storage::store::{OpenLimits, Store};
 use mk_storage::{Epoch, Offset, Timestamp};
 
@@ -24,7 +25,14 @@ pub fn open(dir: &Path) -> Arc<Log> {
 }
 
 pub fn try_open(dir: &Path) -> Result<Arc<Log>, mk_storage::error::OpenError> {
-    let store = Store::new(Arc::new(MappedDisk::start().unwrap()), OpenLimits::default());
+    try_open_on(Arc::new(MappedDisk::start().unwrap()), dir)
+}
+
+pub fn try_open_on(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+) -> Result<Arc<Log>, mk_storage::error::OpenError> {
+    let store = Store::new(disk, OpenLimits::default());
     let (log, recovery) = Log::open(&store, dir, SETTINGS, 0)?;
     // One that is only to be read up to some damage does not count as open.
     recovery.damage.map_or(Ok(log), |damage| Err(damage.into()))
@@ -41,7 +49,7 @@ pub fn fill(log: &Arc<Log>, end: u64, codec: Compression) {
         let mut builder = BatchBuilder::new(codec);
         for offset in base..end.min(base + EACH) {
             let (key, value) = (format!("k{}", offset % 7), value(offset));
-            let value = (offset % 10 != 9).then_some(value.as_bytes());
+            let value = (offset % 10 != 8).then_some(value.as_bytes());
             let key = (offset % 2 == 0).then_some(key.as_bytes());
             builder.push(
                 Timestamp(1_700_000_000_000 + offset as i64 * 10),
@@ -68,6 +76,28 @@ pub fn sealed_log(dir: &Path) {
     seal_all(&log);
     log.close().unwrap();
     assert!(log.segments().len() >= 4, "{}", log.segments().len());
+}
+
+/// A time when all records are old.
+pub const LATER_MS: i64 = 1_800_000_000_000;
+
+/// Compacts all segments but the last, as far as memory for so many keys goes.
+pub fn compact(log: &Log, keys_bytes: u64) -> Compacted {
+    let rules = Compaction { min_dirty_ratio: 0.0, min_lag_ms: 0, delete_retention_ms: 1000 };
+    let (limit, seed) = (log.synced(), &[7; 16]);
+    let job = Job { rules: &rules, limit, now_ms: LATER_MS, keys_bytes, seed };
+    log.compact(job, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// Memory for more keys than there are.
+pub const ENOUGH: u64 = 1 << 20;
+
+/// The same log as `sealed_log` makes, compacted.
+pub fn compacted_log(dir: &Path) {
+    sealed_log(dir);
+    let log = open(dir);
+    assert!(compact(&log, ENOUGH).bytes_after > 0);
+    log.close().unwrap();
 }
 
 /// Offsets and values of all records.

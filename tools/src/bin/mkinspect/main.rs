@@ -63,8 +63,7 @@ enum Command {
     ///   mkinspect stats ./data/topics/orders
     ///   mkinspect stats -J ./data | jq '[.path, .records]'
     ///
-    /// Reads and unpacks every batch. Offsets missing are those that no record has, as compaction
-    /// leaves them. Medians and percentiles are right to one in sixteen.
+    /// Reads and unpacks every batch. Compaction leaves offsets without a record. Medians and percentiles are right to one in sixteen.
     #[command(verbatim_doc_comment)]
     Stats {
         #[command(flatten)]
@@ -100,8 +99,9 @@ enum Command {
     ///
     /// Compares batch by batch from the later log start on, base offsets and leader epochs included.
     /// Folders of topics and data directories are compared by partitions of the same name.
-    /// Exit codes: 0 equal; 1 they differ, be it that one is longer, or that equal records are
-    /// packed otherwise; 4 one of them cannot be read on.
+    /// Of batches that were compacted in one of them, the records that both have are compared.
+    /// Exit codes: 0 equal; 1 they differ, be it that one is longer or compacted further, or that equal
+    /// records are packed otherwise; 4 one of them cannot be read on.
     #[command(verbatim_doc_comment)]
     Diff {
         /// One replica
@@ -116,6 +116,7 @@ enum Command {
     ///   mkinspect repair -y ./data
     ///   mkinspect repair -y --cut ./data/topics/orders/0
     ///
+    /// A compaction that was interrupted is finished, as a start would.
     /// Indexes that do not fit are made anew, seals that do not match are set aside (the broker seals
     /// again), a missing or damaged checkpoint of a sound log is written, leftovers are removed.
     ///

@@ -1,7 +1,7 @@
 //! `mkinspect repair`, as the shell sees it.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,19 +39,13 @@ pub fn repair(
         found.extend(partitions(disk, path)?);
     }
     // No broker may start in between.
-    let mut kept_out = BTreeMap::new();
-    for data in found.iter().filter_map(|files| data_directory(&files.dir)) {
-        if let Entry::Vacant(place) = kept_out.entry(data) {
-            let lock = directory::keep_out(place.key())?;
-            let path = place.key().clone();
-            place.insert(lock.ok_or(InspectError::Locked { path })?);
-        }
-    }
+    let _locks = keep_out(&found)?;
     let mut plans = Vec::new();
     for files in &found {
-        let plan = plan(disk, files, options.cut)?;
+        // As it is now that no broker runs.
+        let plan = plan(disk, &files.again(disk)?, options.cut)?;
         if !plan.is_empty() {
-            plans.push((files, plan));
+            plans.push(plan);
         }
     }
     if plans.is_empty() {
@@ -61,11 +55,10 @@ pub fn repair(
     if consent != Consent::Given {
         show(disk, &plans, options, out)?;
     }
-    let is_doable = |plan: &Plan| options.cut || !plan.mends.is_empty();
     match consent {
         Consent::DryRun => return Ok(damage_code(true)),
         // Nothing to agree to.
-        Consent::Asked if !plans.iter().any(|(_, plan)| is_doable(plan)) => {}
+        Consent::Asked if !plans.iter().any(|plan| plan.is_doable(options.cut)) => {}
         Consent::Asked if !agrees(out)? => {
             out.flush()?;
             eprintln!("nothing was done; -y does it");
@@ -73,33 +66,53 @@ pub fn repair(
         }
         Consent::Asked | Consent::Given => {}
     }
-    let mut is_left = false;
-    for (files, plan) in &plans {
-        is_left |= plan.loss.is_some() && !options.cut;
-        if is_doable(plan) {
-            writeln!(out, "{}", files.dir.display())?;
-            run(disk, plan, options, |line| Ok(writeln!(out, "  {line}")?))?;
-        }
+    carry_out(disk, &plans, options, out)
+}
+
+/// Locks the data directories that these partitions are in.
+fn keep_out(found: &[PartitionFiles]) -> Result<Vec<File>, InspectError> {
+    let data: BTreeSet<_> = found.iter().filter_map(|files| data_directory(&files.dir)).collect();
+    let locks = data.into_iter().map(|path| {
+        let lock = directory::keep_out(&path)?;
+        lock.ok_or(InspectError::Locked { path })
+    });
+    locks.collect()
+}
+
+/// Does what is planned, and tells what is left.
+fn carry_out(
+    disk: &dyn Disk,
+    plans: &[Plan],
+    options: &Options,
+    out: &mut impl Write,
+) -> Result<ExitCode, InspectError> {
+    for plan in plans.iter().filter(|plan| plan.is_doable(options.cut)) {
+        writeln!(out, "{}", plan.dir.display())?;
+        run(disk, plan, options, |line| Ok(writeln!(out, "  {line}")?))?;
     }
-    if is_left {
+    let left: Vec<_> =
+        plans.iter().filter(|_| !options.cut).filter_map(|plan| plan.loss.as_ref()).collect();
+    if !left.is_empty() {
         writeln!(out, "damage is left, which cannot be mended without giving up records:")?;
-        let left = plans.iter().filter_map(|(_, plan)| plan.loss.as_ref());
-        for loss in left {
+        for loss in &left {
             writeln!(out, "  {}", loss.why)?;
         }
         writeln!(out, "--cut --dry-run tells what that would be")?;
     }
-    Ok(damage_code(is_left))
+    Ok(damage_code(!left.is_empty()))
 }
 
 fn show(
     disk: &dyn Disk,
-    plans: &[(&PartitionFiles, Plan)],
+    plans: &[Plan],
     options: &Options,
     out: &mut impl Write,
 ) -> Result<(), InspectError> {
-    for (files, plan) in plans {
-        writeln!(out, "{}: would", files.dir.display())?;
+    for plan in plans {
+        writeln!(out, "{}: would", plan.dir.display())?;
+        for line in plan.swap_lines() {
+            writeln!(out, "  {line}")?;
+        }
         for mend in &plan.mends {
             writeln!(out, "  {mend}")?;
         }

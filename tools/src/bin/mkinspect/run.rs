@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use mk_storage::disk::{Disk, MappedDisk};
 use mk_storage::log::RebuiltIndexes;
 use mk_storage::segment::{LOG, file_name};
-use mk_tools::find::partitions;
+use mk_tools::find::{look, partitions};
 use mk_tools::repair::Options;
 use mk_tools::stats::{self, Stats};
-use mk_tools::verify::FileReport;
+use mk_tools::unfinished::{INTERRUPTED, LEFT_OVER};
+use mk_tools::verify::{FileReport, Note};
 use mk_tools::{InspectError, diff, dump, list, map, rebuild, verify};
 
 use super::mend::{self, Consent};
@@ -131,12 +132,25 @@ fn print_report(out: &mut impl Write, report: &FileReport, quiet: bool) -> io::R
     for damage in &report.damage {
         writeln!(out, "DAMAGED  {damage}")?;
     }
-    if report.damage.is_empty() && !quiet && report.batches > 0 {
-        let note = if report.being_written { ", more is being written" } else { "" };
-        let (file, batches, bytes) = (report.file.display(), report.batches, report.bytes);
-        writeln!(out, "ok       {file}: {batches} batches, {bytes} bytes{note}")?;
+    if quiet || !report.damage.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let (file, batches, bytes) = (report.file.display(), report.batches, report.bytes);
+    match report.note {
+        Some(Note::LeftOver) => writeln!(out, "ignored  {file}: {LEFT_OVER}"),
+        Some(Note::Interrupted) if batches == 0 => {
+            writeln!(out, "ok       {file}: the next start of the broker makes it anew")
+        }
+        _ if batches == 0 => Ok(()),
+        note => {
+            let note = match note {
+                Some(Note::BeingWritten) => ", more is being written".to_owned(),
+                Some(Note::Interrupted) => format!("; {INTERRUPTED}"),
+                Some(Note::LeftOver) | None => String::new(),
+            };
+            writeln!(out, "ok       {file}: {batches} batches, {bytes} bytes{note}")
+        }
+    }
 }
 
 fn run_stats(
@@ -152,7 +166,7 @@ fn run_stats(
     };
     for path in paths {
         for partition in partitions(disk, path)? {
-            let found = stats::partition(disk, &partition)?;
+            let found = look(disk, &partition, |files| stats::partition(disk, files))?;
             print(&partition.dir.display().to_string(), &found)?;
             all.merge(&found);
         }

@@ -16,7 +16,7 @@ use crate::{Offset, Position};
 /// Finishes what an interrupted compaction has begun, as a start does: a whole `.log.swap` takes the
 /// place of the segments whose offsets it has, without indexes and seal; leftovers are removed.
 pub fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
-    log::finish_swaps(disk, dir)
+    log::finish_swaps(disk, dir).map(drop)
 }
 
 /// Makes the segment at `base` the last one, which ends at byte `end`: it has no seal, and indexes of

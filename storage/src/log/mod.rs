@@ -26,6 +26,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 pub use append::Appended;
+pub(crate) use compact::finish_swaps;
 pub use compact::{CompactError, Compacted, Compaction, Dirt, Job, Tick};
 pub use open::Recovery;
 pub use read::{FileRange, FoundTime, Slice};
@@ -36,8 +37,7 @@ pub use survey::{RebuiltIndexes, rebuild_indexes};
 pub use truncate::TruncateError;
 
 use crate::checkpoint::Checkpoint;
-use crate::disk::Disk;
-use crate::error::{DiskError, Poisoned};
+use crate::error::Poisoned;
 use crate::segment::{Segment, SegmentState, SegmentWriter};
 use crate::store::Store;
 use crate::{Epoch, Offset};
@@ -165,9 +165,4 @@ impl Log {
         let segments = self.segments.load();
         segments.last().expect("a log has an active segment").clone()
     }
-}
-
-/// Finishes the compactions of a log that nobody has open.
-pub(crate) fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
-    compact::finish_swaps(disk, dir).map(drop)
 }

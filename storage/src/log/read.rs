@@ -62,116 +62,138 @@ impl Log {
     /// The batches from `offset` on: as many whole ones of one segment as `max_bytes` holds, at
     /// least one. The first may begin before `offset`.
     pub fn read(&self, offset: Offset, max_bytes: u64) -> Result<Slice, ReadError> {
+        self.look(|segments, bounds| read_from(segments, bounds, offset, max_bytes))
+    }
+
+    /// Looks at the segments, once more if one of them was taken out of the log meanwhile: it is not
+    /// there any more, or another has its records.
+    fn look<T>(
+        &self,
+        look: impl Fn(&[Arc<Segment>], Range<Offset>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         loop {
             // In this order: the segments of a later moment hold everything below the end.
             let (start, end) = (self.start(), self.end());
             let segments = self.segments.load();
-            match self.read_from(&segments, start..end, offset, max_bytes) {
-                // A segment was taken out of the log while it was read: it is not there any more.
+            match look(&segments, start..end) {
                 Err(ReadError::Disk(_)) if has_changed(&segments) => {}
                 done => return done,
             }
         }
     }
 
-    fn read_from(
-        &self,
-        segments: &[Arc<Segment>],
-        Range { start, end }: Range<Offset>,
-        offset: Offset,
-        max_bytes: u64,
-    ) -> Result<Slice, ReadError> {
-        if offset < start || offset > end {
-            return Err(ReadError::OutOfRange { requested: offset, start, end });
-        }
-        if offset == end {
-            return Ok(Slice { range: None, more: false, start, end });
-        }
-        let after = segments.partition_point(|segment| segment.base() <= offset);
-        // Trimmed meanwhile, if it lies before the first segment.
-        let first = after.checked_sub(1).unwrap_or(segments.len());
-        for (at, segment) in segments.iter().enumerate().skip(first) {
-            if let Some((position, _)) = segment.find(offset)? {
-                let cut = segment.cut(position, position.plus(max_bytes))?;
-                let length = cut.0 - position.0;
-                let range = FileRange { view: segment.log()?, position: position.0, length };
-                let more = cut < segment.end() || at + 1 < segments.len();
-                return Ok(Slice { range: Some(range), more, start, end });
-            }
-        }
-        // The log was cut while it was read.
-        Err(ReadError::OutOfRange { requested: offset, start: self.start(), end: self.end() })
-    }
-
     /// The first record, by offset, whose timestamp is `at_least` or more.
     pub fn find_time(&self, at_least: Timestamp) -> Result<Option<FoundTime>, ReadError> {
-        for segment in self.segments.load().iter() {
-            if segment.max_timestamp() < at_least {
-                continue;
-            }
-            if let Some((position, header)) = segment.find_time(at_least)? {
-                let start = self.start();
-                let found = first_in_batch(segment, position, &header, at_least, start)?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-                // Only in a trimmed log, or where a header claims a time that no record has.
-                return self.find_time_slowly(at_least);
-            }
-        }
-        Ok(None)
+        self.look(|segments, bounds| find_time(segments, bounds.start, at_least))
     }
 
     /// The first record with the largest timestamp of all.
     pub fn find_max_time(&self) -> Result<Option<FoundTime>, ReadError> {
-        let segments = self.segments.load();
-        let max = segments.iter().map(|segment| segment.max_timestamp()).max();
-        match max {
-            Some(max) if max > Timestamp::NONE => match self.find_time(max)? {
-                Some(found) => Ok(Some(found)),
-                // The record that has it was trimmed; its segment is there still.
-                None => self.find_max_time_slowly(),
-            },
-            _ => Ok(None),
+        self.look(|segments, bounds| find_max_time(segments, bounds.start))
+    }
+}
+
+fn read_from(
+    segments: &[Arc<Segment>],
+    Range { start, end }: Range<Offset>,
+    offset: Offset,
+    max_bytes: u64,
+) -> Result<Slice, ReadError> {
+    if offset < start || offset > end {
+        return Err(ReadError::OutOfRange { requested: offset, start, end });
+    }
+    if offset == end {
+        return Ok(Slice { range: None, more: false, start, end });
+    }
+    let after = segments.partition_point(|segment| segment.base() <= offset);
+    // Trimmed meanwhile, if it lies before the first segment.
+    let first = after.checked_sub(1).unwrap_or(segments.len());
+    for (at, segment) in segments.iter().enumerate().skip(first) {
+        if let Some((position, _)) = segment.find(offset)? {
+            let cut = segment.cut(position, position.plus(max_bytes))?;
+            let length = cut.0 - position.0;
+            let range = FileRange { view: segment.log()?, position: position.0, length };
+            let more = cut < segment.end() || at + 1 < segments.len();
+            return Ok(Slice { range: Some(range), more, start, end });
         }
     }
+    // The log was cut while it was read.
+    Err(ReadError::OutOfRange { requested: offset, start, end })
+}
 
-    fn find_max_time_slowly(&self) -> Result<Option<FoundTime>, ReadError> {
-        let start = self.start();
-        let mut max = FoundTime { offset: start, timestamp: Timestamp::NONE };
-        for segment in self.segments.load().iter() {
-            for item in segment.headers(Position(0))? {
-                let (position, header) = item?;
-                if header.last_offset() < start || header.max_timestamp <= max.timestamp {
-                    continue;
+fn find_time(
+    segments: &[Arc<Segment>],
+    start: Offset,
+    at_least: Timestamp,
+) -> Result<Option<FoundTime>, ReadError> {
+    for segment in segments {
+        if segment.max_timestamp() < at_least {
+            continue;
+        }
+        if let Some((position, header)) = segment.find_time(at_least)? {
+            let found = first_in_batch(segment, position, &header, at_least, start)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            // Only in a trimmed log, or where a header claims a time that no record has.
+            return find_time_slowly(segments, start, at_least);
+        }
+    }
+    Ok(None)
+}
+
+fn find_max_time(segments: &[Arc<Segment>], start: Offset) -> Result<Option<FoundTime>, ReadError> {
+    let max = segments.iter().map(|segment| segment.max_timestamp()).max();
+    match max {
+        Some(max) if max > Timestamp::NONE => match find_time(segments, start, max)? {
+            Some(found) => Ok(Some(found)),
+            // The record that has it was trimmed; its segment is there still.
+            None => find_max_time_slowly(segments, start),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn find_max_time_slowly(
+    segments: &[Arc<Segment>],
+    start: Offset,
+) -> Result<Option<FoundTime>, ReadError> {
+    let mut max = FoundTime { offset: start, timestamp: Timestamp::NONE };
+    for segment in segments {
+        for item in segment.headers(Position(0))? {
+            let (position, header) = item?;
+            if header.last_offset() < start || header.max_timestamp <= max.timestamp {
+                continue;
+            }
+            each_in_batch(segment, position, &header, |record| {
+                if record.offset >= start && record.timestamp > max.timestamp {
+                    max = FoundTime { offset: record.offset, timestamp: record.timestamp };
                 }
-                each_in_batch(segment, position, &header, |record| {
-                    if record.offset >= start && record.timestamp > max.timestamp {
-                        max = FoundTime { offset: record.offset, timestamp: record.timestamp };
-                    }
-                    true
-                })?;
+                true
+            })?;
+        }
+    }
+    Ok((max.timestamp > Timestamp::NONE).then_some(max))
+}
+
+fn find_time_slowly(
+    segments: &[Arc<Segment>],
+    start: Offset,
+    at_least: Timestamp,
+) -> Result<Option<FoundTime>, ReadError> {
+    for segment in segments {
+        for item in segment.headers(Position(0))? {
+            let (position, header) = item?;
+            if header.max_timestamp < at_least || header.last_offset() < start {
+                continue;
+            }
+            let found = first_in_batch(segment, position, &header, at_least, start)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
-        Ok((max.timestamp > Timestamp::NONE).then_some(max))
     }
-
-    fn find_time_slowly(&self, at_least: Timestamp) -> Result<Option<FoundTime>, ReadError> {
-        let start = self.start();
-        for segment in self.segments.load().iter() {
-            for item in segment.headers(Position(0))? {
-                let (position, header) = item?;
-                if header.max_timestamp < at_least || header.last_offset() < start {
-                    continue;
-                }
-                let found = first_in_batch(segment, position, &header, at_least, start)?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-            }
-        }
-        Ok(None)
-    }
+    Ok(None)
 }
 
 /// True if one of these segments is not in the log any more.

@@ -45,7 +45,7 @@ impl Log {
     }
 
     /// Checks every batch of a closed segment and seals it. An error if it is damaged; it is then
-    /// not tried again. False if the segment is not in the log any more.
+    /// not tried again. False if the segment is not in the log any more, or was sealed meanwhile.
     pub fn seal(&self, segment: &Arc<Segment>, pace: Pace<'_>) -> Result<bool, SealError> {
         let seal = match examine(segment, pace) {
             Err(SealError::Corrupt(_) | SealError::Disk(_)) if segment.is_retired() => {
@@ -58,7 +58,9 @@ impl Log {
         let segments = self.segments.load();
         let at = segments.iter().position(|other| Arc::ptr_eq(other, segment));
         let next = at.and_then(|at| segments.get(at + 1)).map(|next| next.base());
-        if next != Some(seal.next) || self.retired.load(Ordering::Acquire) {
+        // A compaction's seal says more.
+        let sealed = segment.seal().is_some();
+        if sealed || next != Some(seal.next) || self.retired.load(Ordering::Acquire) {
             return Ok(false);
         }
         let store = self.store();

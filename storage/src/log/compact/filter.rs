@@ -29,8 +29,9 @@ pub(super) enum Kept {
 }
 
 impl Filter<'_> {
-    /// What stays of the batch, of which `bytes` are all.
-    pub fn judge(&self, header: &Header, bytes: &[u8]) -> Kept {
+    /// What stays of the batch, of which `bytes` are all. With a time from which its tombstones may go
+    /// a batch grows by some bytes a record; if it may not, they stay until a later compaction.
+    pub fn judge(&self, header: &Header, bytes: &[u8], may_grow: bool) -> Kept {
         if header.attributes & ATTRIBUTE_CONTROL != 0 {
             return Kept::All;
         }
@@ -42,7 +43,7 @@ impl Filter<'_> {
         if kept.is_empty() {
             return Kept::None;
         }
-        let horizon = self.horizon(header, &kept);
+        let horizon = if may_grow { self.horizon(header, &kept) } else { None };
         if kept.len() == count && horizon.is_none() {
             return Kept::All;
         }
@@ -97,7 +98,7 @@ mod tests {
     }
 
     fn judge(filter: &Filter<'_>, bytes: &[u8]) -> Kept {
-        filter.judge(&Header::parse(bytes).unwrap(), bytes)
+        filter.judge(&Header::parse(bytes).unwrap(), bytes, true)
     }
 
     fn offsets(kept: &Kept) -> Vec<u64> {
@@ -127,6 +128,9 @@ mod tests {
         assert!(keys.note(b"a", Offset(0)));
         let mut filter =
             Filter { keys: &keys, end: Offset(9), now_ms: 100, delete_retention_ms: 10 };
+        let tombstone = batch(&[(Some("a"), None)]);
+        let header = Header::parse(&tombstone).unwrap();
+        assert_eq!(filter.judge(&header, &tombstone, false), Kept::All, "it would grow");
         let marked = judge(&filter, &batch(&[(Some("a"), None)]));
         let Kept::Some(header, marked) = marked else { panic!("{marked:?}") };
         assert_eq!(header.delete_horizon(), Some(Timestamp(110)));

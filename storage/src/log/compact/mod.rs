@@ -21,7 +21,7 @@ use std::sync::Arc;
 use self::filter::{Filter, Kept, all_records};
 use self::keys::Keys;
 use self::output::{Output, remove_cleaned};
-pub(super) use self::swap::finish_swaps;
+pub(crate) use self::swap::finish_swaps;
 use super::Log;
 use super::sealing::each_batch;
 use crate::batch::ATTRIBUTE_CONTROL;
@@ -93,6 +93,10 @@ pub struct Compacted {
 /// Told how many bytes were read, so that it can wait before more are, or break the work off.
 pub type Tick<'a> = &'a mut dyn FnMut(usize) -> ControlFlow<()>;
 
+/// A segment is not made larger than it was beyond this size: by the times from which its tombstones
+/// may go, in the unusual case that it is full of them.
+const ROOM_TO_GROW: u64 = (2 << 30) - (128 << 20);
+
 /// A closed segment, and the offset behind it.
 type Closed = (Arc<Segment>, Offset);
 
@@ -142,14 +146,17 @@ impl Log {
             return Err(poisoned.into());
         }
         let segments = self.compactable(job.rules, job.limit, job.now_ms);
-        match self.compact_segments(&segments, job, tick) {
-            // Taken out of the log meanwhile.
-            Err(CompactError::Disk(_))
-                if segments.iter().any(|(segment, _)| segment.is_retired()) =>
-            {
-                Ok(Compacted { broken_off: true, ..Compacted::default() })
+        let mut done = Compacted::default();
+        let result = self.compact_segments(&segments, job, tick, &mut done);
+        // Those that were to come next may have been taken out of the log meanwhile.
+        let replaced = done.segments_before as usize;
+        let gone = || segments.iter().skip(replaced).any(|(segment, _)| segment.is_retired());
+        match result {
+            Err(CompactError::Disk(_)) if self.poisoned().is_none() && gone() => {
+                Ok(Compacted { broken_off: true, ..done })
             }
-            done => done,
+            Err(error) => Err(error),
+            Ok(flow) => Ok(Compacted { broken_off: flow.is_break(), ..done }),
         }
     }
 
@@ -158,12 +165,13 @@ impl Log {
         segments: &[Closed],
         job: Job<'_>,
         tick: Tick<'_>,
-    ) -> Result<Compacted, CompactError> {
+        done: &mut Compacted,
+    ) -> Result<ControlFlow<()>, CompactError> {
         let dirt = dirt_of(segments, self.start());
-        let mut done = Compacted { clean_to: dirt.from, ..Compacted::default() };
+        done.clean_to = dirt.from;
         let mut keys = Keys::new(job.keys_bytes, dirt.to.0 - dirt.from.0, job.seed);
         let ControlFlow::Continue(end) = note_keys(segments, &dirt, &mut keys, tick)? else {
-            return Ok(Compacted { broken_off: true, ..done });
+            return Ok(ControlFlow::Break(()));
         };
         let filter = Filter {
             keys: &keys,
@@ -178,11 +186,12 @@ impl Log {
             groups.reverse();
         }
         for group in groups {
-            if self.compact_group(&group, &filter, &mut done, tick)?.is_break() {
-                return Ok(Compacted { broken_off: true, ..done });
+            if self.compact_group(&group, &filter, done, tick)?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(Compacted { clean_to: end, ..done })
+        done.clean_to = end;
+        Ok(ControlFlow::Continue(()))
     }
 
     /// The segments that may be compacted, oldest first.
@@ -191,7 +200,7 @@ impl Log {
         let youngest = now_ms.saturating_sub_unsigned(rules.min_lag_ms);
         let may = |(segment, next): &Closed| {
             let newest = segment.max_timestamp();
-            let old = newest == Timestamp::NONE || newest.0 <= youngest;
+            let old = rules.min_lag_ms == 0 || newest == Timestamp::NONE || newest.0 <= youngest;
             *next <= limit && !segment.is_damaged() && old
         };
         closed.truncate(closed.iter().take_while(|closed| may(closed)).count());
@@ -241,9 +250,12 @@ impl Log {
         tick: Tick<'_>,
     ) -> Result<ControlFlow<(), Output<'_>>, CompactError> {
         let mut output = Output::create(self, group[0].base())?;
+        let mut left = group.iter().map(|segment| segment.end().0).sum::<u64>();
         for segment in group {
             let walked = each_batch(segment, |header, bytes| {
-                let kept = match filter.judge(header, bytes) {
+                left -= bytes.len() as u64;
+                let may_grow = output.end().0 + left < ROOM_TO_GROW;
+                let kept = match filter.judge(header, bytes, may_grow) {
                     Kept::All => output.keep(*header, bytes),
                     Kept::Some(header, bytes) => output.replace(header, &bytes),
                     Kept::None => output.leave_out(header),

@@ -71,6 +71,11 @@ impl<'a> Output<'a> {
         })
     }
 
+    /// Where the next batch goes, at least.
+    pub fn end(&self) -> Position {
+        Position(self.file.end())
+    }
+
     /// True if a record was left out, or a batch written anew.
     pub fn is_changed(&self) -> bool {
         self.changed
@@ -95,11 +100,15 @@ impl<'a> Output<'a> {
     /// producer's last sequence number is told by the offsets of its batch, and an epoch's start by
     /// that of its first: then it is an empty batch that does.
     pub fn leave_out(&mut self, header: &Header) -> Result<(), CompactError> {
-        self.changed = true;
         let epoch = header.leader_epoch;
         match &mut self.pending {
-            Some(before) if before.may_stand_for_more(epoch) => before.last = header.last_offset(),
+            Some(before) if before.may_stand_for_more(epoch) => {
+                self.changed = true;
+                before.last = header.last_offset();
+            }
             _ => {
+                // An earlier compaction may have left just this.
+                self.changed |= header.record_count > 0;
                 let (header, bytes) = empty(header.base_offset, header.last_offset(), epoch);
                 self.keep(header, &bytes)?;
             }

@@ -119,7 +119,7 @@ impl Log {
 
 /// Finishes what a crash has interrupted, and removes what came to nothing; answers what is in the
 /// folder then. A segment that is not whole takes nobody's place, and stays to be looked at.
-pub(in crate::log) fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<Vec<Entry>, DiskError> {
+pub(crate) fn finish_swaps(disk: &dyn Disk, dir: &Path) -> Result<Vec<Entry>, DiskError> {
     let list = || disk.list(dir).map_err(DiskError::at("list", dir));
     let found = list()?;
     let mut changed = false;

@@ -52,7 +52,8 @@ pub struct Recovery {
     /// True if the checkpoint was missing or damaged, so that everything was scanned.
     pub checkpoint_rebuilt: bool,
     /// Records that were safe are gone from here on. What lies before can be read; the log takes
-    /// nothing more, and nothing on the disk was changed.
+    /// nothing more, and nothing on the disk was changed, but that a compaction that had been
+    /// interrupted was finished.
     pub damage: Option<Corruption>,
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the log: one story each here, anything in any order in `model`.
 
+mod compaction;
 mod model;
 
 use std::path::{Path, PathBuf};

@@ -49,8 +49,9 @@ pub enum Tail {
     },
 }
 
-/// Bytes read at once: large enough that reading costs little beside the checksums.
-const CHUNK: usize = 1 << 20;
+/// Bytes read at once: large enough that a call costs little, and small enough that they are still
+/// in the processor's cache when they are checked.
+const CHUNK: usize = 128 << 10;
 
 /// Scans a segment file from `from` to its end and hands every whole batch to `each`.
 pub fn scan(
@@ -156,20 +157,24 @@ fn next_batch(reader: &mut ChunkReader<'_>, before: &Scan) -> io::Result<Next> {
     Ok(Next::Batch(header))
 }
 
-/// Reads a file in large chunks and shows it piece by piece.
+/// Reads a file in chunks and shows it piece by piece.
 struct ChunkReader<'a> {
     view: &'a dyn View,
     length: u64,
     /// Position in the file of the first byte of `buffer[start..]`.
     position: u64,
+    /// Invariant: `start <= end <= buffer.len()`, and `start..end` is what has been read and not
+    /// yet skipped. The buffer grows to the largest piece and is cleared only then: clearing it
+    /// for every chunk would cost as much as reading does.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl<'a> ChunkReader<'a> {
     fn new(view: &'a dyn View, position: u64) -> io::Result<ChunkReader<'a>> {
         let length = view.len()?;
-        Ok(ChunkReader { view, length, position, buffer: Vec::new(), start: 0 })
+        Ok(ChunkReader { view, length, position, buffer: Vec::new(), start: 0, end: 0 })
     }
 
     /// Bytes of the file not yet skipped.
@@ -180,23 +185,31 @@ impl<'a> ChunkReader<'a> {
     /// The next `wanted` bytes, fewer only where the file ends.
     fn bytes(&mut self, wanted: usize) -> io::Result<&[u8]> {
         let wanted = (wanted as u64).min(self.left()) as usize;
-        if self.buffer.len() - self.start < wanted {
-            let chunk = (wanted.max(CHUNK) as u64).min(self.left()) as usize;
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            let have = self.buffer.len();
-            self.buffer.resize(chunk, 0);
-            let at = self.position + have as u64;
-            let read = read_fully(self.view, at, &mut self.buffer[have..])?;
-            self.buffer.truncate(have + read);
+        if self.end - self.start < wanted {
+            self.fill(wanted)?;
         }
-        let end = (self.start + wanted).min(self.buffer.len());
+        let end = (self.start + wanted).min(self.end);
         Ok(&self.buffer[self.start..end])
+    }
+
+    /// Reads on, so that `wanted` bytes are there if the file has them.
+    fn fill(&mut self, wanted: usize) -> io::Result<()> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        let chunk = (wanted.max(CHUNK) as u64).min(self.left()) as usize;
+        if self.buffer.len() < chunk {
+            self.buffer.resize(chunk, 0);
+        }
+        let at = self.position + self.end as u64;
+        self.end += read_fully(self.view, at, &mut self.buffer[self.end..chunk])?;
+        Ok(())
     }
 
     fn skip(&mut self, bytes: usize) {
         self.start += bytes;
         self.position += bytes as u64;
+        debug_assert!(self.start <= self.end && self.end <= self.buffer.len());
     }
 
     /// Bytes from here to the last that is not zero.

@@ -3,11 +3,13 @@
 //!
 //! A producer sends its next record when its last is acknowledged, so with one of them every
 //! record costs a sync of its own. With more, those that come while a sync runs share the next.
+//! What of the difference the network alone costs, an echo shows that syncs before it answers.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use mk_storage::Epoch;
@@ -29,24 +31,28 @@ pub fn rows(plan: Plan) -> Vec<Row> {
     let disk: Arc<dyn Disk> = Arc::new(MappedDisk::start().unwrap());
     let broker = TestBroker::start(&[("log.flush.policy", "ack")]);
     let through_broker = |producers| through_broker(&broker, &batch, producers, records);
-    let (mut bare, mut engine) =
-        (|| write_and_sync(&batch, records), || append_and_flush(&disk, &batch, records));
+    let (mut bare, mut echo, mut engine) = (
+        || write_and_sync(&batch, records),
+        || echo_and_sync(&batch, records),
+        || append_and_flush(&disk, &batch, records),
+    );
     let (mut one, mut some, mut many) =
         (|| through_broker(1), || through_broker(16), || through_broker(128));
-    let [bare, engine, one, some, many] = plan
-        .in_turns([&mut bare, &mut engine, &mut one, &mut some, &mut many])
+    let [bare, echo, engine, one, some, many] = plan
+        .in_turns([&mut bare, &mut echo, &mut engine, &mut one, &mut some, &mut many])
         .map(|rates| median_of(&rates, |rate| *rate));
-    let row = |name: &str, limit, ours, goal| {
+    let row = |name: &str, limit, ours, goal: Option<f64>| {
         let name = format!("durable {SMALL} B records, {name}");
-        Row { name, limit, ours, unit: "/s", goal: Some(Goal::AtLeast(goal)) }
+        Row { name, limit, ours, unit: "/s", goal: goal.map(Goal::AtLeast) }
     };
     vec![
-        row("append and flush vs bare fdatasync", bare, engine, 0.8),
-        row("1 producer vs bare fdatasync", bare, one, 0.8),
-        row("16 producers vs bare fdatasync", bare, some, 0.8),
-        row("128 producers vs bare fdatasync", bare, many, 0.8),
-        row("16 producers vs 1", one, some, 1.0),
-        row("128 producers vs 16", some, many, 1.0),
+        row("append and flush vs bare fdatasync", bare, engine, Some(0.8)),
+        row("1 producer vs bare fdatasync", bare, one, Some(0.8)),
+        row("1 producer vs an echo that syncs", echo, one, None),
+        row("16 producers vs bare fdatasync", bare, some, Some(0.8)),
+        row("128 producers vs bare fdatasync", bare, many, Some(0.8)),
+        row("16 producers vs 1", one, some, Some(1.0)),
+        row("128 producers vs 16", some, many, Some(1.0)),
     ]
 }
 
@@ -65,6 +71,34 @@ fn write_and_sync(batch: &[u8], records: u64) -> f64 {
             file.file.write_all_at(batch, n * size).unwrap();
             file.file.sync_data().unwrap();
         }
+    })
+}
+
+/// The least that a server can do which syncs before it answers.
+fn echo_and_sync(batch: &[u8], records: u64) -> f64 {
+    let size = batch.len() as u64;
+    let file = Reserved::new(records * size);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.set_nodelay(true).unwrap();
+    server.set_nodelay(true).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut received = vec![0; batch.len()];
+            for n in 0..records {
+                server.read_exact(&mut received).unwrap();
+                file.file.write_all_at(&received, n * size).unwrap();
+                file.file.sync_data().unwrap();
+                server.write_all(&[1]).unwrap();
+            }
+        });
+        rate(records, || {
+            for _ in 0..records {
+                client.write_all(batch).unwrap();
+                client.read_exact(&mut [0]).unwrap();
+            }
+        })
     })
 }
 

@@ -53,6 +53,9 @@ pub enum Tail {
 /// in the processor's cache when they are checked.
 const CHUNK: usize = 128 << 10;
 
+/// A page, or a part of one: what reads begin and end at.
+const ALIGNED: usize = 4096;
+
 /// Scans a segment file from `from` to its end and hands every whole batch to `each`.
 pub fn scan(
     view: &dyn View,
@@ -192,17 +195,22 @@ impl<'a> ChunkReader<'a> {
         Ok(&self.buffer[self.start..end])
     }
 
-    /// Reads on, so that `wanted` bytes are there if the file has them.
+    /// Reads on, so that `wanted` bytes are there if the file has them. Reads end where pages of
+    /// the file do and go to aligned addresses, as the kernel's copy is slower otherwise.
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        let chunk = (wanted.max(CHUNK) as u64).min(self.left()) as usize;
-        if self.buffer.len() < chunk {
-            self.buffer.resize(chunk, 0);
+        let have = self.end - self.start;
+        let at = self.position + have as u64;
+        let until = (at + CHUNK.max(wanted - have) as u64).next_multiple_of(ALIGNED as u64);
+        let more = (until.min(self.length) - at) as usize;
+        let most = have.next_multiple_of(ALIGNED) + more + ALIGNED;
+        if self.buffer.len() < most {
+            self.buffer.resize(most, 0);
         }
-        let at = self.position + self.end as u64;
-        self.end += read_fully(self.view, at, &mut self.buffer[self.end..chunk])?;
+        let into = have.next_multiple_of(ALIGNED) + self.buffer.as_ptr().align_offset(ALIGNED);
+        self.buffer.copy_within(self.start..self.end, into - have);
+        self.start = into - have;
+        self.end = into;
+        self.end += read_fully(self.view, at, &mut self.buffer[into..into + more])?;
         Ok(())
     }
 

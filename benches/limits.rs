@@ -3,19 +3,28 @@
 //!
 //! Numbers of one run only can be compared: on a shared machine the limit itself moves.
 //! Every trial has a fresh log, which is removed before it must reach the disk: what is compared
-//! is the way into the page cache, not the disk behind it.
-//! `cargo bench --bench limits -- append` measures some of append, produce, consume, round-trip.
+//! is the way into the page cache, not the disk behind it (but in durable and append-tail).
+//! `cargo bench --bench limits -- append` measures some of append, append-tail, durable, recover,
+//! produce, consume, round-trip.
 //! MK_LIMITS_BYTES is how much each trial moves (default 512 MiB), MK_LIMITS_TRIALS how many.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on must fail")]
 
 #[path = "limits/append.rs"]
 mod append;
+#[path = "limits/append_tail.rs"]
+mod append_tail;
 mod common;
 #[path = "limits/consume.rs"]
 mod consume;
+#[path = "limits/durable.rs"]
+mod durable;
+#[path = "limits/files.rs"]
+mod files;
 #[path = "limits/produce.rs"]
 mod produce;
+#[path = "limits/recover.rs"]
+mod recover;
 #[path = "limits/round_trip.rs"]
 mod round_trip;
 
@@ -44,8 +53,11 @@ fn main() {
     let bytes = number("MK_LIMITS_BYTES", if quick { 16 << 20 } else { 512 << 20 });
     let trials = number("MK_LIMITS_TRIALS", if quick { 1 } else { 7 }) as usize;
     let plan = Plan { bytes, trials };
-    let groups: [(&str, Group); 4] = [
+    let groups: [(&str, Group); 7] = [
         ("append", append::rows),
+        ("append-tail", append_tail::rows),
+        ("durable", durable::rows),
+        ("recover", recover::rows),
         ("produce", produce::rows),
         ("consume", consume::rows),
         ("round-trip", round_trip::rows),
@@ -54,7 +66,7 @@ fn main() {
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);
     let chosen = groups.into_iter().filter(|(name, _)| wanted(name));
     let rows: Vec<Row> = chosen.flat_map(|(_, rows)| rows(plan)).collect();
-    println!("{:<66} {:>12} {:>12} {:>7} {:>9}", "", "limit", "ours", "ratio", "goal");
+    println!("{:<76} {:>14} {:>14} {:>7} {:>9}", "", "limit", "ours", "ratio", "goal");
     for row in rows {
         let ratio = row.ours / row.limit;
         let (goal, reached) = match row.goal {
@@ -65,7 +77,7 @@ fn main() {
         let below = if reached { "" } else { "  below" };
         let number = |value: f64| format!("{value:.2} {}", row.unit);
         println!(
-            "{:<66} {:>12} {:>12} {ratio:>7.2} {goal:>9}{below}",
+            "{:<76} {:>14} {:>14} {ratio:>7.2} {goal:>9}{below}",
             row.name,
             number(row.limit),
             number(row.ours)
@@ -90,19 +102,26 @@ impl Plan {
         mut limit: impl FnMut(u64) -> Moved,
         mut ours: impl FnMut(u64) -> Moved,
     ) -> (f64, f64) {
-        let mut limits = Vec::new();
-        let mut all_ours = Vec::new();
+        let all = self.in_turns([&mut || limit(self.bytes), &mut || ours(self.bytes)]);
+        let [limit, ours] = all.map(|moved| median_of(&moved, Moved::rate));
+        (limit, ours)
+    }
+
+    /// What each answers in each trial, one after the other in every trial.
+    pub fn in_turns<T, const N: usize>(self, mut sides: [&mut dyn FnMut() -> T; N]) -> [Vec<T>; N] {
+        let mut answers = [const { Vec::new() }; N];
         for _ in 0..self.trials {
-            limits.push(limit(self.bytes).rate());
-            all_ours.push(ours(self.bytes).rate());
+            for (side, answers) in sides.iter_mut().zip(&mut answers) {
+                answers.push(side());
+            }
         }
-        (median(&mut limits), median(&mut all_ours))
+        answers
     }
 }
 
 /// So many bytes in so much time.
 pub struct Moved {
-    bytes: u64,
+    pub bytes: u64,
     time: Duration,
 }
 
@@ -122,9 +141,14 @@ impl std::iter::Sum for Moved {
 
 impl Moved {
     /// GB/s.
-    fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         self.bytes as f64 / self.time.as_secs_f64() / 1e9
     }
+}
+
+pub fn median_of<T>(trials: &[T], value: impl Fn(&T) -> f64) -> f64 {
+    let mut values: Vec<f64> = trials.iter().map(value).collect();
+    median(&mut values)
 }
 
 pub fn median(values: &mut [f64]) -> f64 {

@@ -51,8 +51,12 @@ pub enum Tail {
     },
 }
 
-/// Bytes read at once: large enough that reading costs little beside the checksums.
-const CHUNK: usize = 1 << 20;
+/// Bytes read at once: large enough that a call costs little, and small enough that they are still
+/// in the processor's cache when they are checked.
+const CHUNK: usize = 128 << 10;
+
+/// A page, or a part of one: what reads begin and end at.
+const ALIGNED: usize = 4096;
 
 /// Scans a segment file from `from` to its end and hands every whole batch to `each`.
 pub fn scan(
@@ -177,20 +181,24 @@ fn next_batch(reader: &mut ChunkReader<'_>, before: &Scan) -> io::Result<Next> {
     Ok(Next::Batch(header))
 }
 
-/// Reads a file in large chunks and shows it piece by piece.
+/// Reads a file in chunks and shows it piece by piece.
 struct ChunkReader<'a> {
     view: &'a dyn View,
     length: u64,
     /// Position in the file of the first byte of `buffer[start..]`.
     position: u64,
+    /// Invariant: `start <= end <= buffer.len()`, and `start..end` is what has been read and not
+    /// yet skipped. The buffer grows to the largest piece and is cleared only then: clearing it
+    /// for every chunk would cost as much as reading does.
     buffer: Vec<u8>,
     start: usize,
+    end: usize,
 }
 
 impl<'a> ChunkReader<'a> {
     fn new(view: &'a dyn View, position: u64) -> io::Result<ChunkReader<'a>> {
         let length = view.len()?;
-        Ok(ChunkReader { view, length, position, buffer: Vec::new(), start: 0 })
+        Ok(ChunkReader { view, length, position, buffer: Vec::new(), start: 0, end: 0 })
     }
 
     /// Bytes of the file not yet skipped.
@@ -201,23 +209,36 @@ impl<'a> ChunkReader<'a> {
     /// The next `wanted` bytes, fewer only where the file ends.
     fn bytes(&mut self, wanted: usize) -> io::Result<&[u8]> {
         let wanted = (wanted as u64).min(self.left()) as usize;
-        if self.buffer.len() - self.start < wanted {
-            let chunk = (wanted.max(CHUNK) as u64).min(self.left()) as usize;
-            self.buffer.drain(..self.start);
-            self.start = 0;
-            let have = self.buffer.len();
-            self.buffer.resize(chunk, 0);
-            let at = self.position + have as u64;
-            let read = read_fully(self.view, at, &mut self.buffer[have..])?;
-            self.buffer.truncate(have + read);
+        if self.end - self.start < wanted {
+            self.fill(wanted)?;
         }
-        let end = (self.start + wanted).min(self.buffer.len());
+        let end = (self.start + wanted).min(self.end);
         Ok(&self.buffer[self.start..end])
+    }
+
+    /// Reads on, so that `wanted` bytes are there if the file has them. Reads end where pages of
+    /// the file do and go to aligned addresses, as the kernel's copy is slower otherwise.
+    fn fill(&mut self, wanted: usize) -> io::Result<()> {
+        let have = self.end - self.start;
+        let at = self.position + have as u64;
+        let until = (at + CHUNK.max(wanted - have) as u64).next_multiple_of(ALIGNED as u64);
+        let more = (until.min(self.length) - at) as usize;
+        let most = have.next_multiple_of(ALIGNED) + more + ALIGNED;
+        if self.buffer.len() < most {
+            self.buffer.resize(most, 0);
+        }
+        let into = have.next_multiple_of(ALIGNED) + self.buffer.as_ptr().align_offset(ALIGNED);
+        self.buffer.copy_within(self.start..self.end, into - have);
+        self.start = into - have;
+        self.end = into;
+        self.end += read_fully(self.view, at, &mut self.buffer[into..into + more])?;
+        Ok(())
     }
 
     fn skip(&mut self, bytes: usize) {
         self.start += bytes;
         self.position += bytes as u64;
+        debug_assert!(self.start <= self.end && self.end <= self.buffer.len());
     }
 
     /// Bytes from here to the last that is not zero.

@@ -6,6 +6,11 @@
 //! and takes down those that are full. Windows start small and double, so that a quiet file
 //! reserves little and a busy one rarely needs a new window.
 //!
+//! A page that is populated for writing is dirty: a sync writes it, zeroes though it holds, and
+//! protects it again, so that the append faults all the same and waits for the sync's hold on the
+//! page table on top. So a file that is synced all the time has its windows populated for reading:
+//! its syncs find only what was appended.
+//!
 //! Nothing is read through a map: readers use the file, which the kernel keeps coherent with its
 //! shared maps (mmap(2), MAP_SHARED).
 #![allow(unsafe_code)]
@@ -15,6 +20,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -38,9 +44,14 @@ pub struct MappedDisk {
     room: Arc<Room>,
 }
 
+/// A file that is synced as often while one window fills is synced all the time.
+const SYNCS_IN_A_WINDOW: u64 = 3;
+
 #[derive(Debug)]
 struct MappedFile {
     file: Arc<File>,
+    /// Syncs so far.
+    syncs: AtomicU64,
 }
 
 /// Invariant: `windows` cover `end ..` without a gap, and what they cover is reserved.
@@ -52,6 +63,8 @@ struct MappedAppender {
     ahead: Option<Arc<Slot>>,
     pace: Pace,
     step: u64,
+    /// Syncs of the file when the last window was asked for.
+    syncs_seen: u64,
     helper: mpsc::Sender<Job>,
     room: Arc<Room>,
     /// True once a write was refused.
@@ -74,8 +87,24 @@ struct Slot {
 
 #[derive(Debug)]
 enum Job {
-    Prepare { file: Arc<File>, start: u64, length: u64, room: Arc<Room>, slot: Arc<Slot> },
+    Prepare { wanted: Wanted, room: Arc<Room>, slot: Arc<Slot> },
     Retire(Window),
+}
+
+/// A window to be prepared.
+#[derive(Debug)]
+struct Wanted {
+    file: Arc<File>,
+    start: u64,
+    length: u64,
+    pages: Pages,
+}
+
+/// What pages are populated for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pages {
+    Reading,
+    Writing,
 }
 
 impl MappedDisk {
@@ -94,25 +123,26 @@ impl MappedDisk {
         Ok(MappedDisk { helper, room })
     }
 
-    fn appender(&self, file: MappedFile, end: u64, pace: Pace) -> Box<dyn Appender> {
-        Box::new(MappedAppender {
+    fn appender(&self, file: MappedFile, end: u64, pace: Pace) -> MappedAppender {
+        MappedAppender {
             file: Arc::new(file),
             end,
             windows: VecDeque::new(),
             ahead: None,
             pace,
             step: pace.first,
+            syncs_seen: 0,
             helper: self.helper.clone(),
             room: self.room.clone(),
             broken: false,
-        })
+        }
     }
 }
 
 impl Disk for MappedDisk {
     fn create(&self, path: &Path, pace: Pace) -> io::Result<Box<dyn Appender>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(self.appender(MappedFile::new(file), 0, pace))
+        Ok(Box::new(self.appender(MappedFile::new(file), 0, pace)))
     }
 
     fn append_to(&self, path: &Path, end: u64, pace: Pace) -> io::Result<Box<dyn Appender>> {
@@ -126,7 +156,7 @@ impl Disk for MappedDisk {
             file.set_len(end)?;
             file.sync_all()?;
         }
-        Ok(self.appender(MappedFile::new(file), end, pace))
+        Ok(Box::new(self.appender(MappedFile::new(file), end, pace)))
     }
 
     fn view(&self, path: &Path) -> io::Result<Arc<dyn View>> {
@@ -190,7 +220,7 @@ impl Disk for MappedDisk {
 
 impl MappedFile {
     fn new(file: File) -> MappedFile {
-        MappedFile { file: Arc::new(file) }
+        MappedFile { file: Arc::new(file), syncs: AtomicU64::new(0) }
     }
 }
 
@@ -209,6 +239,7 @@ impl View for MappedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync_data()
     }
 
@@ -235,11 +266,9 @@ impl Appender for MappedAppender {
                     done => done?,
                 },
                 None => {
-                    let start = self.covered();
-                    let least = needed - floor(start);
-                    let start = floor(start);
-                    let length = self.next_length(start, least);
-                    match prepare(&self.file.file, start, length, &self.room) {
+                    let start = floor(self.covered());
+                    let wanted = self.next_window(start, needed - start);
+                    match prepare(&wanted, &self.room) {
                         // There may be room for less.
                         Err(error) if is_full(&error) && self.step > self.pace.first => {
                             self.step = self.pace.first;
@@ -327,21 +356,23 @@ impl MappedAppender {
             return;
         }
         self.step = (self.step * 2).min(self.pace.most);
-        let start = floor(covered);
-        let length = self.next_length(start, 1);
+        let wanted = self.next_window(floor(covered), 1);
         let slot = Arc::new(Slot::default());
-        let file = self.file.file.clone();
-        let room = self.room.clone();
-        let job = Job::Prepare { file, start, length, room, slot: slot.clone() };
+        let job = Job::Prepare { wanted, room: self.room.clone(), slot: slot.clone() };
         if self.helper.send(job).is_ok() {
             self.ahead = Some(slot);
         }
     }
 
-    /// Length of a window from `start` on that holds `least` bytes.
-    fn next_length(&self, start: u64, least: u64) -> u64 {
-        let wanted = self.step.min(self.pace.limit.saturating_sub(start)).max(least);
-        wanted.next_multiple_of(page_size())
+    /// A window from `start` on that holds `least` bytes.
+    fn next_window(&mut self, start: u64, least: u64) -> Wanted {
+        let length = self.step.min(self.pace.limit.saturating_sub(start)).max(least);
+        let length = length.next_multiple_of(page_size());
+        let syncs = self.file.syncs.load(Ordering::Relaxed);
+        let is_synced_all_the_time = syncs - self.syncs_seen >= SYNCS_IN_A_WINDOW;
+        self.syncs_seen = syncs;
+        let pages = if is_synced_all_the_time { Pages::Reading } else { Pages::Writing };
+        Wanted { file: self.file.file.clone(), start, length, pages }
     }
 
     fn unmap(&mut self) {
@@ -388,16 +419,15 @@ impl Slot {
 fn serve(jobs: &mpsc::Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Prepare { file, start, length, room, slot } => {
-                slot.fill(prepare(&file, start, length, &room));
-            }
+            Job::Prepare { wanted, room, slot } => slot.fill(prepare(&wanted, &room)),
             Job::Retire(window) => drop(window),
         }
     }
 }
 
-/// Reserves, maps and populates `length` bytes of the file from `start` on.
-fn prepare(file: &File, start: u64, length: u64, room: &Room) -> io::Result<Window> {
+/// Reserves, maps and populates a window.
+fn prepare(wanted: &Wanted, room: &Room) -> io::Result<Window> {
+    let Wanted { ref file, start, length, pages } = *wanted;
     room.take(file, length)?;
     reserve_blocks(file, start, length)?;
     let mut options = MmapOptions::new();
@@ -407,7 +437,7 @@ fn prepare(file: &File, start: u64, length: u64, room: &Room) -> io::Result<Wind
     // file has one appender, which drops its maps before it shortens the file, and readers only
     // read. Blocks were reserved above, so that a store cannot meet a full disk.
     let map = unsafe { options.map_mut(file)? };
-    populate(&map)?;
+    populate(&map, pages)?;
     Ok(Window { start, map })
 }
 
@@ -439,10 +469,14 @@ fn write_zeros(file: &File, until: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings the pages in, writable, and answers an error where a store would have raised a signal.
+/// Brings the pages in, and answers an error where a store would have raised a signal.
 #[cfg(target_os = "linux")]
-fn populate(map: &MmapMut) -> io::Result<()> {
-    match map.advise(memmap2::Advice::PopulateWrite) {
+fn populate(map: &MmapMut, pages: Pages) -> io::Result<()> {
+    let advice = match pages {
+        Pages::Reading => memmap2::Advice::PopulateRead,
+        Pages::Writing => memmap2::Advice::PopulateWrite,
+    };
+    match map.advise(advice) {
         // Linux before 5.14 does not know the advice; pages then come in as they are stored to.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         done => done,
@@ -450,7 +484,7 @@ fn populate(map: &MmapMut) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn populate(_map: &MmapMut) -> io::Result<()> {
+fn populate(_map: &MmapMut, _pages: Pages) -> io::Result<()> {
     Ok(())
 }
 
@@ -461,4 +495,32 @@ fn floor(position: u64) -> u64 {
 
 fn page_size() -> u64 {
     rustix::param::page_size() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_of_a_file_that_is_synced_all_the_time_are_populated_for_reading() {
+        let disk = MappedDisk::start().unwrap();
+        let pace = Pace { first: 64 << 10, most: 1 << 20, limit: 1 << 20 };
+        let file = MappedFile::new(tempfile::tempfile().unwrap());
+        let mut appender = disk.appender(file, 0, pace);
+        let view = appender.view();
+        let mut next = |syncs| {
+            (0..syncs).for_each(|_| view.sync().unwrap());
+            appender.next_window(0, 1).pages
+        };
+        assert_eq!(next(0), Pages::Writing);
+        assert_eq!(next(1), Pages::Writing, "a checkpoint now and then");
+        assert_eq!(next(SYNCS_IN_A_WINDOW), Pages::Reading);
+        assert_eq!(next(0), Pages::Writing, "no longer");
+        // What is populated for reading can be written to all the same.
+        (0..SYNCS_IN_A_WINDOW).for_each(|_| appender.view().sync().unwrap());
+        appender.append(&[&[7; 200_000]]).unwrap();
+        let mut read = vec![0; 200_000];
+        assert_eq!(appender.view().read_at(0, &mut read).unwrap(), 200_000);
+        assert!(read.iter().all(|byte| *byte == 7));
+    }
 }

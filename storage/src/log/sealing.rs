@@ -20,10 +20,7 @@ pub type Pace<'a> = &'a mut dyn FnMut(usize);
 impl Log {
     /// The segments that are closed and on the disk, oldest first, each with the offset behind it.
     pub(super) fn closed(&self) -> Vec<(Arc<Segment>, Offset)> {
-        if self.damaged {
-            return Vec::new();
-        }
-        if self.segments.load().len() < 2 {
+        if self.damaged || self.segments.load().len() < 2 {
             return Vec::new();
         }
         // What a flush has taken to sync it, it has synced, or the log is poisoned.

@@ -109,7 +109,7 @@ impl Log {
         settle(disk, dir, base, seal.next)?;
         rename(CLEANED_OFFSETS, OFFSET_INDEX)?;
         rename(CLEANED_TIMES, TIME_INDEX)?;
-        fresh.sync_indexes()?;
+        // Syncs the names of the indexes, too; what is in them was synced when they were written.
         seal.write(disk, dir).map_err(DiskError::at("write the seal of", fresh.path()))?;
         fresh.set_seal(seal);
         fresh.take_back();

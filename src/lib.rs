@@ -4,3 +4,4 @@ pub mod broker;
 pub mod client;
 mod clock;
 pub mod settings;
+pub mod zoo;

@@ -21,6 +21,7 @@ mod offsets;
 mod open;
 mod partition;
 mod produce;
+pub mod replication;
 mod reply;
 mod scrubber;
 mod server;

@@ -1,0 +1,418 @@
+//! What the leader of a partition knows: how far its followers are, who is in sync, what is committed.
+//!
+//! A follower's fetch from an offset says that it has everything before, as safely as the topic asks
+//! for. A record is committed when everybody in sync has it, and enough are in sync. Who is in sync
+//! only the zookeeper decides: until it has answered, whoever is or may be about to be in sync counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mk_storage::{Epoch, Offset};
+
+use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch};
+
+/// A partition as its leader sees it.
+///
+/// Invariant: `high_watermark` never falls, and everybody in sync has what lies below it.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    me: Member,
+    leader_epoch: LeaderEpoch,
+    /// Of the state that `isr` is from.
+    epoch: PartitionEpoch,
+    replicas: Vec<u32>,
+    isr: Vec<u32>,
+    /// What the zookeeper was asked for and has not answered; it may have done it.
+    asked: Option<Vec<Member>>,
+    /// `min.insync.replicas`, but no more than there are replicas.
+    min_isr: usize,
+    /// Where its log ended when it became the leader: what lies before may be committed, and it does
+    /// not know how far.
+    elected_at: Offset,
+    /// How far its own log is as safe as the topic asks for.
+    own_end: Offset,
+    high_watermark: Offset,
+    followers: BTreeMap<u32, Follower>,
+}
+
+/// What a leader knows of a follower in this leader epoch.
+#[derive(Clone, Copy, Debug)]
+struct Follower {
+    epoch: BrokerEpoch,
+    /// It has everything before.
+    end: Offset,
+    /// When it last had everything that the leader had when it asked.
+    caught_up: Duration,
+    /// Where the leader's log ended, and when, at its last fetch.
+    last_fetch: (Offset, Duration),
+}
+
+/// A fetch of a follower, as far as the leader's rules go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerFetch {
+    /// Who fetches, in which life.
+    pub follower: Member,
+    /// The epoch in which it takes us for the leader.
+    pub leader_epoch: LeaderEpoch,
+    /// It has everything before.
+    pub offset: Offset,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fenced {
+    /// The sender knows an older leader than this one.
+    #[error("leader epoch {0:?} is over")]
+    Old(LeaderEpoch),
+    /// The sender knows of a later leader; this one has not heard of it.
+    #[error("leader epoch {0:?} is not known here yet")]
+    Unknown(LeaderEpoch),
+    /// The sender is none of the replicas.
+    #[error("broker {0} has no replica of the partition")]
+    NoReplica(u32),
+    /// The sender's process is not the one that fetched before; it is older.
+    #[error("epoch {0:?} of the broker is over")]
+    OldBroker(BrokerEpoch),
+}
+
+/// What a leader wants the zookeeper to make of the in-sync replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Who is to be in sync.
+    pub isr: Vec<Member>,
+    /// The leader epoch that it holds for.
+    pub leader_epoch: LeaderEpoch,
+    /// The state that it follows.
+    pub epoch: PartitionEpoch,
+}
+
+impl Leader {
+    /// Begins to lead in the state of `partition`, with a log that ends at `log_end` and is committed
+    /// up to `high_watermark` at least. `lives` are the brokers as the same state has them.
+    pub fn new(
+        me: Member,
+        partition: &Partition,
+        lives: impl Fn(u32) -> BrokerEpoch,
+        min_isr: usize,
+        (log_end, high_watermark): (Offset, Offset),
+        now: Duration,
+    ) -> Leader {
+        let others = partition.isr.iter().filter(|id| **id != me.id);
+        // Who is in sync has the time to show that it is.
+        let unheard = |id| Follower {
+            epoch: lives(id),
+            end: Offset(0),
+            caught_up: now,
+            last_fetch: (log_end, now),
+        };
+        Leader {
+            me,
+            leader_epoch: partition.leader_epoch,
+            epoch: partition.epoch,
+            replicas: partition.replicas.clone(),
+            isr: partition.isr.clone(),
+            asked: None,
+            min_isr,
+            elected_at: log_end,
+            own_end: Offset(0),
+            high_watermark,
+            followers: others.map(|id| (*id, unheard(*id))).collect(),
+        }
+    }
+
+    /// Records below are committed: consumers may see them.
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// Where the log ends for those who ask for its end; none while the leader does not know what its
+    /// predecessor had committed.
+    pub fn known_high_watermark(&self) -> Option<Offset> {
+        (self.high_watermark >= self.elected_at).then_some(self.high_watermark)
+    }
+
+    /// True if a record that everybody in sync has would be committed.
+    pub fn may_commit(&self) -> bool {
+        self.isr.len() >= self.min_isr
+    }
+
+    /// The partition's state has changed, and this broker leads it still in the same leader epoch. What
+    /// was asked for is settled by it, one way or the other.
+    pub fn updated(&mut self, partition: &Partition, min_isr: usize, now: Duration) {
+        if partition.leader_epoch != self.leader_epoch || partition.epoch < self.epoch {
+            return;
+        }
+        if partition.epoch > self.epoch {
+            self.asked = None;
+        }
+        self.epoch = partition.epoch;
+        self.isr.clone_from(&partition.isr);
+        self.replicas.clone_from(&partition.replicas);
+        self.min_isr = min_isr;
+        self.followers.retain(|id, _| partition.replicas.contains(id));
+        for follower in self.followers.values_mut() {
+            follower.caught_up = follower.caught_up.max(now.min(follower.last_fetch.1));
+        }
+        self.advance();
+    }
+
+    /// The zookeeper has refused what it was asked for: it has not done it, and will not.
+    pub fn refused(&mut self, proposal: &Proposal) {
+        if (proposal.leader_epoch, proposal.epoch) == (self.leader_epoch, self.epoch) {
+            self.asked = None;
+        }
+    }
+
+    /// The leader's own log is as safe as the topic asks for up to `end`.
+    pub fn own_progress(&mut self, end: Offset) {
+        self.own_end = self.own_end.max(end);
+        self.advance();
+    }
+
+    /// A follower fetches; the leader's log ends at `log_end`. To be called once its log is known to be
+    /// a beginning of the leader's. What is to be proposed, if anything is.
+    pub fn fetched(
+        &mut self,
+        fetch: FollowerFetch,
+        log_end: Offset,
+        now: Duration,
+    ) -> Result<Option<Proposal>, Fenced> {
+        self.check_epoch(fetch.leader_epoch)?;
+        let Member { id, epoch } = fetch.follower;
+        if !self.replicas.contains(&id) {
+            return Err(Fenced::NoReplica(id));
+        }
+        let first = Follower {
+            epoch,
+            end: fetch.offset,
+            caught_up: Duration::ZERO,
+            last_fetch: (log_end, now),
+        };
+        let follower = self.followers.entry(id).or_insert(first);
+        if epoch < follower.epoch {
+            return Err(Fenced::OldBroker(epoch));
+        }
+        // Of another life nothing is known but what it says now.
+        follower.epoch = epoch;
+        follower.end = fetch.offset;
+        let (end_then, then) = follower.last_fetch;
+        if fetch.offset >= log_end {
+            follower.caught_up = now;
+        } else if fetch.offset >= end_then {
+            follower.caught_up = follower.caught_up.max(then);
+        }
+        follower.last_fetch = (log_end, now);
+        self.advance();
+        Ok(self.propose_expansion(id))
+    }
+
+    /// Whoever has not caught up for so long is to leave the in-sync replicas.
+    pub fn propose_shrink(&mut self, most_lag: Duration, now: Duration) -> Option<Proposal> {
+        if self.asked.is_some() {
+            return None;
+        }
+        let keeps_up = |id: &u32| {
+            *id == self.me.id
+                || self
+                    .followers
+                    .get(id)
+                    .is_some_and(|f| now.saturating_sub(f.caught_up) <= most_lag)
+        };
+        let isr: Vec<_> = self.isr.iter().copied().filter(keeps_up).collect();
+        (isr.len() < self.isr.len()).then(|| self.propose(isr))
+    }
+
+    /// An error if the epoch is not that of this leader.
+    pub fn check_epoch(&self, epoch: LeaderEpoch) -> Result<(), Fenced> {
+        match epoch.cmp(&self.leader_epoch) {
+            std::cmp::Ordering::Less => Err(Fenced::Old(epoch)),
+            std::cmp::Ordering::Greater => Err(Fenced::Unknown(epoch)),
+            std::cmp::Ordering::Equal => Ok(()),
+        }
+    }
+
+    /// The epoch of what this leader appends.
+    pub fn append_epoch(&self) -> Epoch {
+        Epoch(self.leader_epoch.0)
+    }
+
+    fn propose_expansion(&mut self, id: u32) -> Option<Proposal> {
+        let follower = self.followers.get(&id)?;
+        // All that may be committed, and by a predecessor, too.
+        let enough = self.high_watermark.max(self.elected_at);
+        if self.asked.is_some() || self.isr.contains(&id) || follower.end < enough {
+            return None;
+        }
+        let isr = self.isr.iter().copied().chain([id]).collect();
+        Some(self.propose(isr))
+    }
+
+    fn propose(&mut self, isr: Vec<u32>) -> Proposal {
+        let life = |id: u32| match self.followers.get(&id) {
+            Some(follower) if id != self.me.id => Member { id, epoch: follower.epoch },
+            _ => self.me,
+        };
+        let isr: Vec<_> = isr.into_iter().map(life).collect();
+        self.asked = Some(isr.clone());
+        Proposal { isr, leader_epoch: self.leader_epoch, epoch: self.epoch }
+    }
+
+    /// Moves the high watermark to what everybody has who is in sync, or may be by now.
+    fn advance(&mut self) {
+        if !self.may_commit() {
+            return;
+        }
+        let asked = self.asked.iter().flatten().map(|member| member.id);
+        let members = self.isr.iter().copied().chain(asked);
+        let end_of = |id: u32| match id {
+            id if id == self.me.id => self.own_end,
+            id => self.followers.get(&id).map_or(Offset(0), |follower| follower.end),
+        };
+        if let Some(least) = members.map(end_of).min() {
+            self.high_watermark = self.high_watermark.max(least);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAG: Duration = Duration::from_secs(1);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn life(id: u32) -> Member {
+        Member { id, epoch: BrokerEpoch(u64::from(id) + 10) }
+    }
+
+    fn state(epoch: u32, isr: &[u32]) -> Partition {
+        Partition {
+            replicas: vec![1, 2, 3],
+            leader: Some(1),
+            leader_epoch: LeaderEpoch(7),
+            epoch: PartitionEpoch(epoch),
+            isr: isr.to_vec(),
+            eligible: Vec::new(),
+            moving: None,
+            recovering: false,
+        }
+    }
+
+    /// Broker 1, whose log ended at 100 when it was elected, and was committed up to 90 as far as it
+    /// knows; two must be in sync.
+    fn leader(isr: &[u32]) -> Leader {
+        let offsets = (Offset(100), Offset(90));
+        Leader::new(life(1), &state(1, isr), |id| life(id).epoch, 2, offsets, ms(0))
+    }
+
+    fn fetch(leader: &mut Leader, id: u32, offset: u64, end: u64, now: u64) -> Option<Proposal> {
+        let leader_epoch = LeaderEpoch(7);
+        let fetch = FollowerFetch { follower: life(id), leader_epoch, offset: Offset(offset) };
+        leader.fetched(fetch, Offset(end), ms(now)).unwrap()
+    }
+
+    fn ids(proposal: &Option<Proposal>) -> Option<Vec<u32>> {
+        proposal.as_ref().map(|proposal| proposal.isr.iter().map(|member| member.id).collect())
+    }
+
+    #[test]
+    fn a_record_is_committed_when_everybody_in_sync_has_it() {
+        let mut leader = leader(&[1, 2, 3]);
+        leader.own_progress(Offset(120));
+        assert_eq!(leader.high_watermark(), Offset(90));
+        assert_eq!(leader.known_high_watermark(), None, "its predecessor may have committed more");
+        fetch(&mut leader, 2, 120, 120, 1);
+        assert_eq!(leader.high_watermark(), Offset(90));
+        fetch(&mut leader, 3, 110, 120, 2);
+        assert_eq!(leader.high_watermark(), Offset(110));
+        assert_eq!(leader.known_high_watermark(), Some(Offset(110)));
+        fetch(&mut leader, 3, 105, 120, 3);
+        assert_eq!(leader.high_watermark(), Offset(110), "it never falls");
+    }
+
+    /// What is not safe on the leader's own disk is not committed though all others have it.
+    #[test]
+    fn the_leader_counts_as_one_of_them() {
+        let mut leader = leader(&[1, 2, 3]);
+        fetch(&mut leader, 2, 130, 130, 1);
+        fetch(&mut leader, 3, 130, 130, 1);
+        assert_eq!(leader.high_watermark(), Offset(90));
+        leader.own_progress(Offset(125));
+        assert_eq!(leader.high_watermark(), Offset(125));
+    }
+
+    #[test]
+    fn nothing_is_committed_while_too_few_are_in_sync() {
+        let mut leader = leader(&[1]);
+        leader.own_progress(Offset(200));
+        assert!(!leader.may_commit());
+        assert_eq!(leader.high_watermark(), Offset(90));
+    }
+
+    /// The zookeeper took a follower into the in-sync replicas, and the leader had not heard of it: it
+    /// committed without the follower, which was elected then.
+    #[test]
+    fn whoever_may_be_in_sync_by_now_counts() {
+        let mut leader = leader(&[1, 2]);
+        leader.own_progress(Offset(100));
+        fetch(&mut leader, 2, 100, 100, 1);
+        let proposal = fetch(&mut leader, 3, 100, 100, 1);
+        assert_eq!(ids(&proposal), Some(vec![1, 2, 3]));
+        leader.own_progress(Offset(150));
+        fetch(&mut leader, 2, 150, 150, 2);
+        assert_eq!(leader.high_watermark(), Offset(100), "the third does not have it");
+        leader.refused(&proposal.unwrap());
+        fetch(&mut leader, 2, 150, 150, 3);
+        assert_eq!(leader.high_watermark(), Offset(150));
+    }
+
+    /// A follower joins only with all that may be committed: by this leader, and by the one before.
+    #[test]
+    fn who_misses_something_does_not_join() {
+        let mut leader = leader(&[1, 2]);
+        leader.own_progress(Offset(100));
+        assert_eq!(fetch(&mut leader, 3, 95, 100, 1), None, "above 90, below 100");
+        fetch(&mut leader, 2, 100, 100, 1);
+        assert!(fetch(&mut leader, 3, 100, 100, 2).is_some());
+    }
+
+    #[test]
+    fn who_falls_behind_is_to_leave_and_who_keeps_up_stays() {
+        let mut leader = leader(&[1, 2, 3]);
+        let mut proposed = None;
+        for now in 0..2000u64 {
+            // Always a little behind, as under load.
+            fetch(&mut leader, 2, 109 + now, 110 + now, now);
+            if now % 10 == 0 {
+                fetch(&mut leader, 3, 100 + now / 2, 110 + now, now);
+            }
+            if let Some(proposal) = leader.propose_shrink(LAG, ms(now)) {
+                proposed.get_or_insert((now, proposal));
+            }
+        }
+        let (when, proposal) = proposed.unwrap();
+        assert_eq!(proposal.isr, [life(1), life(2)]);
+        assert!((1000..1100).contains(&when), "{when}");
+        leader.updated(&state(2, &[1, 2]), 2, ms(2000));
+        assert_eq!(leader.propose_shrink(LAG, ms(2001)), None);
+    }
+
+    #[test]
+    fn messages_of_other_times_are_refused() {
+        let mut leader = leader(&[1, 2, 3]);
+        let of = |leader_epoch, epoch| FollowerFetch {
+            follower: Member { id: 2, epoch: BrokerEpoch(epoch) },
+            leader_epoch: LeaderEpoch(leader_epoch),
+            offset: Offset(100),
+        };
+        let mut refused = |fetch| leader.fetched(fetch, Offset(100), ms(1)).unwrap_err();
+        assert_eq!(refused(of(6, 12)), Fenced::Old(LeaderEpoch(6)));
+        assert_eq!(refused(of(8, 12)), Fenced::Unknown(LeaderEpoch(8)));
+        assert_eq!(refused(of(7, 11)), Fenced::OldBroker(BrokerEpoch(11)));
+        let stranger = FollowerFetch { follower: life(9), ..of(7, 12) };
+        assert_eq!(refused(stranger), Fenced::NoReplica(9));
+    }
+}

@@ -1,0 +1,11 @@
+//! Replication of one partition: the rules that keep acknowledged records. Pure: messages, offsets and
+//! the time come in, what is to be done comes out.
+//!
+//! * [`epochs`]: where two logs part.
+//! * [`leader`]: what the leader knows of its followers, who is in sync, what is committed.
+//!
+//! After Kafka's protocol with the corrections of KIP-101, 279, 320, 497, 903 and 966;
+//! `docs/replication.md` has a table of the rules.
+
+pub mod epochs;
+pub mod leader;

@@ -1,0 +1,136 @@
+//! What leaders and operators change of a partition.
+
+use super::ClusterState;
+use super::command::{AlterPartition, Change, Member, Refused};
+use super::model::Move;
+
+impl ClusterState {
+    /// A leader's word on who is in sync counts if it is made from the state there is, and every
+    /// member lives the life that the leader has seen.
+    pub(super) fn alter_partition(
+        &mut self,
+        alter: &AlterPartition,
+    ) -> Result<Vec<Change>, Refused> {
+        let Member { id: leader, epoch } = alter.leader;
+        self.same_topic(&alter.topic, alter.topic_id)?;
+        let partition = self.partition(&alter.topic, alter.partition)?;
+        self.broker(leader, epoch)?;
+        if partition.leader != Some(leader) {
+            return Err(Refused::NotLeader(leader));
+        }
+        if (partition.leader_epoch, partition.epoch) != (alter.leader_epoch, alter.epoch) {
+            let (leader_epoch, epoch) = (partition.leader_epoch, partition.epoch);
+            return Err(Refused::StalePartition { leader_epoch, epoch });
+        }
+        let isr: Vec<u32> = alter.isr.iter().map(|member| member.id).collect();
+        if !is_subset(&isr, &partition.replicas) || !isr.contains(&leader) {
+            return Err(Refused::Replicas(isr));
+        }
+        for member in &alter.isr {
+            let lives = self.broker(member.id, member.epoch).is_ok_and(|broker| {
+                // Who is in sync already stays so while it stops.
+                !broker.fenced && (!broker.stopping || partition.isr.contains(&member.id))
+            });
+            if !lives {
+                return Err(Refused::Ineligible(member.id));
+            }
+        }
+        let recovering = partition.recovering && alter.recovering;
+        Ok(self.update_partition(&alter.topic, alter.partition, |electorate, partition| {
+            let before = std::mem::replace(&mut partition.isr, isr);
+            partition.recovering = recovering;
+            if partition.isr.len() >= electorate.min_isr {
+                partition.eligible.clear();
+            } else {
+                let left = before.iter().filter(|id| !partition.isr.contains(id));
+                partition.eligible.extend(left);
+                partition.eligible.retain(|id| !partition.isr.contains(id));
+            }
+            partition.finish_move();
+            electorate.keep_leader(partition);
+        }))
+    }
+
+    /// The first of the replicas leads, if it is in sync.
+    pub(super) fn elect_preferred(
+        &mut self,
+        topic: &str,
+        number: u32,
+    ) -> Result<Vec<Change>, Refused> {
+        let partition = self.partition(topic, number)?;
+        let preferred = partition.preferred().filter(|preferred| {
+            let stays = self.brokers.get(preferred).is_some_and(|b| !b.fenced && !b.stopping);
+            partition.isr.contains(preferred) && stays && partition.leader != Some(*preferred)
+        });
+        let Some(preferred) = preferred else { return Err(Refused::NobodyToElect) };
+        Ok(self.update_partition(topic, number, |_, partition| {
+            partition.set_leader(Some(preferred));
+        }))
+    }
+
+    /// Any replica that lives leads, if nobody does.
+    pub(super) fn elect_unclean(
+        &mut self,
+        topic: &str,
+        number: u32,
+    ) -> Result<Vec<Change>, Refused> {
+        let partition = self.partition(topic, number)?;
+        let lives = |id: &u32| self.brokers.get(id).is_some_and(|broker| !broker.fenced);
+        if partition.leader.is_some() || !partition.replicas.iter().any(lives) {
+            return Err(Refused::NobodyToElect);
+        }
+        Ok(self.update_partition(topic, number, |electorate, partition| {
+            electorate.elect(partition);
+            electorate.elect_unclean(partition);
+        }))
+    }
+
+    /// The partition gets other replicas. The new ones are added first; those that had it go once all
+    /// new ones are in sync.
+    pub(super) fn move_partition(
+        &mut self,
+        topic: &str,
+        number: u32,
+        replicas: &[u32],
+    ) -> Result<Vec<Change>, Refused> {
+        let partition = self.partition(topic, number)?;
+        if replicas.is_empty() || has_doubles(replicas) {
+            return Err(Refused::Replicas(replicas.to_vec()));
+        }
+        if let Some(unknown) = replicas.iter().find(|id| !self.brokers.contains_key(id)) {
+            return Err(Refused::UnknownBroker(*unknown));
+        }
+        let from = partition.origin().to_vec();
+        Ok(self.update_partition(topic, number, |electorate, partition| {
+            let others = from.iter().filter(|id| !replicas.contains(id));
+            let all = replicas.iter().chain(others).copied().collect();
+            let moving = Move { from: from.clone(), to: replicas.to_vec() };
+            partition.set_replicas(all, Some(moving));
+            partition.finish_move();
+            electorate.keep_leader(partition);
+        }))
+    }
+
+    /// The partition stays with the replicas that it had, if one of them is in sync.
+    pub(super) fn cancel_move(&mut self, topic: &str, number: u32) -> Result<Vec<Change>, Refused> {
+        let partition = self.partition(topic, number)?;
+        let Some(Move { from, .. }) = partition.moving.clone() else {
+            return Err(Refused::NotMoving);
+        };
+        if !partition.isr.iter().any(|id| from.contains(id)) {
+            return Err(Refused::NobodyToElect);
+        }
+        Ok(self.update_partition(topic, number, |electorate, partition| {
+            partition.set_replicas(from, None);
+            electorate.keep_leader(partition);
+        }))
+    }
+}
+
+fn is_subset(some: &[u32], all: &[u32]) -> bool {
+    !has_doubles(some) && some.iter().all(|id| all.contains(id))
+}
+
+fn has_doubles(ids: &[u32]) -> bool {
+    ids.iter().enumerate().any(|(at, id)| ids.iter().skip(at + 1).any(|other| other == id))
+}

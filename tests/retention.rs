@@ -70,8 +70,11 @@ fn by_age_everything_goes_and_offsets_go_on() {
     produce(&broker, "t");
     let end = described(&broker, "t")["end"].clone();
     broker.run(&["topic", "alter", "t", "--set", "retention.ms=1"]);
-    wait_until("all is gone", || described(&broker, "t")["start"] == end);
-    assert_eq!(described(&broker, "t")["bytes"], 0);
+    // The log starts at its end a moment before its segments are gone.
+    wait_until("all is gone", || {
+        let now = described(&broker, "t");
+        now["start"] == end && now["bytes"] == 0
+    });
     broker.run(&["topic", "alter", "t", "--set", "retention.ms=-1"]);
     broker.run_with_input(&["produce", "t"], b"more\n");
     let offset = broker.run(&["consume", "t", "-o", "start", "-e", "-f", "%o %v\n"]);

@@ -58,7 +58,9 @@ fn by_size_the_oldest_segments_go_and_their_readers_finish() {
     assert_eq!(after["end"], before["end"]);
     let left = broker.run(&["consume", "t", "-o", "start", "-e"]);
     assert!(all.ends_with(&left) && left.len() < all.len());
-    assert!(trash(&data).iter().any(|name| name.starts_with("t-0.")), "{:?}", trash(&data));
+    wait_until("they are in the trash", || {
+        trash(&data).iter().any(|name| name.starts_with("t-0."))
+    });
     broker.stop();
     assert_clean(&data);
 }

@@ -9,6 +9,7 @@ use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use mk_storage::disk::{Disk, MemoryDisk};
 use mk_storage::log::Log;
 use mk_storage::recover::{ScanFrom, Tail, scan};
+use mk_storage::segment::{LOG, base_of};
 use mk_storage::{Epoch, Offset, Position};
 
 use crate::edit::{edit, edit_head};
@@ -95,6 +96,9 @@ struct Damage {
     moved: bool,
     /// Records below are where they were, in every file that has some.
     intact_below: u64,
+    /// The checkpoint says that the log starts before its first segment, and that nothing of it was
+    /// synced: then what there is lies behind a hole, and was never promised.
+    hole_at_start: bool,
 }
 
 fn a_log_is_refused_or_serves_what_was_written(input: &mut Input<'_>) {
@@ -117,7 +121,8 @@ fn a_log_is_refused_or_serves_what_was_written(input: &mut Input<'_>) {
     };
     let (start, end) = (log.start().0, log.end().0);
     assert!(end >= recovery_point, "records {end} to {recovery_point} are gone: {damage:?}");
-    assert!(end >= damage.intact_below.min(sample.records.len() as u64), "{end}: {damage:?}");
+    let intact = damage.intact_below.min(sample.records.len() as u64);
+    assert!(end >= intact || damage.hole_at_start, "{end}: {damage:?}");
     // A checkpoint may say that more was trimmed than was ever there.
     assert!(end <= sample.records.len() as u64 || end == start, "records were invented");
     assert!(!damage.checkpoint_is_sound || start == sample.start, "{start}: {damage:?}");
@@ -145,9 +150,15 @@ fn damage(input: &mut Input<'_>, sample: &Sample, files: &mut Files) -> Damage {
             moved |= edit(input, file);
         }
     }
+    let checkpoint = checkpoint_in(files);
+    let first = files.keys().filter_map(|name| base_of(name, LOG)).min();
+    let hole_at_start = checkpoint.as_ref().is_some_and(|found| {
+        found.recovery_point <= found.log_start && first.is_none_or(|first| first > found.log_start)
+    });
     Damage {
         checkpoint_is_sound: files.get(CHECKPOINT_FILE) == sample.files.get(CHECKPOINT_FILE),
-        checkpoint: checkpoint_in(files),
+        checkpoint,
+        hole_at_start,
         moved,
         intact_below: intact_below(sample, files),
     }

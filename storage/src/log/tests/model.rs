@@ -281,7 +281,8 @@ fn compact(log: &Log, model: &mut Model, keys_bytes: u64) {
     let done = log.compact(job, &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(!done.broken_off);
     assert!(done.segments_after <= done.segments_before);
-    assert!(done.clean_to > dirt.from || dirt.dirty_bytes == 0, "it came no further");
+    // Where all that is dirty lies below the start of the log, there is nothing to come through.
+    assert!(done.clean_to > dirt.from || dirt.from == dirt.to, "it came no further");
     if done.segments_before > 0 {
         model.compact(dirt.from.0, done.clean_to.0);
     }

@@ -116,7 +116,7 @@ impl Compacting {
         let job = Job {
             rules,
             // One broker alone has nobody who could make it take records back.
-            limit: log.synced(),
+            limit: log.synced().min(log.high_watermark()),
             now_ms: now_ms(),
             keys_bytes: self.keys_bytes,
             seed: &seed,

@@ -29,9 +29,28 @@ impl Log {
         epoch: Epoch,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        let next_offset = |base: Offset| base.plus(batch.header().record_count.into());
+        self.writing_with(|writer| {
+            let base_offset = self.end();
+            let next_offset = next_offset(base_offset);
+            let placed =
+                PlacedBatch { header: batch.header(), base_offset, epoch, bytes: batch.bytes() };
+            let rolled = self.place(writer, placed, next_offset, now_ms)?;
+            Ok(Appended { base_offset, next_offset, rolled })
+        })
+    }
+
+    /// Does something with the append lock held. A disk that fails on the way poisons the log.
+    pub(super) fn writing_with<T>(
+        self: &Arc<Log>,
+        work: impl FnOnce(&mut Writer) -> Result<T, AppendError>,
+    ) -> Result<T, AppendError> {
         let mut writer = self.writer.lock();
+        if let Some(poisoned) = &writer.poisoned {
+            return Err(poisoned.clone().into());
+        }
         let was_parked = matches!(writer.active, Active::Parked(_));
-        let result = self.append_locked(&mut writer, batch, epoch, now_ms);
+        let result = work(&mut writer);
         if let Err(AppendError::Disk(error)) = &result
             && !error.is_full()
         {
@@ -47,30 +66,26 @@ impl Log {
         result
     }
 
-    fn append_locked(
+    /// Appends a batch at the end of the log and publishes it, in a new segment if it must be. True
+    /// if one was closed for it.
+    pub(super) fn place(
         &self,
         writer: &mut Writer,
-        batch: &CheckedBatch<'_>,
-        epoch: Epoch,
+        batch: PlacedBatch<'_>,
+        next_offset: Offset,
         now_ms: i64,
-    ) -> Result<Appended, AppendError> {
-        if let Some(poisoned) = &writer.poisoned {
-            return Err(poisoned.clone().into());
-        }
+    ) -> Result<bool, AppendError> {
         let settings = self.settings();
-        let header = batch.header();
-        let base_offset = self.end();
-        let next_offset = base_offset.plus(header.record_count.into());
+        let PlacedBatch { header, base_offset, epoch, .. } = batch;
         let mut active = self.active();
         let rolled = must_roll(writer, &active, next_offset, header.size as u64, &settings, now_ms);
         if rolled {
             active = self.roll(writer, active, &settings)?;
         }
-        let placed = PlacedBatch { header, base_offset, epoch, bytes: batch.bytes() };
-        self.writing(writer, &active, &settings)?.append(&active, placed, now_ms)?;
+        self.writing(writer, &active, &settings)?.append(&active, batch, now_ms)?;
         note_epoch(&mut writer.epochs, epoch, base_offset);
         self.end.store(next_offset.0, Ordering::Release);
-        Ok(Appended { base_offset, next_offset, rolled })
+        Ok(rolled)
     }
 
     pub(super) fn roll(

@@ -78,8 +78,9 @@ impl Log {
         epochs: Vec<(Epoch, Offset)>,
     ) -> Result<(), DiskError> {
         let log_start = self.start();
-        let checkpoint =
-            Checkpoint { recovery_point, log_start, high_watermark: recovery_point, epochs };
+        // What a start finds may end at the recovery point.
+        let high_watermark = self.high_watermark().min(recovery_point);
+        let checkpoint = Checkpoint { recovery_point, log_start, high_watermark, epochs };
         if written.as_ref() == Some(&checkpoint) {
             return Ok(());
         }

@@ -10,6 +10,7 @@ mod flush;
 mod open;
 mod park;
 mod read;
+mod replica;
 mod retention;
 mod sealing;
 pub(crate) mod settings;
@@ -30,6 +31,7 @@ pub(crate) use compact::finish_swaps;
 pub use compact::{CompactError, Compacted, Compaction, Dirt, Job, Tick};
 pub use open::Recovery;
 pub use read::{FileRange, FoundTime, Slice};
+pub use replica::{Copied, CopyError};
 pub use retention::{Expired, Retention};
 pub use sealing::Pace;
 pub use settings::LogSettings;
@@ -44,7 +46,8 @@ use crate::{Epoch, Offset};
 
 /// The log of one partition. All methods may be called from any thread.
 ///
-/// Invariant: `start <= synced <= end`, but for a log that was trimmed to its end before a sync.
+/// Invariants: `start <= synced <= end`, but for a log that was trimmed to its end before a sync;
+/// `high_watermark <= end`.
 #[derive(Debug)]
 pub struct Log {
     store: Arc<Store>,
@@ -54,6 +57,7 @@ pub struct Log {
     start: AtomicU64,
     end: AtomicU64,
     synced: AtomicU64,
+    high_watermark: AtomicU64,
     writer: Mutex<Writer>,
     /// Held by whoever compacts: one at a time.
     compacting: Mutex<()>,
@@ -123,6 +127,24 @@ impl Log {
     /// Records below this offset survive a power failure.
     pub fn synced(&self) -> Offset {
         Offset(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Records below are committed, as far as is known here: no leader will ask for them to be cut.
+    /// Only such records are removed by age and size, and compacted.
+    pub fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// Says that records below `offset` are committed, as far as the log has them. Never moves back;
+    /// checkpoints write it down.
+    pub fn raise_high_watermark(&self, offset: Offset) -> Offset {
+        let offset = offset.min(self.end());
+        Offset(self.high_watermark.fetch_max(offset.0, Ordering::AcqRel)).max(offset)
+    }
+
+    /// The epoch of its last record, if a record has one.
+    pub fn last_epoch(&self) -> Option<Epoch> {
+        self.writer.lock().epochs.last().map(|(epoch, _)| *epoch)
     }
 
     /// Its segments, oldest first; the last one is being appended to. Never empty.

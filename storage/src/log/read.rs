@@ -62,7 +62,17 @@ impl Log {
     /// The batches from `offset` on: as many whole ones of one segment as `max_bytes` holds, at
     /// least one. The first may begin before `offset`.
     pub fn read(&self, offset: Offset, max_bytes: u64) -> Result<Slice, ReadError> {
-        self.look(|segments, bounds| read_from(segments, bounds, offset, max_bytes))
+        self.read_below(Offset(u64::MAX), offset, max_bytes)
+    }
+
+    /// The same, of the batches that end at or before `limit`.
+    pub fn read_below(
+        &self,
+        limit: Offset,
+        offset: Offset,
+        max_bytes: u64,
+    ) -> Result<Slice, ReadError> {
+        self.look(|segments, bounds| read_from(segments, bounds, limit, offset, max_bytes))
     }
 
     /// Looks at the segments, once more if one of them was taken out of the log meanwhile: it is not
@@ -96,13 +106,14 @@ impl Log {
 fn read_from(
     segments: &[Arc<Segment>],
     Range { start, end }: Range<Offset>,
+    limit: Offset,
     offset: Offset,
     max_bytes: u64,
 ) -> Result<Slice, ReadError> {
     if offset < start || offset > end {
         return Err(ReadError::OutOfRange { requested: offset, start, end });
     }
-    if offset == end {
+    if offset >= end.min(limit) {
         return Ok(Slice { range: None, more: false, start, end });
     }
     let after = segments.partition_point(|segment| segment.base() <= offset);
@@ -111,9 +122,22 @@ fn read_from(
     for (at, segment) in segments.iter().enumerate().skip(first) {
         if let Some((position, _)) = segment.find(offset)? {
             let cut = segment.cut(position, position.plus(max_bytes))?;
+            // Found only where there is a limit; else all of the segment may be read.
+            let bound = if limit < end { segment.find(limit)? } else { None };
+            let bound = bound.map(|(position, _)| position);
+            let cut = bound.map_or(cut, |bound| cut.min(bound));
+            if cut <= position {
+                return Ok(Slice { range: None, more: false, start, end });
+            }
             let length = cut.0 - position.0;
             let range = FileRange { view: segment.log()?, position: position.0, length };
-            let more = cut < segment.end() || at + 1 < segments.len();
+            let more = match bound {
+                Some(bound) => cut < bound,
+                None => {
+                    let next = segments.get(at + 1);
+                    cut < segment.end() || next.is_some_and(|next| next.base() < limit)
+                }
+            };
             return Ok(Slice { range: Some(range), more, start, end });
         }
     }

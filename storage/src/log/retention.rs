@@ -26,7 +26,7 @@ pub struct Expired {
 impl Log {
     /// What this retention takes away at `now_ms` (milliseconds since 1970): whole segments, from
     /// the oldest on. By age the last segment goes, too; by size it stays. Records without a
-    /// timestamp do not age.
+    /// timestamp do not age, and those that are not committed do not go.
     pub fn expired(&self, retention: Retention, now_ms: i64) -> Expired {
         let segments = self.segments.load();
         let mut left: u64 = segments.iter().map(|segment| segment.end().0).sum();
@@ -42,11 +42,13 @@ impl Log {
                 let old = newest.0 < now_ms.saturating_sub_unsigned(age);
                 is_empty || newest != Timestamp::NONE && old
             });
-            if bytes == 0 || !(too_old || too_much && next_base.is_some()) {
+            let next = next_base.unwrap_or(self.end());
+            let committed = next <= self.high_watermark();
+            if bytes == 0 || !committed || !(too_old || too_much && next_base.is_some()) {
                 break;
             }
             left -= bytes;
-            expired.start = expired.start.max(next_base.unwrap_or(self.end()));
+            expired.start = expired.start.max(next);
             expired.segments += 1;
             expired.bytes += bytes;
         }

@@ -87,6 +87,7 @@ impl Log {
         // between and call it lost.
         writer.epochs.retain(|(_, first)| *first < new_end);
         self.synced.fetch_min(new_end.0, Ordering::AcqRel);
+        self.high_watermark.fetch_min(new_end.0, Ordering::AcqRel);
         // The log may start in the middle of the batch that was cut.
         self.start.fetch_min(new_end.0, Ordering::AcqRel);
         if holds(Safeguard::CheckpointBeforeCut) {
@@ -212,7 +213,7 @@ impl Log {
         }
     }
 
-    fn remove_segment(&self, segment: &Segment) -> Result<(), DiskError> {
+    pub(super) fn remove_segment(&self, segment: &Segment) -> Result<(), DiskError> {
         segment.retire();
         for ending in segment::ENDINGS {
             remove(self.store.disk(), &self.dir.join(segment::file_name(segment.base(), ending)))?;

@@ -77,6 +77,7 @@ impl Log {
         let end = opening.next;
         let Opening { store, dir, settings, recovery, segments, checkpoint, .. } = opening;
         let recovery_point = checkpoint.as_ref().map_or(start, |found| found.recovery_point);
+        let high_watermark = checkpoint.as_ref().map_or(start, |found| found.high_watermark);
         let log = Log {
             store,
             dir,
@@ -85,6 +86,7 @@ impl Log {
             start: AtomicU64::new(start.0),
             end: AtomicU64::new(end.0),
             synced: AtomicU64::new(recovery_point.min(end).0),
+            high_watermark: AtomicU64::new(high_watermark.min(end).0),
             writer: Mutex::new(writer),
             compacting: Mutex::new(()),
             changing: Mutex::new(()),

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod model;
+mod replica;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

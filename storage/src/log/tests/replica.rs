@@ -1,0 +1,148 @@
+//! What followers do to their logs, and how far consumers read.
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::log::CopyError;
+
+/// A leader's log of three epochs, in several segments.
+fn leader() -> Arc<Log> {
+    let (log, _) = open(&MemoryDisk::new(), SMALL).unwrap();
+    for n in 0..30 {
+        let bytes = batch(&values(n * 3, 3), n as i64);
+        let checked = CheckedBatch::check(&bytes, 1 << 20).unwrap();
+        log.append(&checked, Epoch((n / 10) as i32), 0).unwrap();
+    }
+    log
+}
+
+fn copy(from: &Log, to: &Arc<Log>, most: u64) -> Result<(), CopyError> {
+    while let Some(range) = from.read(to.end(), most).unwrap().range {
+        let copied = to.append_copies(&range.read().unwrap(), 0)?;
+        assert_eq!(copied.end, to.end());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_copy_has_the_same_bytes_offsets_and_epochs() {
+    let leader = leader();
+    let disk = MemoryDisk::new();
+    let (follower, _) = open(&disk, SMALL).unwrap();
+    copy(&leader, &follower, 700).unwrap();
+    let bytes = |log: &Log| {
+        let mut bytes = Vec::new();
+        let mut at = Offset(0);
+        while let Some(range) = log.read(at, 1).unwrap().range {
+            bytes.extend(range.read().unwrap());
+            at = crate::batch::Header::parse(&range.read().unwrap()).unwrap().next_offset();
+        }
+        bytes
+    };
+    assert_eq!(bytes(&follower), bytes(&leader));
+    assert_eq!(follower.epochs(), leader.epochs());
+    assert_eq!(follower.last_epoch(), Some(Epoch(2)));
+    follower.close().unwrap();
+    let (follower, recovery) = open(&disk, SMALL).unwrap();
+    assert_eq!((bytes(&follower), recovery.bytes_cut), (bytes(&leader), 0));
+}
+
+#[test]
+fn what_does_not_follow_is_not_taken() {
+    let leader = leader();
+    let (follower, _) = open(&MemoryDisk::new(), SMALL).unwrap();
+    let bytes_at = |at| leader.read(Offset(at), 1).unwrap().range.unwrap().read().unwrap();
+    let refused = |bytes: &[u8]| follower.append_copies(bytes, 0).unwrap_err();
+    assert!(matches!(refused(&bytes_at(3)), CopyError::NotNext { .. }));
+    assert!(matches!(refused(&bytes_at(0)[..70]), CopyError::Incomplete { .. }));
+    assert!(matches!(refused(&bytes_at(0)[..7]), CopyError::Header(_)));
+    let mut flipped = bytes_at(0);
+    flipped[65] ^= 1;
+    assert!(matches!(refused(&flipped), CopyError::Checksum { .. }));
+    assert_eq!(follower.end(), Offset(0));
+    follower.append_copies(&[bytes_at(0), bytes_at(3)].concat(), 0).unwrap();
+    assert!(matches!(refused(&bytes_at(0)), CopyError::NotNext { .. }));
+    let newer = batch(&values(6, 1), 0);
+    follower.append(&CheckedBatch::check(&newer, 1 << 20).unwrap(), Epoch(5), 0).unwrap();
+    let mut old = batch(&values(7, 1), 0);
+    let header = crate::batch::Header::parse(&old).unwrap();
+    old[..16].copy_from_slice(&header.placed(Offset(7), Epoch(4)));
+    assert!(matches!(refused(&old), CopyError::OldEpoch { .. }));
+}
+
+/// Wherever the machine loses its power while a log begins anew, it opens: as it was, or empty.
+#[test]
+fn a_log_that_begins_anew_does_so_wherever_the_power_fails() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk, SMALL).unwrap();
+    copy(&leader(), &log, 700).unwrap();
+    log.close().unwrap();
+    let images = Arc::new(Mutex::new(Vec::new()));
+    let taken = images.clone();
+    disk.watch(move |disk| {
+        let mut images = taken.lock();
+        let seed = images.len() as u64;
+        images.extend([disk.crash(seed), disk.crash(seed + 1)]);
+    });
+    log.begin_anew(Offset(1000)).unwrap();
+    assert_eq!((log.start(), log.end(), log.synced()), (Offset(1000), Offset(1000), Offset(1000)));
+    assert_eq!((log.high_watermark(), log.last_epoch()), (Offset(1000), None));
+    let images = std::mem::take(&mut *images.lock());
+    assert!(images.len() > 10);
+    for disk in images {
+        let (log, recovery) = open(&disk, SMALL).unwrap();
+        assert_eq!(recovery.damage, None);
+        assert!([Offset(90), Offset(1000)].contains(&log.end()), "{}", log.end());
+        assert_eq!(log.start() == log.end(), read_all(&log, log.start()).is_empty());
+        log.begin_anew(Offset(1000)).unwrap();
+        let bytes = batch(&values(1000, 2), 0);
+        log.append(&CheckedBatch::check(&bytes, 1 << 20).unwrap(), Epoch(7), 0).unwrap();
+        log.close().unwrap();
+        let (log, _) = open(&disk, SMALL).unwrap();
+        assert_eq!(read_all(&log, Offset(1000)).len(), 2);
+    }
+}
+
+#[test]
+fn nothing_is_read_beyond_the_limit() {
+    let log = leader();
+    for limit in (0..=90).step_by(3) {
+        for offset in 0..90 {
+            let slice = log.read_below(Offset(limit), Offset(offset), 700).unwrap();
+            let Some(range) = slice.range else {
+                assert!(offset >= limit && !slice.more, "{offset} below {limit}");
+                continue;
+            };
+            let mut bytes = Bytes::from(range.read().unwrap());
+            let mut next = Offset(0);
+            while !bytes.is_empty() {
+                next = crate::batch::Header::parse(&bytes).unwrap().next_offset();
+                bytes = bytes.slice(batch_size(&bytes)..);
+            }
+            assert!(Offset(offset) < next && next <= Offset(limit), "{offset} to {next}");
+            assert_eq!(slice.more, next < Offset(limit), "{offset} to {next} below {limit}");
+        }
+    }
+}
+
+/// What is not committed may have to be cut, and a leader may ask for it: it does not expire.
+#[test]
+fn what_is_not_committed_does_not_expire() {
+    let disk = MemoryDisk::new();
+    let (log, _) = open(&disk, SMALL).unwrap();
+    copy(&leader(), &log, 700).unwrap();
+    let second = log.segments()[1].base();
+    let all = Retention { bytes: None, age_ms: Some(0) };
+    assert_eq!(log.expired(all, 1_000_000).segments, 0);
+    log.raise_high_watermark(Offset(second.0 + 1));
+    let expired = log.expired(all, 1_000_000);
+    assert_eq!((expired.segments, expired.start), (1, second));
+    log.raise_high_watermark(Offset(5000));
+    assert_eq!(log.high_watermark(), Offset(90), "as far as the log goes");
+    assert_eq!(log.expired(all, 1_000_000).start, Offset(90));
+    log.close().unwrap();
+    let (log, _) = open(&disk, SMALL).unwrap();
+    assert_eq!(log.high_watermark(), Offset(90), "it was written down");
+    log.truncate(Offset(30)).unwrap();
+    assert_eq!(log.high_watermark(), Offset(30));
+}

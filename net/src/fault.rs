@@ -57,7 +57,9 @@ error_codes! {
     TOPIC_ALREADY_EXISTS = 36, false, "Use the topic that is there, or another name";
     INVALID_PARTITIONS = 37, false, "A topic has at least one partition and never loses one";
     INVALID_REPLICATION_FACTOR = 38, false, "Use at most as many replicas as there are brokers";
+    INVALID_REPLICA_ASSIGNMENT = 39, false, "Name brokers that are there, each once";
     INVALID_CONFIG = 40, false, "See docs/settings.md for names and values";
+    NOT_CONTROLLER = 41, true, "The mini-zookeeper is not reached; try again in a moment";
     INVALID_REQUEST = 42, false, "The client sent what the protocol does not have";
     UNSUPPORTED_FOR_MESSAGE_FORMAT = 43, false, "Use record batches of magic 2";
     POLICY_VIOLATION = 44, false, "A limit of the broker forbids it";
@@ -66,6 +68,12 @@ error_codes! {
     FENCED_LEADER_EPOCH = 74, true, "Ask for the metadata again";
     UNKNOWN_LEADER_EPOCH = 75, true, "Try again; the broker is behind";
     UNSUPPORTED_COMPRESSION_TYPE = 76, false, "Use none, gzip, snappy, lz4 or zstd";
+    STALE_BROKER_EPOCH = 77, false, "The broker was started anew; this life of it is over";
+    OFFSET_NOT_AVAILABLE = 78, true, "The new leader does not know yet what is committed; try again";
+    PREFERRED_LEADER_NOT_AVAILABLE = 80, true, "Wait until the preferred replica is in sync";
+    ELIGIBLE_LEADERS_NOT_AVAILABLE = 83, true, "Start a broker that has a replica";
+    ELECTION_NOT_NEEDED = 84, false, "The right replica leads already";
+    NO_REASSIGNMENT_IN_PROGRESS = 85, false, "The partition is not being moved";
     INVALID_RECORD = 87, false, "The broker's rules do not allow the record";
     UNKNOWN_TOPIC_ID = 100, true, "The topic was deleted; ask for the metadata again";
     INCONSISTENT_TOPIC_ID = 103, true, "The topic was made anew; ask for the metadata again";

@@ -5,6 +5,7 @@
 //! are no field: they travel as the frame's payload.
 
 mod cluster;
+mod operate;
 mod records;
 mod topics;
 
@@ -14,10 +15,15 @@ pub use cluster::{
     ApiVersions, ApiVersionsResponse, BrokerAddress, KindVersions, Metadata, MetadataResponse,
     PartitionMetadata, TopicMetadata, TopicPlaces,
 };
+pub use operate::{
+    ClusterEvent, ClusterEvents, ClusterEventsResponse, DescribeCluster, DescribeClusterResponse,
+    DescribedBroker, DescribedMove, ElectLeaders, ElectLeadersResponse, Election, MovePartitions,
+    MovePartitionsResponse, PartitionMove, PartitionOf,
+};
 pub use records::{
-    Appended, At, Durability, Fetch, FetchPart, FetchResponse, Fetched, FoundOffset, ListOffsets,
-    ListOffsetsPart, ListOffsetsResponse, Produce, ProducePart, ProduceResponse, TrimPart,
-    TrimTopic, TrimTopicResponse,
+    Appended, At, Durability, EpochEnd, Fetch, FetchPart, FetchResponse, Fetched, FoundOffset,
+    ListOffsets, ListOffsetsPart, ListOffsetsResponse, Produce, ProducePart, ProduceResponse,
+    ReplicaLife, TrimPart, TrimTopic, TrimTopicResponse,
 };
 pub use topics::{
     AddPartitions, AddPartitionsResponse, AlterTopic, AlterTopicResponse, CreateTopics,
@@ -41,13 +47,13 @@ pub trait Request: Wire {
 }
 
 macro_rules! requests {
-    ($($name:ident = $number:literal, $version:literal, $request:ident -> $response:ident;)*) => {
+    ($($name:ident = $number:literal, $oldest:literal..=$newest:literal, $request:ident -> $response:ident;)*) => {
         impl Kind {
             $(#[doc = concat!("[`", stringify!($request), "`].")]
             pub const $name: Kind = Kind($number);)*
 
             /// All kinds of requests, each with its oldest and newest version.
-            pub const ALL: &[(Kind, u16, u16)] = &[$((Kind::$name, 1, $version)),*];
+            pub const ALL: &[(Kind, u16, u16)] = &[$((Kind::$name, $oldest, $newest)),*];
 
             /// Its name in the specification.
             pub fn name(self) -> &'static str {
@@ -57,24 +63,28 @@ macro_rules! requests {
 
         $(impl Request for $request {
             const KIND: Kind = Kind::$name;
-            const VERSION: u16 = $version;
+            const VERSION: u16 = $newest;
             type Response = $response;
         })*
     };
 }
 
 requests! {
-    API_VERSIONS = 1, 1, ApiVersions -> ApiVersionsResponse;
-    METADATA = 2, 1, Metadata -> MetadataResponse;
-    CREATE_TOPICS = 3, 1, CreateTopics -> CreateTopicsResponse;
-    DELETE_TOPICS = 4, 1, DeleteTopics -> DeleteTopicsResponse;
-    DESCRIBE_TOPICS = 5, 1, DescribeTopics -> DescribeTopicsResponse;
-    ALTER_TOPIC = 6, 1, AlterTopic -> AlterTopicResponse;
-    ADD_PARTITIONS = 7, 1, AddPartitions -> AddPartitionsResponse;
-    PRODUCE = 8, 1, Produce -> ProduceResponse;
-    FETCH = 9, 1, Fetch -> FetchResponse;
-    LIST_OFFSETS = 10, 1, ListOffsets -> ListOffsetsResponse;
-    TRIM_TOPIC = 11, 1, TrimTopic -> TrimTopicResponse;
+    API_VERSIONS = 1, 1..=1, ApiVersions -> ApiVersionsResponse;
+    METADATA = 2, 1..=1, Metadata -> MetadataResponse;
+    CREATE_TOPICS = 3, 1..=1, CreateTopics -> CreateTopicsResponse;
+    DELETE_TOPICS = 4, 1..=1, DeleteTopics -> DeleteTopicsResponse;
+    DESCRIBE_TOPICS = 5, 1..=1, DescribeTopics -> DescribeTopicsResponse;
+    ALTER_TOPIC = 6, 1..=1, AlterTopic -> AlterTopicResponse;
+    ADD_PARTITIONS = 7, 1..=1, AddPartitions -> AddPartitionsResponse;
+    PRODUCE = 8, 1..=1, Produce -> ProduceResponse;
+    FETCH = 9, 2..=2, Fetch -> FetchResponse;
+    LIST_OFFSETS = 10, 1..=1, ListOffsets -> ListOffsetsResponse;
+    TRIM_TOPIC = 11, 1..=1, TrimTopic -> TrimTopicResponse;
+    DESCRIBE_CLUSTER = 12, 1..=1, DescribeCluster -> DescribeClusterResponse;
+    ELECT_LEADERS = 13, 1..=1, ElectLeaders -> ElectLeadersResponse;
+    MOVE_PARTITIONS = 14, 1..=1, MovePartitions -> MovePartitionsResponse;
+    CLUSTER_EVENTS = 15, 1..=1, ClusterEvents -> ClusterEventsResponse;
 }
 
 impl Kind {
@@ -174,10 +184,10 @@ mod tests {
 
     #[test]
     fn unknown_kinds_and_versions_are_named() {
-        assert_eq!(Kind::FETCH.check(1), Ok(()));
+        assert_eq!(Kind::FETCH.check(2), Ok(()));
         let error = Kind::FETCH.check(9).unwrap_err();
         assert_eq!(error.code, ErrorCode::UNSUPPORTED_VERSION);
-        assert!(error.message.contains("Fetch version 9, known are 1 to 1"), "{error}");
+        assert!(error.message.contains("Fetch version 9, known are 2 to 2"), "{error}");
         assert!(Kind(999).check(1).unwrap_err().message.contains("kind 999"));
         assert!(Kind::NONE.check(1).is_err());
     }

@@ -58,8 +58,18 @@ message! {
         pub max_bytes: u32,
         /// The consumer's rack; empty: none.
         pub rack: String,
+        /// The follower that fetches, if it is none of the consumers.
+        pub replica: Option<ReplicaLife>,
         /// The parts.
         pub parts: Vec<FetchPart>,
+    }
+
+    /// A follower in one of its lives.
+    pub struct ReplicaLife {
+        /// Its id.
+        pub broker: u32,
+        /// The epoch that the mini-zookeeper has given to this life of it.
+        pub epoch: u64,
     }
 
     /// Where to read a partition.
@@ -70,12 +80,15 @@ message! {
         pub topic_id: Uuid,
         /// Which partition.
         pub partition: u32,
-        /// From this offset on; the first batch may begin before it.
+        /// From this offset on; the first batch may begin before it. A follower says with it that it
+        /// has all that lies before, as safely as the topic asks for.
         pub offset: u64,
         /// Most bytes of this part.
         pub max_bytes: u32,
-        /// The leader's epoch as the consumer knows it; -1: not known.
+        /// The leader's epoch as the client knows it; -1: not known.
         pub leader_epoch: i32,
+        /// The epoch of a follower's last record; -1: it has none.
+        pub last_epoch: i32,
     }
 
     /// One result a part, in the same order. The payload has the batches of the parts, in the same
@@ -95,6 +108,19 @@ message! {
         pub log_end_offset: u64,
         /// Bytes of its batches in the payload.
         pub length: u32,
+        /// For a follower whose log is no beginning of the leader's: where they part, as far as the
+        /// leader can tell.
+        pub diverging: Option<EpochEnd>,
+        /// For a consumer: a replica that is nearer to it.
+        pub preferred_replica: Option<u32>,
+    }
+
+    /// A leader epoch, and the offset behind its last record.
+    pub struct EpochEnd {
+        /// The epoch.
+        pub epoch: i32,
+        /// The offset.
+        pub end: u64,
     }
 
     /// Asks which offsets belong to a time, or to the ends of a log.

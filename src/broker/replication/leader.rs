@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mk_storage::{Epoch, Offset};
+use mk_storage::Offset;
 
+use super::rule::{Rule, holds};
 use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch};
 
 /// A partition as its leader sees it.
@@ -128,12 +129,17 @@ impl Leader {
     /// Where the log ends for those who ask for its end; none while the leader does not know what its
     /// predecessor had committed.
     pub fn known_high_watermark(&self) -> Option<Offset> {
-        (self.high_watermark >= self.elected_at).then_some(self.high_watermark)
+        let known = self.high_watermark >= self.elected_at || !holds(Rule::KnowBeforeTelling);
+        known.then_some(self.high_watermark)
     }
 
-    /// True if a record that everybody in sync has would be committed.
-    pub fn may_commit(&self) -> bool {
-        self.isr.len() >= self.min_isr
+    /// How many replicas are in sync, and how many must be for anything to be committed.
+    pub fn in_sync(&self) -> (usize, usize) {
+        (self.isr.len(), self.min_isr)
+    }
+
+    fn may_commit(&self) -> bool {
+        self.isr.len() >= self.min_isr || !holds(Rule::EnoughInSync)
     }
 
     /// The partition's state has changed, and this broker leads it still in the same leader epoch. What
@@ -231,15 +237,13 @@ impl Leader {
         }
     }
 
-    /// The epoch of what this leader appends.
-    pub fn append_epoch(&self) -> Epoch {
-        Epoch(self.leader_epoch.0)
-    }
-
     fn propose_expansion(&mut self, id: u32) -> Option<Proposal> {
         let follower = self.followers.get(&id)?;
         // All that may be committed, and by a predecessor, too.
-        let enough = self.high_watermark.max(self.elected_at);
+        let enough = match holds(Rule::JoinBeyondElection) {
+            true => self.high_watermark.max(self.elected_at),
+            false => self.high_watermark,
+        };
         if self.asked.is_some() || self.isr.contains(&id) || follower.end < enough {
             return None;
         }
@@ -263,6 +267,7 @@ impl Leader {
             return;
         }
         let asked = self.asked.iter().flatten().map(|member| member.id);
+        let asked = asked.filter(|_| holds(Rule::MaximalIsr));
         let members = self.isr.iter().copied().chain(asked);
         let end_of = |id: u32| match id {
             id if id == self.me.id => self.own_end,

@@ -3,9 +3,13 @@
 //!
 //! * [`epochs`]: where two logs part.
 //! * [`leader`]: what the leader knows of its followers, who is in sync, what is committed.
+//! * [`replica`]: a log, and what this broker is to it.
+//! * [`rule`]: the rules by name.
 //!
 //! After Kafka's protocol with the corrections of KIP-101, 279, 320, 497, 903 and 966;
 //! `docs/replication.md` has a table of the rules.
 
 pub mod epochs;
 pub mod leader;
+pub mod replica;
+pub mod rule;

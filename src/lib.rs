@@ -9,5 +9,6 @@
 pub mod broker;
 pub mod client;
 mod clock;
+pub mod rule;
 pub mod settings;
 pub mod zoo;

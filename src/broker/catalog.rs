@@ -15,8 +15,8 @@ use mk_storage::error::DiskError;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::partition::Partition;
-use crate::settings::{BrokerSettings, TopicSettings};
+use super::partition::{Absent, Partition};
+use crate::settings::{BrokerSettings, FlushPolicy, TopicSettings};
 
 /// A topic. Event loops share it.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct OwnSettings {
 pub type Topics = ArcSwap<BTreeMap<String, Arc<Topic>>>;
 
 /// What `topic.toml` says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicFile {
     pub version: u32,
@@ -52,6 +52,9 @@ pub(super) struct TopicFile {
     pub id: Uuid,
     pub created_ms: i64,
     pub partitions: u32,
+    /// Those of them that this broker has, if it has not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Vec<u32>>,
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
 }
@@ -80,11 +83,15 @@ pub enum CatalogError {
 impl Topic {
     pub(super) fn new(
         file: &TopicFile,
+        defaults: &BTreeMap<String, String>,
         broker: &BrokerSettings,
         partitions: Vec<Arc<Partition>>,
     ) -> Topic {
         let own = file.settings.clone();
-        let effective = TopicSettings::effective(&own, broker);
+        let effective = TopicSettings::effective(&own, defaults, broker);
+        for partition in &partitions {
+            partition.set_sync_first(effective.flush == FlushPolicy::Ack);
+        }
         Topic {
             name: file.name.clone(),
             id: file.id,
@@ -114,9 +121,15 @@ impl Topic {
         self.partitions.load().get(number as usize).cloned()
     }
 
-    pub(super) fn set_settings(&self, own: BTreeMap<String, String>, broker: &BrokerSettings) {
-        let effective = TopicSettings::effective(&own, broker);
+    pub(super) fn set_settings(
+        &self,
+        own: BTreeMap<String, String>,
+        defaults: &BTreeMap<String, String>,
+        broker: &BrokerSettings,
+    ) {
+        let effective = TopicSettings::effective(&own, defaults, broker);
         for partition in self.partitions.load().iter() {
+            partition.set_sync_first(effective.flush == FlushPolicy::Ack);
             if let Ok(log) = partition.log() {
                 log.set_settings(effective.log);
             }
@@ -124,35 +137,48 @@ impl Topic {
         self.settings.store(Arc::new(OwnSettings { own, effective }));
     }
 
-    pub(super) fn add_partitions(&self, fresh: Vec<Arc<Partition>>) {
+    /// Puts partitions in the place of those of their numbers, or behind the last.
+    pub(super) fn put_partitions(&self, fresh: Vec<Arc<Partition>>, effective: TopicSettings) {
         let mut all = self.partitions.load().to_vec();
-        all.extend(fresh);
+        for partition in fresh {
+            partition.set_sync_first(effective.flush == FlushPolicy::Ack);
+            match all.get_mut(partition.number() as usize) {
+                Some(place) => *place = partition,
+                None => all.push(partition),
+            }
+        }
         self.partitions.store(Arc::new(all));
     }
 
     pub(super) fn file(&self) -> TopicFile {
+        let partitions = self.partitions.load();
+        let here = partitions.iter().filter(|p| !matches!(p.replica(), Err(Absent::Elsewhere)));
+        let here: Vec<u32> = here.map(|partition| partition.number()).collect();
+        let own = self.settings.load().own.clone();
         TopicFile {
-            version: TOPIC_FILE_VERSION,
-            name: self.name.clone(),
-            id: self.id,
-            created_ms: self.created_ms,
-            partitions: self.partitions.load().len() as u32,
-            settings: self.settings.load().own.clone(),
+            replicas: (here.len() < partitions.len()).then_some(here),
+            ..TopicFile::new(&self.name, self.id, partitions.len() as u32, own, self.created_ms)
         }
     }
 }
 
 impl TopicFile {
-    /// A new topic.
-    pub fn new(name: &str, partitions: u32, settings: BTreeMap<String, String>, now: i64) -> Self {
-        TopicFile {
-            version: TOPIC_FILE_VERSION,
-            name: name.to_owned(),
-            id: Uuid::new_v4(),
-            created_ms: now,
-            partitions,
-            settings,
-        }
+    /// The file of a topic of which this broker has all partitions.
+    pub fn new(
+        name: &str,
+        id: Uuid,
+        partitions: u32,
+        settings: BTreeMap<String, String>,
+        created_ms: i64,
+    ) -> Self {
+        let (version, name, replicas) = (TOPIC_FILE_VERSION, name.to_owned(), None);
+        TopicFile { version, name, id, created_ms, partitions, replicas, settings }
+    }
+
+    /// True if this broker has the partition.
+    pub fn has_here(&self, number: u32) -> bool {
+        let replicas = self.replicas.as_ref();
+        number < self.partitions && replicas.is_none_or(|here| here.contains(&number))
     }
 
     /// Reads the file in a topic's folder; `None` if there is none, as after a crash while the
@@ -240,7 +266,7 @@ mod tests {
     #[test]
     fn a_topic_file_is_its_own_folders() {
         let disk = mk_storage::disk::MemoryDisk::new();
-        let file = TopicFile::new("orders", 3, [("flush".into(), "os".into())].into(), 5);
+        let file = TopicFile::new("orders", Uuid::new_v4(), 3, [("flush".into(), "os".into())].into(), 5);
         let dir = Path::new("topics/orders");
         assert!(TopicFile::read(&disk, dir).unwrap().is_none());
         file.write(&disk, dir).unwrap();

@@ -3,7 +3,9 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use mk_storage::directory::Identity;
 use mk_storage::disk::{Disk, MappedDisk};
+use uuid::Uuid;
 use std::sync::Arc;
 
 use crate::settings::BrokerSettings;
@@ -15,6 +17,8 @@ pub struct BrokerConfig {
     pub listen: String,
     /// The data directory; made if there is none.
     pub data: PathBuf,
+    /// HOST:PORT of the mini-zookeeper; none: the broker stands alone, and carries it inside.
+    pub zoo: Option<String>,
     /// Settings.
     pub settings: BrokerSettings,
 }
@@ -92,6 +96,17 @@ impl BrokerConfig {
             return Ok(());
         }
         Err(ConfigError::BrokerId { data: self.data.clone(), asked, found })
+    }
+
+    /// The identity of a new data directory. Of which cluster it is, a broker of one is told when it
+    /// registers.
+    pub(super) fn identity(&self) -> Identity {
+        let broker_id = self.settings.number("broker.id") as u32;
+        let cluster_id = match self.zoo {
+            Some(_) => String::new(),
+            None => Uuid::new_v4().to_string(),
+        };
+        Identity { cluster_id, broker_id }
     }
 
     pub(super) fn loops(&self) -> usize {

@@ -1,11 +1,8 @@
-//! Topics come, grow, change and go. All of it on one thread, so that changes never meet; loops
-//! see each change whole, by the swap of a pointer.
+//! What clients ask to be changed of topics. The mini-zookeeper decides; the broker that was asked
+//! answers when it has done its own part. On a thread of its own, as it waits for both.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::{iter, thread};
+use std::sync::{Arc, mpsc};
 
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
@@ -14,23 +11,20 @@ use mk_net::message::{
     Setting, TopicResult, TrimPart, TrimTopic, TrimTopicResponse,
 };
 use mk_storage::Offset;
-use mk_storage::log::{Expired, LogSettings, Retention};
-use tracing::{error, info};
+use mk_storage::log::{Expired, Retention};
 use uuid::Uuid;
 
-use super::catalog::{self, CatalogError, Topic, TopicFile};
-use super::note::Note;
-use super::partition::Partition;
-use super::shared::{Shared, log_of};
-use super::{cleaner, trash};
+use super::catalog::{self, Topic};
+use super::cleaner;
+use super::cluster::reconcile;
+use super::replication::replica::Standing;
+use super::shared::{Shared, not_leader, replica_of};
 use crate::clock::now_ms;
 use crate::settings::TopicSettings;
+use crate::zoo::state::Command;
 
 /// Most partitions of a topic. Each costs some files and maps.
 const MOST_PARTITIONS: u32 = 10_000;
-
-/// Threads that make the partitions of a topic.
-const MAKING_THREADS: usize = 16;
 
 /// Creates topics.
 pub fn create(shared: &Arc<Shared>, request: CreateTopics) -> Result<CreateTopicsResponse, Fault> {
@@ -52,7 +46,13 @@ pub fn topic_or_new(shared: &Arc<Shared>, name: &str) -> Result<Arc<Topic>, Faul
         replication_factor: None,
         settings: Vec::new(),
     };
-    create_one(shared, &new, false)?;
+    match create_one(shared, &new, false) {
+        // Somebody else was quicker, by another broker.
+        Err(fault) if fault.code == ErrorCode::TOPIC_ALREADY_EXISTS => {
+            on_disk(shared, name)?;
+        }
+        done => drop(done?),
+    }
     shared.topic(name)
 }
 
@@ -64,83 +64,52 @@ fn create_one(
     let name = &new.name;
     catalog::check_name(name)
         .map_err(|what| Fault::new(ErrorCode::INVALID_TOPIC_EXCEPTION, what))?;
-    if shared.topics.load().contains_key(name) {
+    if shared.cluster.state().topics.contains_key(name) {
         let what = format!("topic '{name}' is there already");
         return Err(Fault::new(ErrorCode::TOPIC_ALREADY_EXISTS, what));
     }
     let default = shared.settings.number("num.partitions") as u32;
     let partitions = check_count(new.partitions.unwrap_or(default))?;
-    if let Some(factor) = new.replication_factor
-        && factor != 1
-    {
-        let what = format!("{factor} replicas are asked for; there is one broker");
-        return Err(Fault::new(ErrorCode::INVALID_REPLICATION_FACTOR, what));
-    }
-    let own = new.settings.iter().map(|s| (s.name.clone(), s.value.clone())).collect();
-    check_settings(&own)?;
-    let file = TopicFile::new(name, partitions, own, now_ms());
+    let replication_factor = replication_factor(shared, new.replication_factor)?;
+    let settings = new.settings.iter().map(|s| (s.name.clone(), s.value.clone())).collect();
+    check_settings(&settings)?;
     if validate_only {
         return Ok((Uuid::nil(), partitions));
     }
-    let topic = make(shared, &file).inspect_err(|_| {
-        // Whatever was made is no topic without its file; the next start takes it away otherwise.
-        let _ = discard(shared, name);
+    let (id, name) = (Uuid::new_v4(), name.clone());
+    let create =
+        Command::CreateTopic { name: name.clone(), id, partitions, replication_factor, settings };
+    shared.cluster.change(create)?;
+    on_disk(shared, &name).inspect_err(|_| {
+        // A topic that a broker cannot keep is none; whatever comes of this, the first error is told.
+        let _ = shared.cluster.change(Command::DeleteTopic { name, id });
     })?;
-    publish(shared, |topics| {
-        topics.insert(name.clone(), Arc::new(topic));
-    });
-    info!(topic = name, partitions, id = %file.id, "a topic was created");
-    Ok((file.id, partitions))
+    Ok((id, partitions))
 }
 
-fn make(shared: &Shared, file: &TopicFile) -> Result<Topic, Fault> {
-    let dir = shared.topics_dir.join(&file.name);
-    let disk = shared.store.disk();
-    // Left there by a broker that died while it made a topic of that name.
-    if disk.list(&dir).is_ok_and(|entries| !entries.is_empty()) {
-        discard(shared, &file.name).map_err(storage)?;
+/// As many as are asked for; else the cluster's number, but no more than there are brokers.
+fn replication_factor(shared: &Shared, asked: Option<u16>) -> Result<u32, Fault> {
+    let state = shared.cluster.state();
+    let alive = state.brokers.values().filter(|broker| !broker.fenced && !broker.stopping).count();
+    let default = shared.settings.number("default.replication.factor") as u32;
+    let factor = asked.map_or(default.min(state.brokers.len() as u32), u32::from);
+    if factor == 0 || factor as usize > alive {
+        let what = format!("{factor} replicas are asked for; {alive} brokers are alive");
+        return Err(Fault::new(ErrorCode::INVALID_REPLICATION_FACTOR, what));
     }
-    disk.create_dir(&dir).map_err(storage)?;
-    let settings = TopicSettings::effective(&file.settings, &shared.settings).log;
-    let partitions = make_partitions(shared, &dir, file, 0, settings)?;
-    // With its file the topic is there; so what it needs must be there before.
-    disk.sync_dir(&dir).map_err(storage)?;
-    file.write(disk, &dir).map_err(storage)?;
-    disk.sync_dir(&shared.topics_dir).map_err(storage)?;
-    Ok(Topic::new(file, &shared.settings, partitions))
+    Ok(factor)
 }
 
-fn make_partitions(
-    shared: &Shared,
-    dir: &Path,
-    file: &TopicFile,
-    first: u32,
-    settings: LogSettings,
-) -> Result<Vec<Arc<Partition>>, Fault> {
-    let make_one = |number| {
-        let dir = catalog::make_partition_dir(shared.store.disk(), dir, number, file.id)
-            .map_err(storage)?;
-        let (partition, recovery) =
-            Partition::open(&shared.store, &dir, &file.name, number, settings, now_ms());
-        recovery.map_err(storage)?;
-        Ok(Arc::new(partition))
-    };
-    // Each waits for several syncs of small files; side by side the file system does them together.
-    let next = AtomicU32::new(first);
-    let made = thread::scope(|scope| {
-        let work = || {
-            let numbers = iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
-            numbers.take_while(|number| *number < file.partitions).map(make_one).collect::<Vec<_>>()
-        };
-        let threads = MAKING_THREADS.min((file.partitions - first) as usize);
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join()).collect::<Result<Vec<_>, _>>()
+/// Waits until this broker has done what the cluster says of a topic.
+fn on_disk(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
+    let (sender, done) = mpsc::channel();
+    let (for_worker, name) = (shared.clone(), name.to_owned());
+    shared.control.run(move || {
+        // Whoever asks waits for the answer.
+        let _ = sender.send(reconcile::topic(&for_worker, &name));
     });
-    let made = made.map_err(|_| storage("a thread that made partitions has panicked"))?;
-    let made: Result<Vec<Arc<Partition>>, Fault> = made.into_iter().flatten().collect();
-    let mut made = made?;
-    made.sort_by_key(|partition| partition.number());
-    Ok(made)
+    let stopping = |_| Fault::new(ErrorCode::NOT_CONTROLLER, "the broker stops");
+    done.recv().map_err(stopping)?
 }
 
 /// Deletes topics.
@@ -153,44 +122,14 @@ pub fn delete(shared: &Arc<Shared>, request: DeleteTopics) -> Result<DeleteTopic
 }
 
 fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
-    let topic = shared.topic(name)?;
-    for partition in topic.partitions().iter() {
-        partition.set_deleted(true);
-    }
-    discard(shared, name).map_err(|error| {
-        for partition in topic.partitions().iter() {
-            partition.set_deleted(false);
-        }
-        storage(error)
-    })?;
-    // Before there can be another topic of the name.
-    for log in topic.partitions().iter().filter_map(|partition| partition.log().ok()) {
-        log.retire();
-    }
-    publish(shared, |topics| {
-        topics.remove(name);
-    });
-    // Whoever waits for one of its partitions is told now.
-    for partition in topic.partitions().iter() {
-        for mailbox in shared.mailboxes.iter() {
-            mailbox.send(Note::Appended(partition.serial()));
-            mailbox.send(Note::Flushed(partition.serial()));
-        }
-    }
-    info!(topic = name, id = %topic.id, "a topic was deleted");
-    Ok(())
+    let id = known_id(shared, name)?;
+    shared.cluster.change(Command::DeleteTopic { name: name.to_owned(), id })?;
+    on_disk(shared, name)
 }
 
-/// Moves a topic's folder into the trash.
-fn discard(shared: &Shared, name: &str) -> std::io::Result<()> {
-    let trashed = trash::place(&shared.trash_dir, name);
-    shared.store.disk().create_dir(&shared.trash_dir)?;
-    shared.store.disk().rename(&shared.topics_dir.join(name), &trashed)?;
-    // It is gone for everybody from now on, whatever the disk says to the sync.
-    if let Err(error) = shared.store.disk().sync_dir(&shared.topics_dir) {
-        error!(topic = name, %error, "a deletion may come undone if the machine fails now");
-    }
-    Ok(())
+fn known_id(shared: &Shared, name: &str) -> Result<Uuid, Fault> {
+    let state = shared.cluster.state();
+    state.topics.get(name).map(|topic| topic.id).ok_or_else(|| shared.unknown_topic(name))
 }
 
 /// Changes a topic's own settings.
@@ -205,12 +144,12 @@ pub fn alter(shared: &Arc<Shared>, request: AlterTopic) -> Result<AlterTopicResp
     own.extend(request.set.into_iter().map(|setting| (setting.name, setting.value)));
     check_settings(&own)?;
     if !request.validate_only {
-        let file = TopicFile { settings: own.clone(), ..topic.file() };
-        write(shared, &file)?;
-        topic.set_settings(own.clone(), &shared.settings);
-        info!(topic = request.name, settings = ?own, "a topic's settings were changed");
+        let (name, settings) = (request.name.clone(), own.clone());
+        shared.cluster.change(Command::AlterTopic { name, settings })?;
+        on_disk(shared, &request.name)?;
     }
-    let retention = TopicSettings::effective(&own, &shared.settings).retention;
+    let defaults = shared.cluster.state().defaults.clone();
+    let retention = TopicSettings::effective(&own, &defaults, &shared.settings).retention;
     let settings = own.into_iter().map(|(name, value)| Setting { name, value });
     Ok(AlterTopicResponse {
         settings: settings.collect(),
@@ -235,25 +174,21 @@ pub fn add_partitions(
 ) -> Result<AddPartitionsResponse, Fault> {
     let topic = shared.topic(&request.name)?;
     let now = topic.partitions().len() as u32;
-    let partitions = check_count(request.total)?;
-    if partitions <= now {
+    let total = check_count(request.total)?;
+    if total <= now {
         let name = &request.name;
-        let what = format!("topic '{name}' has {now} partitions, {partitions} are asked for");
+        let what = format!("topic '{name}' has {now} partitions, {total} are asked for");
         return Err(Fault::new(ErrorCode::INVALID_PARTITIONS, what));
     }
     if !request.validate_only {
-        let file = TopicFile { partitions, ..topic.file() };
-        let dir = shared.topics_dir.join(&file.name);
-        let fresh = make_partitions(shared, &dir, &file, now, topic.effective().log)?;
-        shared.store.disk().sync_dir(&dir).map_err(storage)?;
-        write(shared, &file)?;
-        topic.add_partitions(fresh);
-        info!(topic = request.name, partitions, "a topic has grown");
+        let name = request.name.clone();
+        shared.cluster.change(Command::AddPartitions { name, total })?;
+        on_disk(shared, &request.name)?;
     }
-    Ok(AddPartitionsResponse { partitions })
+    Ok(AddPartitionsResponse { partitions: total })
 }
 
-/// Takes records away from the start of logs.
+/// Takes records away from the start of logs that this broker leads; followers do the same.
 pub fn trim(shared: &Arc<Shared>, request: TrimTopic) -> Result<TrimTopicResponse, Fault> {
     let parts = request.parts.iter().map(|part| trim_one(shared, part));
     Ok(TrimTopicResponse { parts: parts.collect() })
@@ -261,26 +196,19 @@ pub fn trim(shared: &Arc<Shared>, request: TrimTopic) -> Result<TrimTopicRespons
 
 fn trim_one(shared: &Shared, part: &TrimPart) -> Result<u64, Fault> {
     let (_, partition) = shared.partition(&part.topic, Uuid::nil(), part.partition)?;
-    let log = log_of(&partition)?;
-    let end = log.end();
-    let to = if part.before == u64::MAX { end } else { Offset(part.before) };
-    if to > end {
-        let what = format!("offset {to} is beyond the end, {end}");
+    let replica = replica_of(&partition)?;
+    if !matches!(replica.standing(), Standing::Leader(_)) {
+        return Err(not_leader(&partition));
+    }
+    let log = replica.log();
+    let committed = log.high_watermark();
+    let to = if part.before == u64::MAX { committed } else { Offset(part.before) };
+    if to > committed {
+        let what = format!("offset {to} is beyond what is committed, {committed}");
         return Err(Fault::new(ErrorCode::OFFSET_OUT_OF_RANGE, what));
     }
     let grave = cleaner::grave(shared, &partition);
     log.trim(to, Some(&grave)).map(|start| start.0).map_err(storage)
-}
-
-fn publish(shared: &Shared, change: impl FnOnce(&mut BTreeMap<String, Arc<Topic>>)) {
-    let mut topics = BTreeMap::clone(&shared.topics.load());
-    change(&mut topics);
-    shared.topics.store(Arc::new(topics));
-}
-
-fn write(shared: &Shared, file: &TopicFile) -> Result<(), Fault> {
-    let dir = shared.topics_dir.join(&file.name);
-    file.write(shared.store.disk(), &dir).map_err(|error: CatalogError| storage(error))
 }
 
 fn check_count(partitions: u32) -> Result<u32, Fault> {

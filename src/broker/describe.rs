@@ -8,18 +8,18 @@ use mk_net::event_loop::Context;
 use mk_net::fault::Fault;
 use mk_net::message::{
     DescribeTopics, DescribeTopicsResponse, DescribedPartition, DescribedSetting, DescribedTopic,
-    Metadata, MetadataResponse, PartitionMetadata, TopicMetadata, TopicPlaces,
+    BrokerAddress, Metadata, MetadataResponse, PartitionMetadata, TopicMetadata, TopicPlaces,
 };
 
 use super::catalog::Topic;
 use super::control;
-use super::partition::Partition;
+use super::partition::{Absent, Partition};
 use super::reply::Reply;
-use super::shared::{STANDALONE_EPOCH, Shared, log_of};
+use super::shared::{Shared, log_of};
 use crate::settings::TopicSettings;
 
 /// Brokers and topics. Topics that there are not are created first, if client and broker want it;
-/// that is the control thread's.
+/// another thread waits for that.
 pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, request: Metadata) {
     let may_create =
         request.allow_auto_topic_creation && shared.settings.switch("auto.create.topics.enable");
@@ -35,7 +35,7 @@ pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, reque
         return;
     }
     let for_worker = shared.clone();
-    shared.control.run(move || {
+    shared.admin.run(move || {
         let places = names.into_iter().map(|name| {
             let topic = control::topic_or_new(&for_worker, &name);
             (name, topic)
@@ -46,24 +46,38 @@ pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, reque
 }
 
 fn answer(shared: &Shared, topics: Vec<(String, Result<Arc<Topic>, Fault>)>) -> MetadataResponse {
-    let id = shared.identity.broker_id;
-    let topics = topics.into_iter().map(|(name, topic)| {
-        let result = topic.map(|topic| {
-            let partitions = topic.partitions();
-            let partitions = partitions.iter().map(|partition| PartitionMetadata {
-                partition: partition.number(),
-                leader: partition.log().is_ok().then_some(id),
-                leader_epoch: STANDALONE_EPOCH.0,
-                replicas: vec![id],
-                in_sync_replicas: if partition.log().is_ok() { vec![id] } else { vec![] },
+    let state = shared.cluster.state();
+    let places = |name: &str, known: &Topic| {
+        let topic = state.topics.get(name).filter(|topic| topic.id == known.id);
+        let topic = topic.ok_or_else(|| shared.unknown_topic(name))?;
+        let partitions = (0..).zip(&topic.partitions).map(|(number, partition)| {
+            let offline = known.partition(number).is_some_and(|known| {
+                partition.leader == Some(shared.cluster.me().id)
+                    && matches!(known.replica(), Err(Absent::Offline(_)))
             });
-            TopicPlaces { topic_id: topic.id, partitions: partitions.collect() }
+            PartitionMetadata {
+                partition: number,
+                leader: partition.leader.filter(|_| !offline),
+                leader_epoch: partition.leader_epoch.0,
+                replicas: partition.target().to_vec(),
+                in_sync_replicas: if offline { Vec::new() } else { partition.isr.clone() },
+            }
         });
+        Ok(TopicPlaces { topic_id: topic.id, partitions: partitions.collect() })
+    };
+    let topics = topics.into_iter().map(|(name, topic)| {
+        let result = topic.and_then(|topic| places(&name, &topic));
         TopicMetadata { name, result }
     });
+    let brokers = state.brokers.iter().filter(|(_, broker)| !broker.fenced);
+    let brokers = brokers.filter_map(|(id, broker)| {
+        let (host, port) = broker.address.rsplit_once(':')?;
+        let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
+        Some(BrokerAddress { id: *id, host, port, rack: broker.rack.clone() })
+    });
     MetadataResponse {
-        cluster_id: shared.identity.cluster_id.clone(),
-        brokers: vec![shared.address.clone()],
+        cluster_id: state.cluster_id.to_string(),
+        brokers: brokers.collect(),
         topics: topics.collect(),
     }
 }
@@ -119,7 +133,7 @@ fn sizes(partition: &Partition) -> DescribedPartition {
     match log_of(partition) {
         Ok(log) => {
             described.log_start_offset = log.start().0;
-            described.high_watermark = log.end().0;
+            described.high_watermark = log.high_watermark().0;
             described.log_end_offset = log.end().0;
             described.size_bytes = log.size_bytes();
             described.segments = log.segments().len() as u32;

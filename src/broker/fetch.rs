@@ -1,4 +1,5 @@
-//! Fetch: answer with pieces of files, or wait until there are some.
+//! Fetch: answer with pieces of files, or wait until there are some. Consumers get what is committed;
+//! followers get all there is, and say by what they ask for how much they have.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,16 +7,20 @@ use std::time::{Duration, Instant};
 use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{Fetch, FetchPart, FetchResponse, Fetched};
+use mk_net::message::{EpochEnd, Fetch, FetchPart, FetchResponse, Fetched, ReplicaLife};
 use mk_net::outgoing::{self, Chunk};
-use mk_storage::Offset;
 use mk_storage::error::ReadError;
 use mk_storage::log::FileRange;
+use mk_storage::{Epoch, Offset};
 
 use super::partition::Partition;
+use super::replication::leader::{Fenced, FollowerFetch};
+use super::replication::replica::{NotServed, Replica, Standing};
+use crate::rule::{Rule, holds};
 use super::reply::Reply;
-use super::shared::{LONGEST_WAIT, STANDALONE_EPOCH, Shared, log_of};
+use super::shared::{LONGEST_WAIT, Shared, not_leader, replica_of};
 use super::waiting::Waiting;
+use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member};
 
 /// The fetch requests of one loop.
 pub struct Fetches {
@@ -35,14 +40,20 @@ struct Found {
     parts: Vec<Result<Fetched, Fault>>,
     payload: Vec<Chunk>,
     bytes: u64,
-    /// True if a part has more than it was given: to wait would not bring more into this answer.
-    limited: bool,
+    /// True if there is more to say than bytes, or a part has more than it was given: to wait would
+    /// not bring more into this answer.
+    complete: bool,
+    /// True if a follower does not know how much is committed.
+    news: bool,
     /// The partitions that were read; appends to them may change the answer.
     partitions: Vec<Arc<Partition>>,
 }
 
 /// Most bytes of one answer, whatever is asked for.
 const MOST_BYTES: u64 = 64 << 20;
+/// A follower that has all records is told so late how much of it is committed: with the next records,
+/// if some come before.
+const NEWS_DELAY: Duration = Duration::from_millis(10);
 
 impl Fetches {
     pub fn new(index: usize, shared: Arc<Shared>) -> Fetches {
@@ -52,12 +63,13 @@ impl Fetches {
     /// Answers at once if enough is there, or parks the request.
     pub fn request(&mut self, context: &mut Context, reply: Reply, request: Fetch) {
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
-        let mut found = self.read(&request);
+        let mut found = self.read(&request, true);
         if !found.suffices(&request) && !wait.is_zero() {
-            self.watch(&found);
-            found = self.read(&request);
+            self.watch(&found, &request);
+            found = self.read(&request, false);
             if !found.suffices(&request) {
                 let serials = found.partitions.iter().map(|p| p.serial()).collect();
+                let wait = if found.news { wait.min(NEWS_DELAY) } else { wait };
                 let deadline = context.now() + wait;
                 self.waiting.park(WaitingFetch { reply, request }, serials, deadline);
                 return;
@@ -67,24 +79,30 @@ impl Fetches {
     }
 
     /// Enters the partitions' lists of loops to be told. To be called before they are read.
-    fn watch(&self, found: &Found) {
+    fn watch(&self, found: &Found, request: &Fetch) {
         for partition in &found.partitions {
+            // A follower waits for commits, too: it is to know of them.
             partition.fetchers.enter(self.index);
+            if request.replica.is_some() {
+                partition.followers.enter(self.index);
+            }
         }
     }
 
-    /// Something was appended to a partition, or it is gone.
-    pub fn on_appended(&mut self, context: &mut Context, serial: u64) {
+    /// There is more to read of a partition, or it is gone.
+    pub fn on_readable(&mut self, context: &mut Context, serial: u64) {
         for ticket in self.waiting.waiting_for(serial) {
             let Some(fetch) = self.waiting.request(ticket) else { continue };
             // The list of loops was emptied to tell this one.
-            let found = self.read(&fetch.request);
-            self.watch(&found);
+            let found = self.read(&fetch.request, false);
+            self.watch(&found, &fetch.request);
             let found =
-                if found.suffices(&fetch.request) { found } else { self.read(&fetch.request) };
-            if found.suffices(&fetch.request)
-                && let Some(fetch) = self.waiting.take(ticket)
-            {
+                if found.suffices(&fetch.request) { found } else { self.read(&fetch.request, false) };
+            if !found.suffices(&fetch.request) {
+                if found.news {
+                    self.waiting.hasten(ticket, context.now() + NEWS_DELAY);
+                }
+            } else if let Some(fetch) = self.waiting.take(ticket) {
                 found.answer(context, fetch.reply);
             }
         }
@@ -93,14 +111,14 @@ impl Fetches {
     /// Answers those that have waited long enough.
     pub fn on_deadline(&mut self, context: &mut Context) {
         while let Some(fetch) = self.waiting.take_expired(context.now()) {
-            self.read(&fetch.request).answer(context, fetch.reply);
+            self.read(&fetch.request, false).answer(context, fetch.reply);
         }
     }
 
     /// Answers all that wait with what there is.
     pub fn answer_all(&mut self, context: &mut Context) {
         while let Some(fetch) = self.waiting.take_first() {
-            self.read(&fetch.request).answer(context, fetch.reply);
+            self.read(&fetch.request, false).answer(context, fetch.reply);
         }
     }
 
@@ -112,50 +130,133 @@ impl Fetches {
         self.waiting.forget(|fetch| fetch.reply.to == connection);
     }
 
-    fn read(&self, request: &Fetch) -> Found {
+    /// What there is for a request. Only when it has just come does it tell of a follower.
+    fn read(&self, request: &Fetch, fresh: bool) -> Found {
         let mut found = Found {
             parts: Vec::with_capacity(request.parts.len()),
             payload: Vec::new(),
             bytes: 0,
-            limited: false,
+            complete: false,
+            news: false,
             partitions: Vec::with_capacity(request.parts.len()),
         };
         let most = u64::from(request.max_bytes).min(MOST_BYTES);
         for part in &request.parts {
-            let result = self.read_part(part, most, &mut found);
+            let result = self.read_part(request, part, fresh, most, &mut found);
             found.parts.push(result);
         }
         found
     }
 
-    fn read_part(&self, part: &FetchPart, most: u64, found: &mut Found) -> Result<Fetched, Fault> {
+    fn read_part(
+        &self,
+        request: &Fetch,
+        part: &FetchPart,
+        fresh: bool,
+        most: u64,
+        found: &mut Found,
+    ) -> Result<Fetched, Fault> {
         let (_, partition) = self.shared.partition(&part.topic, part.topic_id, part.partition)?;
-        check_epoch(part.leader_epoch)?;
-        let log = log_of(&partition)?;
-        let left = most.saturating_sub(found.bytes);
-        let slice = log.read(Offset(part.offset), left.min(part.max_bytes.into()));
+        let replica = replica_of(&partition)?;
         found.partitions.push(partition.clone());
-        let slice = slice.map_err(|error| cannot_read(&partition, error))?;
-        let mut length = 0;
-        // The first batch of an answer comes even if it is larger than was asked for; a consumer
-        // could not go on otherwise.
-        let fits = |range: &FileRange| range.length <= left || found.bytes == 0;
-        found.limited |= slice.range.as_ref().is_some_and(|range| !fits(range));
-        if let Some(range) = slice.range.filter(fits) {
-            length = range.length;
-            found.limited |= slice.more;
-            found.bytes += length;
-            let chunk = chunk(range).map_err(|error| {
-                Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("cannot read: {error}"))
-            })?;
-            found.payload.push(chunk);
+        let limit = match &request.replica {
+            Some(life) => {
+                let diverging = self.hear(&partition, replica, life, part, fresh)?;
+                if diverging.is_some() {
+                    found.complete = true;
+                    return Ok(Fetched { diverging, ..fetched(replica, 0) });
+                }
+                if part.offset < replica.log().start().0 {
+                    // The follower begins anew there.
+                    found.complete = true;
+                    return Ok(fetched(replica, 0));
+                }
+                found.news |= part.high_watermark < replica.log().high_watermark().0;
+                Offset(u64::MAX)
+            }
+            None => {
+                check_consumer(&partition, replica, part)?;
+                if holds(Rule::ReadCommitted) {
+                    replica.log().high_watermark()
+                } else {
+                    Offset(u64::MAX)
+                }
+            }
+        };
+        let length = read_log(&partition, replica, part, limit, most, found)?;
+        Ok(fetched(replica, length))
+    }
+
+    /// Takes note of what a follower says; where it must cut its log, if it must.
+    fn hear(
+        &self,
+        partition: &Arc<Partition>,
+        replica: &Replica,
+        life: &ReplicaLife,
+        part: &FetchPart,
+        fresh: bool,
+    ) -> Result<Option<EpochEnd>, Fault> {
+        let leader_epoch = LeaderEpoch(part.leader_epoch);
+        if !fresh {
+            let leads = replica.leads_in(leader_epoch);
+            return if leads { Ok(None) } else { Err(not_leader(partition)) };
         }
-        Ok(Fetched {
-            high_watermark: slice.end.0,
-            log_start_offset: slice.start.0,
-            log_end_offset: slice.end.0,
-            length: length as u32,
-        })
+        let follower = Member { id: life.broker, epoch: BrokerEpoch(life.epoch) };
+        let fetch = FollowerFetch { follower, leader_epoch, offset: Offset(part.offset) };
+        let last_epoch = (part.last_epoch >= 0).then_some(Epoch(part.last_epoch));
+        let heard = replica
+            .serve(fetch, last_epoch, self.shared.cluster.now())
+            .map_err(|error| not_served(partition, error))?;
+        if heard.committed {
+            self.shared.committed(partition);
+        }
+        if let Some(proposal) = heard.proposal {
+            self.shared.cluster.propose(partition, proposal);
+        }
+        Ok(heard.diverging.map(|end| EpochEnd { epoch: end.epoch.0, end: end.end.0 }))
+    }
+}
+
+/// Reads a part within what is left of the answer; how many bytes.
+fn read_log(
+    partition: &Partition,
+    replica: &Replica,
+    part: &FetchPart,
+    limit: Offset,
+    most: u64,
+    found: &mut Found,
+) -> Result<u32, Fault> {
+    let left = most.saturating_sub(found.bytes);
+    let most = left.min(part.max_bytes.into());
+    let slice = replica.log().read_below(limit, Offset(part.offset), most);
+    let slice = slice.map_err(|error| cannot_read(partition, replica, error))?;
+    // The first batch of an answer comes even if it is larger than was asked for; a consumer
+    // could not go on otherwise.
+    let fits = |range: &FileRange| range.length <= left || found.bytes == 0;
+    let Some(range) = slice.range else { return Ok(0) };
+    if !fits(&range) {
+        found.complete = true;
+        return Ok(0);
+    }
+    let length = range.length;
+    found.complete |= slice.more;
+    found.bytes += length;
+    let chunk = chunk(range).map_err(|error| {
+        Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("cannot read: {error}"))
+    })?;
+    found.payload.push(chunk);
+    Ok(length as u32)
+}
+
+fn fetched(replica: &Replica, length: u32) -> Fetched {
+    let log = replica.log();
+    Fetched {
+        high_watermark: log.high_watermark().0,
+        log_start_offset: log.start().0,
+        log_end_offset: log.end().0,
+        length,
+        diverging: None,
+        preferred_replica: None,
     }
 }
 
@@ -163,7 +264,7 @@ impl Found {
     /// True if there is nothing to wait for: enough bytes, or something to say.
     fn suffices(&self, request: &Fetch) -> bool {
         self.bytes >= u64::from(request.min_bytes)
-            || self.limited
+            || self.complete
             || self.parts.iter().any(Result::is_err)
     }
 
@@ -186,21 +287,51 @@ fn chunk(range: FileRange) -> std::io::Result<Chunk> {
     }
 }
 
-fn check_epoch(asked: i32) -> Result<(), Fault> {
-    let ours = STANDALONE_EPOCH.0;
-    if asked == -1 || asked == ours {
-        Ok(())
-    } else if asked < ours {
-        let what = format!("the leader's epoch is {ours}, {asked} is over");
-        Err(Fault::new(ErrorCode::FENCED_LEADER_EPOCH, what))
-    } else {
-        let what = format!("the leader's epoch is {ours}, {asked} is not known");
-        Err(Fault::new(ErrorCode::UNKNOWN_LEADER_EPOCH, what))
+/// A consumer may read from any replica, if it knows of the same leader or of none.
+fn check_consumer(partition: &Partition, replica: &Replica, part: &FetchPart) -> Result<(), Fault> {
+    let epoch = match replica.standing() {
+        Standing::None => return Err(not_leader(partition)),
+        Standing::Leader(epoch) => epoch,
+        Standing::Follower { epoch, .. } => {
+            // Behind what it knows to be committed it cannot tell whether there is such an offset.
+            if part.offset > replica.log().high_watermark().0 {
+                let what = format!("the follower does not know of offset {} yet", part.offset);
+                return Err(Fault::new(ErrorCode::OFFSET_NOT_AVAILABLE, what));
+            }
+            epoch
+        }
+    };
+    match LeaderEpoch(part.leader_epoch) {
+        LeaderEpoch(-1) => Ok(()),
+        asked if asked < epoch => Err(fenced(Fenced::Old(asked))),
+        asked if asked > epoch => Err(fenced(Fenced::Unknown(asked))),
+        _ => Ok(()),
     }
 }
 
-fn cannot_read(partition: &Partition, error: ReadError) -> Fault {
+fn not_served(partition: &Partition, error: NotServed) -> Fault {
     match error {
+        NotServed::NotLeader => not_leader(partition),
+        NotServed::Fenced(error) => fenced(error),
+    }
+}
+
+fn fenced(error: Fenced) -> Fault {
+    let code = match error {
+        Fenced::Old(_) => ErrorCode::FENCED_LEADER_EPOCH,
+        Fenced::Unknown(_) => ErrorCode::UNKNOWN_LEADER_EPOCH,
+        Fenced::NoReplica(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        Fenced::OldBroker(_) => ErrorCode::STALE_BROKER_EPOCH,
+    };
+    Fault::new(code, error.to_string())
+}
+
+fn cannot_read(partition: &Partition, replica: &Replica, error: ReadError) -> Fault {
+    match error {
+        // What a follower of the log lacks the leader may have.
+        ReadError::OutOfRange { .. } if matches!(replica.standing(), Standing::Follower { .. }) => {
+            Fault::new(ErrorCode::OFFSET_NOT_AVAILABLE, error.to_string())
+        }
         ReadError::OutOfRange { .. } => {
             Fault::new(ErrorCode::OFFSET_OUT_OF_RANGE, error.to_string())
         }

@@ -10,12 +10,14 @@
 mod background;
 mod catalog;
 mod cleaner;
+mod cluster;
 mod compactor;
 mod config;
 mod control;
 mod describe;
 mod fetch;
 mod flusher;
+mod membership;
 mod note;
 mod offsets;
 mod open;

@@ -6,10 +6,10 @@ use mk_net::event_loop::ConnectionId;
 /// What other threads tell a loop.
 #[derive(Debug)]
 pub enum Note {
-    /// Something was appended to the partition of this serial number, or it is gone.
-    Appended(u64),
-    /// The partition of this serial number was synced, or failed to be.
-    Flushed(u64),
+    /// There is more to read of the partition of this serial number, or it is gone.
+    Readable(u64),
+    /// More of the partition of this serial number is committed, or it will not be.
+    Committed(u64),
     /// The answer to a request that a worker had.
     Reply {
         /// Whose answer.

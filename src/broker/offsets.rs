@@ -6,11 +6,13 @@ use mk_net::envelope::response;
 use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{At, FoundOffset, ListOffsets, ListOffsetsPart, ListOffsetsResponse};
-use mk_storage::Timestamp;
+use mk_storage::{Offset, Timestamp};
 use uuid::Uuid;
 
 use super::reply::Reply;
-use super::shared::{STANDALONE_EPOCH, Shared, log_of};
+use super::replication::replica::{Replica, Standing};
+use super::shared::{Shared, not_leader, replica_of};
+use crate::zoo::state::LeaderEpoch;
 
 /// Answers at once if only the ends of logs are asked for; a search by time reads, and is done by
 /// a worker.
@@ -33,14 +35,18 @@ fn find_all(shared: &Shared, request: &ListOffsets) -> ListOffsetsResponse {
 
 fn find(shared: &Shared, part: &ListOffsetsPart) -> Result<FoundOffset, Fault> {
     let (_, partition) = shared.partition(&part.topic, Uuid::nil(), part.partition)?;
-    let log = log_of(&partition)?;
+    let replica = replica_of(&partition)?;
+    let Standing::Leader(epoch) = replica.standing() else { return Err(not_leader(&partition)) };
+    let log = replica.log();
+    let place = |offset, timestamp_ms| FoundOffset { offset, timestamp_ms, leader_epoch: epoch.0 };
     let found = match part.at {
         At::Earliest => return Ok(place(Some(log.start().0), -1)),
-        At::Latest => return Ok(place(Some(log.end().0), -1)),
+        At::Latest => return Ok(place(Some(committed_end(replica, epoch)?.0), -1)),
         At::Timestamp(millis) => log.find_time(Timestamp(millis)),
         At::MaxTimestamp => log.find_max_time(),
     };
     match found {
+        Ok(Some(found)) if found.offset >= log.high_watermark() => Ok(place(None, -1)),
         Ok(Some(found)) => Ok(place(Some(found.offset.0), found.timestamp.0)),
         Ok(None) => Ok(place(None, -1)),
         Err(error) => {
@@ -51,6 +57,11 @@ fn find(shared: &Shared, part: &ListOffsetsPart) -> Result<FoundOffset, Fault> {
     }
 }
 
-fn place(offset: Option<u64>, timestamp_ms: i64) -> FoundOffset {
-    FoundOffset { offset, timestamp_ms, leader_epoch: STANDALONE_EPOCH.0 }
+/// A new leader does not say where the log ends before it knows what its predecessor had committed:
+/// it would seem to have gone back (KIP-207).
+fn committed_end(replica: &Replica, epoch: LeaderEpoch) -> Result<Offset, Fault> {
+    replica.known_high_watermark().ok_or_else(|| {
+        let what = format!("the leader of epoch {} does not know yet what is committed", epoch.0);
+        Fault::new(ErrorCode::OFFSET_NOT_AVAILABLE, what)
+    })
 }

@@ -59,13 +59,16 @@ pub fn open_topics(
     store: &Arc<Store>,
     dir: &Path,
     trash_dir: &Path,
+    defaults: &BTreeMap<String, String>,
     settings: &BrokerSettings,
 ) -> Result<(BTreeMap<String, Arc<Topic>>, RecoverySummary), CatalogError> {
     let started = Instant::now();
     let files = topic_files(store.disk(), dir, trash_dir)?;
-    let tasks =
-        files.iter().flat_map(|file| (0..file.partitions).map(|number| Task { file, number }));
-    let tasks: Vec<Task<'_>> = tasks.collect();
+    let tasks_of = |file: &'_ TopicFile| {
+        let numbers = (0..file.partitions).filter(|number| file.has_here(*number));
+        numbers.map(move |number| Task { file, number })
+    };
+    let tasks: Vec<Task<'_>> = files.iter().flat_map(tasks_of).collect();
     let (topics, partitions) = (files.len(), tasks.len());
     let summary = Mutex::new(RecoverySummary { topics, partitions, ..RecoverySummary::default() });
     let opened = Mutex::new(tasks.iter().map(|_| None).collect::<Vec<Option<Arc<Partition>>>>());
@@ -73,7 +76,7 @@ pub fn open_topics(
     let work = || loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         let Some(task) = tasks.get(index) else { break };
-        let partition = open_one(store, dir, task, settings, &summary);
+        let partition = open_one(store, dir, task, (defaults, settings), &summary);
         opened.lock()[index] = Some(Arc::new(partition));
     };
     let threads = settings.number("num.recovery.threads.per.data.dir") as usize;
@@ -84,8 +87,12 @@ pub fn open_topics(
     });
     let mut opened = opened.into_inner().into_iter().flatten();
     let topics = files.iter().map(|file| {
-        let partitions = opened.by_ref().take(file.partitions as usize).collect();
-        (file.name.clone(), Arc::new(Topic::new(file, settings, partitions)))
+        let partition = |number| match file.has_here(number) {
+            true => opened.next().unwrap_or_else(|| unreachable!("a partition was not opened")),
+            false => Arc::new(Partition::elsewhere(&file.name, number)),
+        };
+        let partitions = (0..file.partitions).map(partition).collect();
+        (file.name.clone(), Arc::new(Topic::new(file, defaults, settings, partitions)))
     });
     let topics = topics.collect();
     let mut summary = summary.into_inner();
@@ -144,7 +151,7 @@ fn open_one(
     store: &Arc<Store>,
     dir: &Path,
     task: &Task<'_>,
-    settings: &BrokerSettings,
+    (defaults, settings): (&BTreeMap<String, String>, &BrokerSettings),
     summary: &Mutex<RecoverySummary>,
 ) -> Partition {
     let (topic, number) = (task.file.name.as_str(), task.number);
@@ -154,7 +161,7 @@ fn open_one(
         summary.lock().offline += 1;
         return Partition::offline(topic, number, reason);
     }
-    let settings = TopicSettings::effective(&task.file.settings, settings).log;
+    let settings = TopicSettings::effective(&task.file.settings, defaults, settings).log;
     let (partition, recovery) = Partition::open(store, &dir, topic, number, settings, now_ms());
     let mut summary = summary.lock();
     match recovery {

@@ -1,12 +1,16 @@
-//! A partition as the broker serves it: its log, and who is to be told when it moves.
+//! A partition as the broker serves it: its replica, if it has one, and who is to be told when it moves.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use mk_storage::error::OpenError;
 use mk_storage::log::{Log, LogSettings, Recovery};
 use mk_storage::store::Store;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::replication::replica::Replica;
 
 /// A partition. Event loops and flush threads share it.
 #[derive(Debug)]
@@ -19,10 +23,16 @@ pub struct Partition {
     deleted: AtomicBool,
     /// What the scrubber found, the first of it.
     damage: OnceLock<String>,
-    /// Loops (by bit) with a fetch that waits for an append.
+    /// True if what is acknowledged must be synced (`flush=ack`).
+    sync_first: AtomicBool,
+    /// Loops (by bit) with a fetch of a follower that waits for an append.
+    pub(super) followers: LoopSet,
+    /// Loops with a fetch of a consumer that waits for a commit.
     pub(super) fetchers: LoopSet,
-    /// Loops with a produce that waits for a sync.
+    /// Loops with a produce that waits for a commit.
     pub(super) producers: LoopSet,
+    /// Told of syncs, by the serial number, while this broker follows: the fetch from the leader.
+    pub(super) fetching: ArcSwapOption<UnboundedSender<u64>>,
     /// True while a flush is queued.
     pub(super) flush_queued: AtomicBool,
     /// True while a flush is timed.
@@ -33,9 +43,20 @@ pub struct Partition {
 
 #[derive(Debug)]
 enum State {
-    Online(Arc<Log>),
+    Here(Replica),
+    /// Other brokers have it.
+    Elsewhere,
     /// Its log cannot be opened; the others are served.
     Offline(String),
+}
+
+/// Why a partition is not served by this broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent<'a> {
+    /// Other brokers have it.
+    Elsewhere,
+    /// Its log cannot be opened, for this reason.
+    Offline(&'a str),
 }
 
 /// A set of event loops, of which there are at most 64.
@@ -57,7 +78,7 @@ impl Partition {
     ) -> (Partition, Result<Recovery, OpenError>) {
         match Log::open(store, dir, settings, now_ms) {
             Ok((log, recovery)) => {
-                (Partition::new(topic, number, State::Online(log)), Ok(recovery))
+                (Partition::new(topic, number, State::Here(Replica::new(log))), Ok(recovery))
             }
             Err(error) => (Partition::offline(topic, number, error.to_string()), Err(error)),
         }
@@ -68,6 +89,11 @@ impl Partition {
         Partition::new(topic, number, State::Offline(reason))
     }
 
+    /// A partition that other brokers have.
+    pub fn elsewhere(topic: &str, number: u32) -> Partition {
+        Partition::new(topic, number, State::Elsewhere)
+    }
+
     fn new(topic: &str, number: u32, state: State) -> Partition {
         Partition {
             serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -76,8 +102,11 @@ impl Partition {
             state,
             deleted: AtomicBool::new(false),
             damage: OnceLock::new(),
+            sync_first: AtomicBool::new(true),
+            followers: LoopSet::default(),
             fetchers: LoopSet::default(),
             producers: LoopSet::default(),
+            fetching: ArcSwapOption::empty(),
             flush_queued: AtomicBool::new(false),
             flush_timed: AtomicBool::new(false),
             checkpoint_timed: AtomicBool::new(false),
@@ -120,12 +149,28 @@ impl Partition {
         self.number
     }
 
-    /// Its log, or why it has none.
-    pub fn log(&self) -> Result<&Arc<Log>, &str> {
+    /// Its replica here, or why there is none.
+    pub fn replica(&self) -> Result<&Replica, Absent<'_>> {
         match &self.state {
-            State::Online(log) => Ok(log),
-            State::Offline(reason) => Err(reason),
+            State::Here(replica) => Ok(replica),
+            State::Elsewhere => Err(Absent::Elsewhere),
+            State::Offline(reason) => Err(Absent::Offline(reason)),
         }
+    }
+
+    /// Its log, or why there is none.
+    pub fn log(&self) -> Result<&Arc<Log>, Absent<'_>> {
+        self.replica().map(Replica::log)
+    }
+
+    /// Says whether what is acknowledged must be synced.
+    pub fn set_sync_first(&self, sync_first: bool) {
+        self.sync_first.store(sync_first, Ordering::Release);
+    }
+
+    /// True if what is acknowledged must be synced.
+    pub fn sync_first(&self) -> bool {
+        self.sync_first.load(Ordering::Acquire)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Produce: append now, answer when it is as safe as was asked for.
+//! Produce: append now, answer when it is as safe as was asked for: at once, or when it is committed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use mk_storage::Offset;
 use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch, records};
 use mk_storage::error::AppendError;
 
-use super::note::Note;
 use super::partition::Partition;
+use super::replication::replica::{NotAppended, Replica};
 use super::reply::Reply;
-use super::shared::{LONGEST_WAIT, STANDALONE_EPOCH, Shared, log_of};
+use super::shared::{LONGEST_WAIT, Shared, not_leader, replica_of};
 use super::waiting::Waiting;
 use crate::clock::now_ms;
-use crate::settings::FlushPolicy;
+use crate::zoo::state::LeaderEpoch;
 
 /// The produce requests of one loop.
 pub struct Produces {
@@ -28,7 +28,7 @@ pub struct Produces {
     waiting: Waiting<WaitingProduce>,
 }
 
-/// A request whose records are in the log and not yet on the disk.
+/// A request whose records are in the log and not yet committed.
 struct WaitingProduce {
     reply: Reply,
     parts: Vec<Result<Part, Fault>>,
@@ -37,8 +37,17 @@ struct WaitingProduce {
 /// A batch in the log.
 struct Part {
     appended: Appended,
-    /// Set while it waits: the partition, and how far it must be synced.
-    unsynced: Option<(Arc<Partition>, Offset)>,
+    /// Set while it waits to be committed.
+    uncommitted: Option<Uncommitted>,
+}
+
+/// What a batch waits for.
+struct Uncommitted {
+    partition: Arc<Partition>,
+    /// It is committed when the high watermark is here.
+    end: Offset,
+    /// In this epoch of the leader: behind it, another batch may be there.
+    epoch: LeaderEpoch,
 }
 
 const ACKS_NONE: i8 = 0;
@@ -50,7 +59,7 @@ impl Produces {
         Produces { index, shared, waiting: Waiting::default() }
     }
 
-    /// Appends; answers at once, or parks the request until the disk has it.
+    /// Appends; answers at once, or parks the request until it is committed.
     pub fn request(
         &mut self,
         context: &mut Context,
@@ -69,7 +78,7 @@ impl Produces {
             produce.answer(context);
         } else {
             let timeout = Duration::from_millis(request.timeout_ms.into()).min(LONGEST_WAIT);
-            let serials = produce.unsynced().map(|(partition, _)| partition.serial()).collect();
+            let serials = produce.uncommitted().map(|batch| batch.partition.serial()).collect();
             self.waiting.park(produce, serials, context.now() + timeout);
         }
         Ok(())
@@ -99,30 +108,26 @@ impl Produces {
     fn append(&self, acks: i8, part: &ProducePart, bytes: &[u8]) -> Result<Part, Fault> {
         let (topic, partition) =
             self.shared.partition(&part.topic, part.topic_id, part.partition)?;
-        let log = log_of(&partition)?;
+        let replica = replica_of(&partition)?;
         let settings = topic.effective();
         let batch = CheckedBatch::check(bytes, settings.max_message_bytes).map_err(rejected)?;
         if settings.compaction.is_some() {
             self.require_keys(&part.topic, bytes)?;
         }
-        let appended =
-            log.append(&batch, STANDALONE_EPOCH, now_ms()).map_err(|error| refused(part, error))?;
-        for index in partition.fetchers.take() {
-            self.shared.mailboxes[index].send(Note::Appended(partition.serial()));
-        }
-        self.shared.flusher.appended(&partition, settings.flush);
-        let must_wait = acks == ACKS_ALL && settings.flush == FlushPolicy::Ack;
-        if must_wait || appended.rolled {
-            self.shared.flusher.flush_now(&partition);
-        }
+        let for_all = acks == ACKS_ALL;
+        let (appended, epoch) = replica
+            .append(&batch, for_all, now_ms())
+            .map_err(|error| refused(&partition, error))?;
+        self.shared.appended(&partition, settings.flush, appended.rolled);
         let answer = Appended {
             base_offset: appended.base_offset.0,
             log_append_time_ms: -1,
-            log_start_offset: log.start().0,
+            log_start_offset: replica.log().start().0,
             durability: Durability::Memory,
         };
-        let unsynced = must_wait.then(|| (partition.clone(), appended.next_offset));
-        Ok(Part { appended: answer, unsynced })
+        let end = appended.next_offset;
+        let uncommitted = for_all.then(|| Uncommitted { partition: partition.clone(), end, epoch });
+        Ok(Part { appended: answer, uncommitted })
     }
 
     /// In a compacted topic a record without a key would never go, and a batch that cannot be read
@@ -144,8 +149,8 @@ impl Produces {
         Ok(())
     }
 
-    /// A partition was synced, or failed to be.
-    pub fn on_flushed(&mut self, context: &mut Context, serial: u64) {
+    /// More of a partition is committed, or it will not be.
+    pub fn on_committed(&mut self, context: &mut Context, serial: u64) {
         for ticket in self.waiting.waiting_for(serial) {
             let index = self.index;
             let settled = self.waiting.request_mut(ticket).is_some_and(|p| settle(index, p));
@@ -160,9 +165,8 @@ impl Produces {
         while let Some(mut produce) = self.waiting.take_expired(context.now()) {
             if !settle(self.index, &mut produce) {
                 for result in &mut produce.parts {
-                    if result.as_ref().is_ok_and(|part| part.unsynced.is_some()) {
-                        let what = "the record is in the log, but the disk has not confirmed it";
-                        *result = Err(Fault::new(ErrorCode::REQUEST_TIMED_OUT, what));
+                    if let Ok(Part { uncommitted: Some(batch), .. }) = result {
+                        *result = Err(too_late(batch));
                     }
                 }
             }
@@ -179,34 +183,77 @@ impl Produces {
     }
 }
 
-/// Looks at what is synced by now. True if nothing is to be waited for any more.
+/// Looks at what is committed by now. True if nothing is to be waited for any more.
 fn settle(index: usize, produce: &mut WaitingProduce) -> bool {
     let mut settled = true;
     for result in &mut produce.parts {
-        let Ok(part) = result else { continue };
-        let Some((partition, needed)) = &part.unsynced else { continue };
-        // Entered before it is looked at, so that no sync goes unnoticed.
-        partition.producers.enter(index);
-        let Ok(log) = log_of(partition) else { continue };
-        if log.synced() >= *needed {
-            part.appended.durability = Durability::Disk;
-            part.unsynced = None;
-        } else if partition.is_deleted() {
-            let what = "the topic was deleted before the disk had the record";
-            *result = Err(Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what));
-        } else if let Some(poisoned) = log.poisoned() {
-            let fault = Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, poisoned.to_string());
-            *result = Err(fault);
-        } else {
-            settled = false;
+        let Ok(Part { appended, uncommitted }) = result else { continue };
+        let Some(batch) = uncommitted else { continue };
+        // Entered before it is looked at, so that no commit goes unnoticed.
+        batch.partition.producers.enter(index);
+        match batch.look() {
+            Ok(None) => settled = false,
+            Ok(Some(durability)) => {
+                appended.durability = durability;
+                *uncommitted = None;
+            }
+            Err(fault) => *result = Err(fault),
         }
     }
     settled
 }
 
+impl Uncommitted {
+    /// How safe it is, once it is committed.
+    fn look(&self) -> Result<Option<Durability>, Fault> {
+        let Uncommitted { partition, end, epoch } = self;
+        let replica = replica_of(partition)?;
+        let log = replica.log();
+        let committed = log.high_watermark() >= *end;
+        // Looked at afterwards: it was committed in this epoch, if the epoch is not over.
+        let in_sync = replica.in_sync().filter(|_| replica.leads_in(*epoch));
+        if partition.is_deleted() {
+            let what = "the topic was deleted before the record was committed";
+            return Err(Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what));
+        }
+        let Some((in_sync, _)) = in_sync else { return Err(not_leader(partition)) };
+        if committed {
+            return Ok(Some(match (partition.sync_first(), in_sync) {
+                (false, _) => Durability::Memory,
+                (true, 1) => Durability::Disk,
+                (true, _) => Durability::Quorum,
+            }));
+        }
+        match log.poisoned() {
+            Some(poisoned) => {
+                Err(Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, poisoned.to_string()))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// What is said of a batch that was not committed in time.
+fn too_late(batch: &Uncommitted) -> Fault {
+    let in_sync = batch.partition.replica().ok().and_then(Replica::in_sync);
+    match in_sync {
+        Some((in_sync, needed)) if in_sync < needed => {
+            let what = format!(
+                "the record is in the log, but {in_sync} replicas are in sync and \
+                 min.insync.replicas is {needed}"
+            );
+            Fault::new(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND, what)
+        }
+        _ => {
+            let what = "the record is in the log, but not all replicas in sync have confirmed it";
+            Fault::new(ErrorCode::REQUEST_TIMED_OUT, what)
+        }
+    }
+}
+
 impl WaitingProduce {
-    fn unsynced(&self) -> impl Iterator<Item = &(Arc<Partition>, Offset)> {
-        self.parts.iter().flatten().filter_map(|part| part.unsynced.as_ref())
+    fn uncommitted(&self) -> impl Iterator<Item = &Uncommitted> {
+        self.parts.iter().flatten().filter_map(|part| part.uncommitted.as_ref())
     }
 
     fn answer(self, context: &mut Context) {
@@ -257,15 +304,21 @@ fn rejected(error: RejectedBatch) -> Fault {
     Fault::new(code, error.to_string())
 }
 
-fn refused(part: &ProducePart, error: AppendError) -> Fault {
-    let (topic, partition) = (&part.topic, part.partition);
+fn refused(partition: &Partition, error: NotAppended) -> Fault {
+    let (topic, number) = (partition.topic(), partition.number());
     let hint = match &error {
-        AppendError::Disk(disk) if disk.is_full() => "; try again when the broker's disk has room",
-        AppendError::Disk(_) => {
-            tracing::error!(topic, partition, %error, "records could not be appended");
+        NotAppended::NotLeader => return not_leader(partition),
+        NotAppended::NotEnoughReplicas { .. } => {
+            return Fault::new(ErrorCode::NOT_ENOUGH_REPLICAS, error.to_string());
+        }
+        NotAppended::Log(AppendError::Disk(disk)) if disk.is_full() => {
+            "; try again when the broker's disk has room"
+        }
+        NotAppended::Log(AppendError::Disk(_)) => {
+            tracing::error!(topic, partition = number, %error, "records could not be appended");
             ""
         }
-        AppendError::Poisoned(_) => "",
+        NotAppended::Log(AppendError::Poisoned(_)) => "",
     };
     // A full disk and a poisoned log were told of when they came to be so.
     Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("{error}{hint}"))

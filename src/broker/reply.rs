@@ -24,7 +24,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Lets the control thread answer.
+    /// Lets the thread answer that may wait for the mini-zookeeper.
     pub fn later<R: Request + Send + 'static>(
         self,
         shared: &Arc<Shared>,
@@ -32,7 +32,7 @@ impl Reply {
         handle: impl FnOnce(&Arc<Shared>, R) -> Result<R::Response, Fault> + Send + 'static,
     ) {
         let worker_shared = shared.clone();
-        shared.control.run(move || {
+        shared.admin.run(move || {
             let message = match handle(&worker_shared, request) {
                 Ok(answer) => response(&self.header, &answer, 0),
                 Err(fault) => failure(&self.header, &fault),

@@ -1,5 +1,6 @@
 //! Starts the threads of a broker, and stops them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use super::background::Background;
 use super::catalog::CatalogError;
+use super::cluster::{Cluster, Member};
 use super::compactor::{self, CompactCounters};
 use super::config::{BrokerConfig, ConfigError};
 use super::flusher::FlushThreads;
@@ -26,7 +28,7 @@ use super::open::{RecoverySummary, open_topics};
 use super::partition::Partition;
 use super::scrubber::{self, ScrubCounters};
 use super::service::BrokerService;
-use super::shared::Shared;
+use super::shared::{Shared, tell_of_commit};
 use super::worker::WorkerThread;
 use super::{cleaner, sweeper};
 use crate::settings::BrokerSettings;
@@ -40,6 +42,7 @@ pub struct Broker {
     flush_threads: FlushThreads,
     background: Vec<Background>,
     workers: Vec<WorkerThread>,
+    member: Member,
     recovery: RecoverySummary,
 }
 
@@ -97,43 +100,47 @@ const MOST_PENDING: usize = 256;
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Broker {
-    /// Starts a broker; when this returns it serves.
+    /// Starts a broker. One that carries its mini-zookeeper inside serves when this returns; one of a
+    /// cluster does when the cluster has taken it in ([`Broker::wait_ready`]).
     pub fn start(config: &BrokerConfig) -> Result<Broker, StartError> {
         let settings = &config.settings;
         let disk = config.disk()?;
-        let fresh = || Identity {
-            cluster_id: Uuid::new_v4().to_string(),
-            broker_id: settings.number("broker.id") as u32,
-        };
         // First what may be refused without a look at the data.
         let address = config.listen_address()?;
         let limits = limits(settings);
         let prepared = Prepared::<Note>::bind(address, config.loops(), limits)
             .map_err(|source| StartError::Listen { address, source })?;
         let (host, port) = config.advertised(prepared.address())?;
-        let directory = DataDirectory::open(disk.as_ref(), &config.data, fresh)?;
+        let directory = DataDirectory::open(disk.as_ref(), &config.data, || config.identity())?;
         let identity = directory.identity().clone();
         config.check_id(identity.broker_id)?;
         let store = Store::new(disk, open_limits(settings));
         let (topics_dir, trash_dir) = (directory.topics(), directory.trash());
-        let (topics, mut recovery) = open_topics(&store, &topics_dir, &trash_dir, settings)?;
+        let defaults = BTreeMap::new();
+        let (topics, mut recovery) =
+            open_topics(&store, &topics_dir, &trash_dir, &defaults, settings)?;
         recovery.stopped_clean = directory.stopped_clean();
 
         let mailboxes = prepared.mailboxes();
+        let (cluster, queues) = Cluster::new(identity.broker_id);
         let (flusher, flush_threads) = start_flushers(settings, mailboxes.clone())?;
         let (control, control_thread) = WorkerThread::start("mk-control")?;
+        let (admin, admin_thread) = WorkerThread::start("mk-admin")?;
         let (lookup, lookup_thread) = WorkerThread::start("mk-lookup")?;
+        let rack = Some(settings.text("broker.rack")).filter(|rack| !rack.is_empty());
         let shared = Arc::new(Shared {
             settings: settings.clone(),
-            address: BrokerAddress { id: identity.broker_id, host, port, rack: None },
-            identity,
+            address: BrokerAddress { id: identity.broker_id, host, port, rack },
+            cluster,
             topics: ArcSwap::from_pointee(topics),
             store,
+            data: config.data.clone(),
             topics_dir,
             trash_dir,
             flusher,
             mailboxes,
             control,
+            admin,
             scrubbed: ScrubCounters::default(),
             compacted: CompactCounters::default(),
             lookup,
@@ -144,14 +151,24 @@ impl Broker {
             }
         }
         let background = start_background(&shared)?;
+        let member = Member::start(&shared, queues, config, &directory)?;
         let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
-        let workers = vec![control_thread, lookup_thread];
-        Ok(Broker { shared, directory, server, flush_threads, background, workers, recovery })
+        let workers = vec![admin_thread, control_thread, lookup_thread];
+        Ok(Broker {
+            shared,
+            directory,
+            server,
+            flush_threads,
+            background,
+            workers,
+            member,
+            recovery,
+        })
     }
 
     /// Its id.
     pub fn id(&self) -> u32 {
-        self.shared.identity.broker_id
+        self.shared.cluster.me().id
     }
 
     /// Where it listens.
@@ -234,8 +251,14 @@ fn start_flushers(
     let threads = settings.number("num.recovery.threads.per.data.dir") as usize;
     let interval = Duration::from_millis(settings.number("log.flush.checkpoint.interval.ms"));
     FlushThreads::start(threads, interval, move |partition| {
-        for index in partition.producers.take() {
-            mailboxes[index].send(Note::Flushed(partition.serial()));
+        let Ok(replica) = partition.replica() else { return };
+        // Whoever waits is told of a failure, too.
+        if replica.progressed(partition.sync_first()) || replica.log().poisoned().is_some() {
+            tell_of_commit(&mailboxes, partition);
+        }
+        if let Some(fetching) = &*partition.fetching.load() {
+            // Nobody fetches any more while the broker stops.
+            let _ = fetching.send(partition.serial());
         }
     })
 }

@@ -118,8 +118,8 @@ impl Service for BrokerService {
 
     fn on_note(&mut self, context: &mut Context, note: Note) {
         match note {
-            Note::Appended(serial) => self.fetches.on_appended(context, serial),
-            Note::Flushed(serial) => self.produces.on_flushed(context, serial),
+            Note::Readable(serial) => self.fetches.on_readable(context, serial),
+            Note::Committed(serial) => self.produces.on_committed(context, serial),
             Note::Reply { to, message } => context.respond(to, message),
         }
     }

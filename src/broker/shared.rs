@@ -7,30 +7,33 @@ use std::time::Duration;
 use mk_net::event_loop::Mailbox;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::BrokerAddress;
-use mk_storage::Epoch;
-use mk_storage::directory::Identity;
 use mk_storage::log::Log;
 use mk_storage::store::Store;
 use uuid::Uuid;
 
 use super::catalog::{Topic, Topics};
+use super::cluster::Cluster;
 use super::compactor::CompactCounters;
 use super::flusher::Flusher;
 use super::note::Note;
-use super::partition::Partition;
+use super::partition::{Absent, LoopSet, Partition};
+use super::replication::replica::Replica;
 use super::scrubber::ScrubCounters;
 use super::worker::Worker;
-use crate::settings::BrokerSettings;
+use crate::settings::{BrokerSettings, FlushPolicy};
 
 /// What the threads of a broker share.
 pub struct Shared {
     pub settings: BrokerSettings,
-    pub identity: Identity,
     /// Where clients find it.
     pub address: BrokerAddress,
+    /// The cluster, as far as this broker has heard.
+    pub cluster: Cluster,
     pub topics: Topics,
     /// The disk, and what of it is open.
     pub store: Arc<Store>,
+    /// The data directory.
+    pub data: PathBuf,
     /// The folder of all topics.
     pub topics_dir: PathBuf,
     /// The folder of what was deleted.
@@ -39,6 +42,8 @@ pub struct Shared {
     pub mailboxes: Arc<[Mailbox<Note>]>,
     /// The only thread that changes topics.
     pub control: Worker,
+    /// For what waits for the mini-zookeeper.
+    pub admin: Worker,
     /// What the scrubber has done.
     pub scrubbed: ScrubCounters,
     /// What the compactor has done.
@@ -47,20 +52,20 @@ pub struct Shared {
     pub lookup: Worker,
 }
 
-/// Nobody has ever been elected: a broker that stands alone leads everything in its first epoch.
-pub const STANDALONE_EPOCH: Epoch = Epoch(0);
-
 /// A fetch waits at most so long, whatever it asks for.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 impl Shared {
     /// A topic by its name.
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>, Fault> {
-        self.topics.load().get(name).cloned().ok_or_else(|| {
-            let shown: String = name.chars().take(60).collect();
-            let what = format!("there is no topic '{}'", shown.escape_debug());
-            Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
-        })
+        self.topics.load().get(name).cloned().ok_or_else(|| self.unknown_topic(name))
+    }
+
+    /// What is said of a topic that there is not.
+    pub fn unknown_topic(&self, name: &str) -> Fault {
+        let shown: String = name.chars().take(60).collect();
+        let what = format!("there is no topic '{}'", shown.escape_debug());
+        Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
     }
 
     /// A partition, if its topic has the id that the client thinks it has (nil: it does not know).
@@ -81,13 +86,65 @@ impl Shared {
         })?;
         Ok((topic, partition))
     }
+
+    /// Something was appended as the leader: followers may have it, and it is to be synced.
+    pub fn appended(&self, partition: &Arc<Partition>, flush: FlushPolicy, rolled: bool) {
+        tell(&self.mailboxes, &partition.followers, || Note::Readable(partition.serial()));
+        self.flusher.appended(partition, flush);
+        if flush == FlushPolicy::Ack || rolled {
+            self.flusher.flush_now(partition);
+        }
+        if flush != FlushPolicy::Ack
+            && partition.replica().is_ok_and(|replica| replica.progressed(false))
+        {
+            self.committed(partition);
+        }
+    }
+
+    /// More is committed: consumers may have it, and producers wait for it.
+    pub fn committed(&self, partition: &Partition) {
+        tell_of_commit(&self.mailboxes, partition);
+    }
+
+    /// The partition has another leader, or is gone: whoever waits for it looks again.
+    pub fn changed(&self, partition: &Partition) {
+        tell_of_commit(&self.mailboxes, partition);
+        tell(&self.mailboxes, &partition.followers, || Note::Readable(partition.serial()));
+    }
+}
+
+/// More of a partition is committed.
+pub fn tell_of_commit(mailboxes: &[Mailbox<Note>], partition: &Partition) {
+    tell(mailboxes, &partition.producers, || Note::Committed(partition.serial()));
+    tell(mailboxes, &partition.fetchers, || Note::Readable(partition.serial()));
+}
+
+fn tell(mailboxes: &[Mailbox<Note>], loops: &LoopSet, note: impl Fn() -> Note) {
+    for index in loops.take() {
+        mailboxes[index].send(note());
+    }
+}
+
+/// The replica of a partition, or what to tell the client.
+pub fn replica_of(partition: &Partition) -> Result<&Replica, Fault> {
+    partition.replica().map_err(|absent| match absent {
+        Absent::Elsewhere => not_leader(partition),
+        Absent::Offline(reason) => {
+            let (topic, number) = (partition.topic(), partition.number());
+            let what = format!("partition {number} of '{topic}' is offline: {reason}");
+            Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, what)
+        }
+    })
 }
 
 /// The log of a partition, or what to tell the client.
 pub fn log_of(partition: &Partition) -> Result<&Arc<Log>, Fault> {
-    partition.log().map_err(|reason| {
-        let (topic, number) = (partition.topic(), partition.number());
-        let what = format!("partition {number} of '{topic}' is offline: {reason}");
-        Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, what)
-    })
+    replica_of(partition).map(Replica::log)
+}
+
+/// Another broker leads.
+pub fn not_leader(partition: &Partition) -> Fault {
+    let (topic, number) = (partition.topic(), partition.number());
+    let what = format!("this broker does not lead partition {number} of '{topic}'");
+    Fault::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, what)
 }

@@ -65,6 +65,17 @@ impl<T> Waiting<T> {
         self.entries.get_mut(&ticket).map(|entry| &mut entry.request)
     }
 
+    /// Lets a request wait at most until `deadline`, if it would wait for longer.
+    pub fn hasten(&mut self, ticket: Ticket, deadline: Instant) {
+        if let Some(entry) = self.entries.get_mut(&ticket)
+            && deadline < entry.deadline
+        {
+            self.deadlines.remove(&(entry.deadline, ticket));
+            self.deadlines.insert((deadline, ticket));
+            entry.deadline = deadline;
+        }
+    }
+
     /// Ends the wait of a request.
     pub fn take(&mut self, ticket: Ticket) -> Option<T> {
         let entry = self.entries.remove(&ticket)?;
@@ -138,6 +149,19 @@ mod tests {
         assert_eq!(waiting.take(b), None);
         assert!(waiting.entries.is_empty());
         assert!(waiting.by_partition.is_empty() && waiting.deadlines.is_empty());
+    }
+
+    #[test]
+    fn a_wait_is_made_shorter_and_never_longer() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut waiting = Waiting::default();
+        let a = waiting.park("a", vec![1], at(5));
+        waiting.hasten(a, at(9));
+        assert_eq!(waiting.next_deadline(), Some(at(5)));
+        waiting.hasten(a, at(2));
+        assert_eq!((waiting.next_deadline(), waiting.take_expired(at(2))), (Some(at(2)), Some("a")));
+        assert_eq!(waiting.next_deadline(), None);
     }
 
     #[test]

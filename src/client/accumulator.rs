@@ -163,7 +163,9 @@ impl Accumulator {
             queue.batches.push_front(batch);
         }
         queue.retry_at = Some(retry_at);
-        queue.last_error = Some(error);
+        if !matches!(error, ClientError::LeaderFound) {
+            queue.last_error = Some(error);
+        }
     }
 
     /// Says that the request of a partition is over.

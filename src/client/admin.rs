@@ -7,6 +7,7 @@ use mk_net::message::{
     ListOffsets, ListOffsetsPart, MetadataResponse, NewTopic, TopicResult, TrimPart, TrimTopic,
 };
 
+use super::by_leader::{self, Parted};
 use super::cluster::Cluster;
 use super::error::ClientError;
 
@@ -94,13 +95,13 @@ impl Admin {
         partitions: &[u32],
         at: At,
     ) -> Result<Vec<Result<FoundOffset, Fault>>, ClientError> {
-        let part = |partition: &u32| ListOffsetsPart {
-            topic: topic.to_owned(),
-            partition: *partition,
-            at,
+        let part = |partition: &u32| {
+            let (topic, partition) = (topic.to_owned(), *partition);
+            (partition, ListOffsetsPart { topic, partition, at })
         };
-        let request = ListOffsets { parts: partitions.iter().map(part).collect() };
-        Ok(self.cluster.call_any(&request, true).await?.parts)
+        let parts = partitions.iter().map(part).collect();
+        let request = |parts| ListOffsets { parts };
+        by_leader::call(&self.cluster, Parted { topic, parts, request, results: |r| r.parts }).await
     }
 
     /// Takes everything below an offset away from partitions; the largest number takes all.
@@ -110,13 +111,13 @@ impl Admin {
         topic: &str,
         before: &[(u32, u64)],
     ) -> Result<Vec<Result<u64, Fault>>, ClientError> {
-        let part = |(partition, before): &(u32, u64)| TrimPart {
-            topic: topic.to_owned(),
-            partition: *partition,
-            before: *before,
+        let part = |(partition, before): &(u32, u64)| {
+            let (topic, partition, before) = (topic.to_owned(), *partition, *before);
+            (partition, TrimPart { topic, partition, before })
         };
-        let request = TrimTopic { parts: before.iter().map(part).collect() };
-        Ok(self.cluster.call_any(&request, true).await?.parts)
+        let parts = before.iter().map(part).collect();
+        let request = |parts| TrimTopic { parts };
+        by_leader::call(&self.cluster, Parted { topic, parts, request, results: |r| r.parts }).await
     }
 }
 

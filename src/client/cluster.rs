@@ -57,8 +57,16 @@ struct Inner {
     connections: Mutex<HashMap<String, Arc<Slot>>>,
     brokers: Mutex<HashMap<u32, BrokerAddress>>,
     topics: Mutex<HashMap<String, Known>>,
+    /// The address that has answered last is asked first.
+    last_answer: Mutex<Option<String>>,
     seed: u64,
 }
+
+/// So long a broker that may be held up has to answer what is quick to answer.
+const QUICK: Duration = Duration::from_secs(1);
+/// So long after a request others are asked whether its leader leads still; then twice as long.
+const FIRST_DOUBT: Duration = Duration::from_millis(100);
+const LONGEST_DOUBT: Duration = Duration::from_secs(5);
 
 /// What is known of a topic.
 #[derive(Clone, Debug)]
@@ -94,6 +102,7 @@ impl Cluster {
             connections: Mutex::new(HashMap::new()),
             brokers: Mutex::new(HashMap::new()),
             topics: Mutex::new(HashMap::new()),
+            last_answer: Mutex::new(None),
             seed: Uuid::new_v4().as_u64_pair().0,
         };
         Cluster { inner: Arc::new(inner) }
@@ -117,19 +126,15 @@ impl Cluster {
         may_repeat: bool,
     ) -> Result<R::Response, ClientError> {
         let ClusterSettings { request_timeout, api_timeout, .. } = self.inner.settings;
-        let request_timeout = request_timeout.min(api_timeout);
+        let patience = request_timeout.min(api_timeout);
         let deadline = Instant::now() + api_timeout;
         let mut backoff = Backoff::new(self.inner.seed);
         loop {
-            let error = match self.any_connection().await {
-                Ok(connection) => {
-                    match connection.call(request, Bytes::new(), request_timeout).await {
-                        Ok((response, _)) => return Ok(response),
-                        Err(error) if may_repeat && error.is_retriable() => error,
-                        Err(error) => return Err(error),
-                    }
-                }
-                Err(error) => error,
+            let error = match self.call_once(request, patience, None).await {
+                Ok(response) => return Ok(response),
+                Err(error @ ClientError::Unreachable { .. }) => error,
+                Err(error) if may_repeat && error.is_retriable() => error,
+                Err(error) => return Err(error),
             };
             let wait = backoff.failed();
             if Instant::now() + wait >= deadline {
@@ -142,6 +147,46 @@ impl Cluster {
         }
     }
 
+    /// Sends a request to a broker that can be reached, but not to this one.
+    async fn call_once<R: Request>(
+        &self,
+        request: &R,
+        patience: Duration,
+        not: Option<u32>,
+    ) -> Result<R::Response, ClientError> {
+        let mut last = ClientError::Invalid("no address of a broker is given".to_owned());
+        for address in self.addresses(not) {
+            let connection = match self.connect(&address, patience).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            let answer = connection.call(request, Bytes::new(), patience).await;
+            let is_up = !answer.as_ref().is_err_and(ClientError::is_unreachable);
+            *self.inner.last_answer.lock() = is_up.then_some(address);
+            return Ok(answer?.0);
+        }
+        Err(last)
+    }
+
+    /// All addresses that are known, but not this broker's: the one that has answered last, those given
+    /// at first, those of the brokers.
+    fn addresses(&self, not: Option<u32>) -> Vec<String> {
+        let brokers = self.inner.brokers.lock();
+        let not = not.and_then(|id| brokers.get(&id)).map(address_of);
+        let last = self.inner.last_answer.lock().clone();
+        let first = last.into_iter().chain(self.inner.bootstrap.iter().cloned());
+        let mut addresses: Vec<String> = Vec::new();
+        for address in first.chain(brokers.values().map(address_of)) {
+            if Some(&address) != not.as_ref() && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
     /// The connection to a broker.
     pub(super) async fn connection_to(&self, broker: u32) -> Result<Arc<Connection>, ClientError> {
         let address = self.inner.brokers.lock().get(&broker).map(address_of);
@@ -149,28 +194,46 @@ impl Cluster {
             let what = format!("broker {broker} is not known");
             ClientError::Broker(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what))
         })?;
-        self.connect(&address).await
+        self.connect(&address, self.inner.settings.connect_timeout).await
     }
 
-    async fn any_connection(&self) -> Result<Arc<Connection>, ClientError> {
-        let known: Vec<String> = self.inner.brokers.lock().values().map(address_of).collect();
-        let mut last = ClientError::Invalid("no address of a broker is given".to_owned());
-        for address in self.inner.bootstrap.iter().chain(&known) {
-            match self.connect(address).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
+    /// Waits until others say that one of these partitions has another leader than this one, which is
+    /// asked and does not answer: a broker that stands still does not refuse anything.
+    pub(super) async fn other_leader(&self, leader: u32, partitions: &[PartitionKey]) -> Fault {
+        let mut names: Vec<String> = partitions.iter().map(|key| key.0.to_string()).collect();
+        names.sort();
+        names.dedup();
+        let mut doubt = FIRST_DOUBT;
+        loop {
+            tokio::time::sleep(doubt).await;
+            doubt = (doubt * 2).min(LONGEST_DOUBT);
+            let topics = Some(names.clone());
+            let request = Metadata { topics, allow_auto_topic_creation: false };
+            let Ok(metadata) = self.call_once(&request, QUICK, Some(leader)).await else { continue };
+            self.remember(&metadata);
+            let moved = partitions.iter().find(|key| {
+                let known = self.inner.topics.lock().get(&*key.0).map(|known| known.info.clone());
+                known.is_some_and(|info| info.leader(key.1) != Some(leader))
+            });
+            if let Some((topic, partition)) = moved {
+                let what = format!("broker {leader} does not lead partition {partition} of '{topic}'");
+                return Fault::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, what);
             }
         }
-        Err(last)
     }
 
-    async fn connect(&self, address: &str) -> Result<Arc<Connection>, ClientError> {
+    async fn connect(
+        &self,
+        address: &str,
+        patience: Duration,
+    ) -> Result<Arc<Connection>, ClientError> {
         let slot = self.inner.connections.lock().entry(address.to_owned()).or_default().clone();
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.as_ref().filter(|connection| connection.is_open()) {
             return Ok(connection.clone());
         }
-        let connection = Connection::open(address, self.inner.settings.connect_timeout).await?;
+        let timeout = self.inner.settings.connect_timeout.min(patience);
+        let connection = Connection::open(address, timeout).await?;
         let connection = Arc::new(connection);
         *slot = Some(connection.clone());
         Ok(connection)
@@ -222,6 +285,11 @@ impl Cluster {
         topics.get(topic).filter(|known| !known.suspect)?.info.leader(partition)
     }
 
+    /// How many partitions a topic has, as far as is known.
+    pub(super) fn known_count(&self, topic: &str) -> Option<u32> {
+        self.inner.topics.lock().get(topic).map(|known| known.info.count())
+    }
+
     /// The id of a topic, nil if it is not known.
     pub(super) fn known_id(&self, topic: &str) -> Uuid {
         self.inner.topics.lock().get(topic).map_or(Uuid::nil(), |known| known.info.id)
@@ -258,22 +326,31 @@ impl Cluster {
         create: bool,
     ) -> Result<MetadataResponse, ClientError> {
         let request = Metadata { topics: Some(topics), allow_auto_topic_creation: create };
-        let connection = self.any_connection().await?;
-        let timeout = self.inner.settings.request_timeout;
-        let (metadata, _) = connection.call(&request, Bytes::new(), timeout).await?;
+        let patience = self.inner.settings.request_timeout;
+        let patience = if create { patience } else { patience.min(QUICK) };
+        let metadata = self.call_once(&request, patience, None).await?;
         self.remember(&metadata);
         Ok(metadata)
     }
 
+    /// Takes in what a broker says; it may be behind, and know less than another has said.
     fn remember(&self, metadata: &MetadataResponse) {
         let brokers = metadata.brokers.iter().map(|broker| (broker.id, broker.clone()));
-        *self.inner.brokers.lock() = brokers.collect();
+        self.inner.brokers.lock().extend(brokers);
         let asked_at = Instant::now();
         let mut known = self.inner.topics.lock();
         for TopicMetadata { name, result } in &metadata.topics {
             match result {
                 Ok(places) if !places.partitions.is_empty() => {
-                    let (id, partitions) = (places.topic_id, places.partitions.clone());
+                    let id = places.topic_id;
+                    let before = known.get(name).map(|known| known.info.clone());
+                    let before = before.filter(|before| before.id == id);
+                    let newest = |found: &PartitionMetadata| {
+                        let before = before.as_ref();
+                        let before = before.and_then(|b| b.partitions.get(found.partition as usize));
+                        before.filter(|b| b.leader_epoch > found.leader_epoch).unwrap_or(found).clone()
+                    };
+                    let partitions = places.partitions.iter().map(newest).collect();
                     let info = TopicInfo { name: name.as_str().into(), id, partitions, asked_at };
                     let info = Arc::new(info);
                     known.insert(name.clone(), Known { info, suspect: false });

@@ -34,6 +34,9 @@ pub enum ClientError {
         /// What stood in the way last.
         last: Option<Box<ClientError>>,
     },
+    /// The leader was not known, and is now.
+    #[error("the leader was not known")]
+    LeaderFound,
     /// The broker refused.
     #[error(transparent)]
     Broker(#[from] Fault),
@@ -83,7 +86,8 @@ impl ClientError {
         match self {
             ClientError::Unreachable { .. }
             | ClientError::Disconnected { .. }
-            | ClientError::TimedOut { .. } => true,
+            | ClientError::TimedOut { .. }
+            | ClientError::LeaderFound => true,
             ClientError::Broker(fault) => fault.code.is_retriable(),
             ClientError::Protocol { .. }
             | ClientError::RecordTooLarge { .. }

@@ -15,6 +15,7 @@
 mod accumulator;
 mod admin;
 mod backoff;
+mod by_leader;
 mod cluster;
 mod connection;
 mod consumer;
@@ -25,6 +26,7 @@ mod producer;
 pub use accumulator::{Delivery, Receipt};
 pub use admin::{Admin, offsets};
 pub use cluster::{Cluster, ClusterSettings, TopicInfo};
+pub(crate) use connection::Connection;
 pub use consumer::{Consumer, ConsumerSettings, FetchedBatches, OffsetReset, StartAt};
 pub use error::ClientError;
 pub use partitioner::{murmur2, partition_of_key};

@@ -276,7 +276,7 @@ async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs) -> La
             }
             answers
         }
-        None => Err(refresh(&shared, &runs).await),
+        None => Err(refresh(&shared, &runs).await.err().unwrap_or(ClientError::LeaderFound)),
     };
     let mut answers = answers.map(Vec::into_iter);
     let mut next = || match &mut answers {
@@ -289,20 +289,20 @@ async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs) -> La
     with_results.collect()
 }
 
-/// Asks who leads these partitions. The answer serves the next try.
-async fn refresh(shared: &Shared, runs: &Runs) -> ClientError {
+/// Asks who leads these partitions. The answer serves the next try, which may come at once if all have
+/// a leader.
+async fn refresh(shared: &Shared, runs: &Runs) -> Result<(), ClientError> {
     let mut names: Vec<String> = runs.iter().map(|((topic, _), _)| topic.to_string()).collect();
     names.dedup();
-    match shared.cluster.metadata_once(names, true).await {
-        Err(error) => return error,
-        Ok(metadata) => {
-            let missing = metadata.topics.into_iter().find_map(|topic| topic.result.err());
-            if let Some(fault) = missing {
-                return fault.into();
-            }
-        }
+    let metadata = shared.cluster.metadata_once(names, true).await?;
+    if let Some(fault) = metadata.topics.into_iter().find_map(|topic| topic.result.err()) {
+        return Err(fault.into());
     }
-    Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, "the leader was not known").into()
+    let leader = |(topic, partition): &PartitionKey| shared.cluster.known_leader(topic, *partition);
+    if runs.iter().all(|(key, _)| leader(key).is_some()) {
+        return Ok(());
+    }
+    Err(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, "a partition has no leader").into())
 }
 
 async fn produce(
@@ -313,7 +313,7 @@ async fn produce(
     let request_timeout = shared.cluster.settings().request_timeout;
     let mut parts = Vec::new();
     let mut payload = Vec::new();
-    for ((topic, partition), batches) in runs {
+    for ((topic, partition), batches) in runs.iter_mut() {
         let topic_id = shared.cluster.known_id(topic);
         for batch in batches {
             let bytes = batch.bytes()?;
@@ -340,7 +340,11 @@ async fn produce(
     }
     // The broker itself answers at the request's timeout; the client gives it a little longer.
     let patience = request_timeout + Duration::from_secs(5);
-    let (response, _) = connection.call(&request, joined(payload), patience).await?;
+    let partitions: Vec<PartitionKey> = runs.iter().map(|(key, _)| key.clone()).collect();
+    let (response, _) = tokio::select! {
+        answer = connection.call(&request, joined(payload), patience) => answer?,
+        moved = shared.cluster.other_leader(leader, &partitions) => return Err(moved.into()),
+    };
     if response.parts.len() != count {
         let what = format!("{} results for {count} batches", response.parts.len());
         return Err(ClientError::Protocol { address: format!("broker {leader}"), what });
@@ -378,7 +382,9 @@ fn take_in(shared: &Shared, backoffs: &mut HashMap<PartitionKey, Backoff>, lande
             }
         }
         let failed = because.is_some();
-        if let Some(error) = because {
+        if let Some(error @ ClientError::LeaderFound) = because {
+            shared.accumulator.lock().put_back(&key, again, error, now);
+        } else if let Some(error) = because {
             tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
             let seed = shared.cluster.seed();
             let wait = backoffs.entry(key.clone()).or_insert_with(|| Backoff::new(seed)).failed();

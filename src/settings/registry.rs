@@ -85,10 +85,23 @@ pub const ALL: &[Definition] = &[
         "Id of the broker; fixed in the data directory from its first start on.",
     ),
     broker(
+        "broker.rack",
+        Kind::Text,
+        "",
+        "Where the broker stands. The replicas of a partition are spread over racks, and a consumer \
+         reads from one in its own.",
+    ),
+    broker(
         "connections.max.idle.ms",
         Kind::Millis { min: 1000, max: TEN_YEARS_MS },
         "10m",
         "Close a connection on which nothing has happened for so long.",
+    ),
+    broker(
+        "default.replication.factor",
+        Kind::Count { min: 1, max: 100 },
+        "3",
+        "Replicas of a topic whose creator does not say; no more than there are brokers.",
     ),
     broker(
         "log.cleaner.backoff.ms",
@@ -254,6 +267,32 @@ pub const ALL: &[Definition] = &[
         Kind::Count { min: 1, max: 256 },
         "2",
         "Partitions that are opened, flushed and closed side by side.",
+    ),
+    broker(
+        "replica.fetch.max.bytes",
+        Kind::Bytes { min: 4 * KIB, max: 1 << 30 },
+        "4MiB",
+        "Most bytes of a partition that a follower asks its leader for at once.",
+    ),
+    broker(
+        "replica.fetch.response.max.bytes",
+        Kind::Bytes { min: 64 * KIB, max: 64 * MIB },
+        "16MiB",
+        "Most bytes of all partitions that a follower asks a leader for at once.",
+    ),
+    broker(
+        "replica.fetch.wait.max.ms",
+        Kind::Millis { min: 10, max: 60_000 },
+        "500ms",
+        "How long a follower's fetch waits at the leader for records; less than \
+         replica.lag.time.max.ms.",
+    ),
+    broker(
+        "replica.lag.time.max.ms",
+        Kind::Millis { min: 100, max: DAY_MS },
+        "2s",
+        "A follower that has not had all records of its leader for so long leaves the in-sync \
+         replicas. Kafka's default is 30 s.",
     ),
     broker(
         "socket.request.max.bytes",

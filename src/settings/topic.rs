@@ -49,8 +49,16 @@ impl TopicSettings {
     }
 
     /// What holds for a topic with these settings of its own, which must have been checked; one
-    /// that does not hold any more counts as not set.
-    pub fn effective(own: &BTreeMap<String, String>, broker: &BrokerSettings) -> TopicSettings {
+    /// that does not hold any more counts as not set. Behind them come the cluster's `defaults`, then
+    /// the broker's.
+    pub fn effective(
+        own: &BTreeMap<String, String>,
+        defaults: &BTreeMap<String, String>,
+        broker: &BrokerSettings,
+    ) -> TopicSettings {
+        let mut set = defaults.clone();
+        set.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let own = &set;
         let number = |name| match value(own, broker, name) {
             Value::Number(number) => number,
             _ => 0,

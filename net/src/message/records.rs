@@ -89,6 +89,8 @@ message! {
         pub leader_epoch: i32,
         /// The epoch of a follower's last record; -1: it has none.
         pub last_epoch: i32,
+        /// Up to where a follower knows records to be committed: it is told soon if there are more.
+        pub high_watermark: u64,
     }
 
     /// One result a part, in the same order. The payload has the batches of the parts, in the same

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mk_storage::Offset;
 
-use super::rule::{Rule, holds};
+use crate::rule::{Rule, holds};
 use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch};
 
 /// A partition as its leader sees it.

@@ -377,12 +377,15 @@ async fn fetch_from(
         offset: asked.offset,
         max_bytes: settings.partition_max_bytes,
         leader_epoch: -1,
+        last_epoch: -1,
+        high_watermark: 0,
     });
     let request = Fetch {
         max_wait_ms: settings.max_wait.as_millis() as u32,
         min_bytes: settings.min_bytes,
         max_bytes: settings.max_bytes,
-        rack: String::new(),
+        rack: settings.rack.clone(),
+        replica: None,
         parts: parts.collect(),
     };
     let suspect = |error| {
@@ -393,7 +396,11 @@ async fn fetch_from(
     };
     let connection = cluster.connection_to(leader).await.map_err(suspect)?;
     let patience = settings.max_wait + cluster.settings().request_timeout;
-    let call = connection.call(&request, Bytes::new(), patience).await;
+    let partitions: Vec<PartitionKey> = asked.iter().map(|asked| asked.key.clone()).collect();
+    let call = tokio::select! {
+        answer = connection.call(&request, Bytes::new(), patience) => answer,
+        moved = cluster.other_leader(leader, &partitions) => Err(moved.into()),
+    };
     let (response, payload) = call.map_err(suspect)?;
     if response.parts.len() != count {
         let what = format!("{} results for {count} partitions", response.parts.len());

@@ -39,6 +39,9 @@ pub struct ConsumerSettings {
     pub max_bytes: u32,
     /// `max.partition.fetch.bytes`. 4 MiB.
     pub partition_max_bytes: u32,
+    /// `client.rack`: where the consumer stands; it reads from a replica there, if there is one in
+    /// sync. Empty: from the leader.
+    pub rack: String,
     /// `auto.offset.reset`. The first that there is: nothing that is there is skipped.
     pub offset_reset: OffsetReset,
     /// `check.crcs`: check each batch's checksum when its records are read. On.
@@ -54,6 +57,7 @@ impl Default for ConsumerSettings {
             min_bytes: 1,
             max_bytes: 16 << 20,
             partition_max_bytes: 4 << 20,
+            rack: String::new(),
             offset_reset: OffsetReset::Earliest,
             check_crcs: true,
             give_up_after: Duration::from_secs(120),

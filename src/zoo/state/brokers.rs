@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::ClusterState;
 use super::command::{Change, Refused, Restart};
 use super::model::{Broker, BrokerEpoch};
+use crate::rule::{Rule, holds};
 
 impl ClusterState {
     /// The broker, if it lives the life of this epoch.
@@ -35,22 +36,26 @@ impl ClusterState {
                 (known.address, known.rack) = (address, rack);
                 return Ok(vec![Change::Broker { id }]);
             }
-            Some(known) if !known.fenced => return Err(Refused::DuplicateBroker(id)),
+            Some(known) if !known.fenced && holds(Rule::SeeRestarts) => {
+                return Err(Refused::DuplicateBroker(id));
+            }
             _ => {}
         }
         let epoch = BrokerEpoch(self.version + 1);
-        let (fenced, stopping) = (true, false);
+        let before = self.brokers.get(&id);
+        let (fenced, stopping) = (before.is_none_or(|before| before.fenced), false);
         let broker = Broker { incarnation, epoch, address, rack, fenced, stopping };
         self.brokers.insert(id, broker);
         let mut changes = vec![Change::Broker { id }];
         changes.extend(self.update_partitions(|_, rules, partition| {
             let lost = match restart {
                 Restart::Kept => false,
-                // What such a topic acknowledges is synced.
-                Restart::LostUnsynced => !rules.flush_before_ack,
+                // What such a topic acknowledges is synced; and of a single replica there is no other
+                // to be elected instead.
+                Restart::LostUnsynced => !rules.flush_before_ack && partition.replicas.len() > 1,
                 Restart::LostAll => true,
             };
-            if lost {
+            if lost && holds(Rule::LostIsLost) {
                 partition.eligible.retain(|member| *member != id);
             }
         }));

@@ -78,6 +78,22 @@ pub enum Command {
         /// Its id.
         id: Uuid,
     },
+    /// A broker that stands alone brings a topic that it has on its disk.
+    AdoptTopic {
+        /// Its name.
+        name: String,
+        /// What there is.
+        topic: Adopted,
+    },
+    /// What a broker had of some partitions is gone, or can be used no more.
+    LoseReplicas {
+        /// The broker.
+        id: u32,
+        /// Which life of it.
+        epoch: BrokerEpoch,
+        /// The partitions, by their topic's id and their number.
+        partitions: Vec<(Uuid, u32)>,
+    },
     /// A leader changes who is in sync.
     AlterPartition(AlterPartition),
     /// The preferred replica leads, if it is in sync.
@@ -121,6 +137,19 @@ pub enum Restart {
     LostUnsynced,
     /// Everything: its data directory is new.
     LostAll,
+}
+
+/// A topic as a broker has it on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// Its id.
+    pub id: Uuid,
+    /// The broker.
+    pub broker: u32,
+    /// Its own settings.
+    pub settings: BTreeMap<String, String>,
+    /// For each partition the epoch of its last record; its next leader has a later one.
+    pub leader_epochs: Vec<LeaderEpoch>,
 }
 
 /// A leader says who is in sync.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::model::{Broker, Partition};
+use crate::rule::{Rule, holds};
 
 /// What an election goes by: which brokers live, and the topic's rules.
 pub(super) struct Electorate<'a> {
@@ -64,7 +65,7 @@ impl Electorate<'_> {
             return;
         }
         partition.isr.retain(|member| *member != id);
-        if partition.isr.len() < self.min_isr {
+        if partition.isr.len() < self.min_isr && holds(Rule::EligibleLeavers) {
             // Nothing more is committed as long as it is so: what it has is all there is.
             partition.eligible.push(id);
         }

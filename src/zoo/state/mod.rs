@@ -26,7 +26,7 @@ mod topics;
 
 use std::collections::BTreeMap;
 
-pub use command::{AlterPartition, Change, Command, Member, Refused, Restart};
+pub use command::{Adopted, AlterPartition, Change, Command, Member, Refused, Restart};
 use election::Electorate;
 pub use model::{Broker, BrokerEpoch, LeaderEpoch, Move, Partition, PartitionEpoch, Topic};
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,10 @@ impl ClusterState {
             Command::AddPartitions { name, total } => self.add_partitions(name, *total),
             Command::AlterTopic { name, settings } => self.alter_topic(name, settings),
             Command::DeleteTopic { name, id } => self.delete_topic(name, *id),
+            Command::AdoptTopic { name, topic } => self.adopt_topic(name, topic),
+            Command::LoseReplicas { id, epoch, partitions } => {
+                self.lose_replicas(*id, *epoch, partitions)
+            }
             Command::AlterPartition(alter) => self.alter_partition(alter),
             Command::ElectPreferred { topic, partition } => self.elect_preferred(topic, *partition),
             Command::ElectUnclean { topic, partition } => self.elect_unclean(topic, *partition),

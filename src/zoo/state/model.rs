@@ -72,6 +72,9 @@ pub struct Partition {
     pub moving: Option<Move>,
     /// True after an unclean election, until the leader has said that it has begun anew.
     pub recovering: bool,
+    /// The version of the state in which it got its replicas. A broker whose disk has followed that one
+    /// has made its replica: if it is not there, it was lost.
+    pub placed: u64,
 }
 
 /// A partition's way from some brokers to others.
@@ -97,8 +100,9 @@ impl BrokerEpoch {
 
 impl Partition {
     /// A partition that nobody leads yet.
-    pub(super) fn new(replicas: Vec<u32>) -> Partition {
+    pub(super) fn new(replicas: Vec<u32>, placed: u64) -> Partition {
         Partition {
+            placed,
             isr: replicas.clone(),
             replicas,
             leader: None,
@@ -126,18 +130,21 @@ impl Partition {
     }
 
     /// Gives it these replicas; who is none of them is not in sync any more.
-    pub(super) fn set_replicas(&mut self, replicas: Vec<u32>, moving: Option<Move>) {
+    pub(super) fn set_replicas(&mut self, replicas: Vec<u32>, moving: Option<Move>, version: u64) {
+        if replicas.iter().any(|id| !self.replicas.contains(id)) {
+            self.placed = version;
+        }
         self.isr.retain(|id| replicas.contains(id));
         self.eligible.retain(|id| replicas.contains(id));
         (self.replicas, self.moving) = (replicas, moving);
     }
 
     /// Ends a move when all that it is moved to are in sync.
-    pub(super) fn finish_move(&mut self) {
+    pub(super) fn finish_move(&mut self, version: u64) {
         if let Some(moving) = &self.moving
             && moving.to.iter().all(|id| self.isr.contains(id))
         {
-            self.set_replicas(moving.to.clone(), None);
+            self.set_replicas(moving.to.clone(), None, version);
         }
     }
 

@@ -1,8 +1,11 @@
 //! What leaders and operators change of a partition.
 
+use uuid::Uuid;
+
 use super::ClusterState;
-use super::command::{AlterPartition, Change, Member, Refused};
-use super::model::Move;
+use super::command::{Adopted, AlterPartition, Change, Member, Refused};
+use super::model::{BrokerEpoch, LeaderEpoch, Move, Partition, Topic};
+use crate::rule::{Rule, holds};
 
 impl ClusterState {
     /// A leader's word on who is in sync counts if it is made from the state there is, and every
@@ -18,7 +21,8 @@ impl ClusterState {
         if partition.leader != Some(leader) {
             return Err(Refused::NotLeader(leader));
         }
-        if (partition.leader_epoch, partition.epoch) != (alter.leader_epoch, alter.epoch) {
+        let known = (partition.leader_epoch, partition.epoch);
+        if known != (alter.leader_epoch, alter.epoch) && holds(Rule::CompareAndSet) {
             let (leader_epoch, epoch) = (partition.leader_epoch, partition.epoch);
             return Err(Refused::StalePartition { leader_epoch, epoch });
         }
@@ -27,7 +31,11 @@ impl ClusterState {
             return Err(Refused::Replicas(isr));
         }
         for member in &alter.isr {
-            let lives = self.broker(member.id, member.epoch).is_ok_and(|broker| {
+            let broker = match holds(Rule::NameLives) {
+                true => self.broker(member.id, member.epoch).ok(),
+                false => self.brokers.get(&member.id),
+            };
+            let lives = broker.is_some_and(|broker| {
                 // Who is in sync already stays so while it stops.
                 !broker.fenced && (!broker.stopping || partition.isr.contains(&member.id))
             });
@@ -36,17 +44,18 @@ impl ClusterState {
             }
         }
         let recovering = partition.recovering && alter.recovering;
+        let version = self.version + 1;
         Ok(self.update_partition(&alter.topic, alter.partition, |electorate, partition| {
             let before = std::mem::replace(&mut partition.isr, isr);
             partition.recovering = recovering;
             if partition.isr.len() >= electorate.min_isr {
                 partition.eligible.clear();
-            } else {
+            } else if holds(Rule::EligibleLeavers) {
                 let left = before.iter().filter(|id| !partition.isr.contains(id));
                 partition.eligible.extend(left);
                 partition.eligible.retain(|id| !partition.isr.contains(id));
             }
-            partition.finish_move();
+            partition.finish_move(version);
             electorate.keep_leader(partition);
         }))
     }
@@ -101,12 +110,13 @@ impl ClusterState {
             return Err(Refused::UnknownBroker(*unknown));
         }
         let from = partition.origin().to_vec();
+        let version = self.version + 1;
         Ok(self.update_partition(topic, number, |electorate, partition| {
             let others = from.iter().filter(|id| !replicas.contains(id));
             let all = replicas.iter().chain(others).copied().collect();
             let moving = Move { from: from.clone(), to: replicas.to_vec() };
-            partition.set_replicas(all, Some(moving));
-            partition.finish_move();
+            partition.set_replicas(all, Some(moving), version);
+            partition.finish_move(version);
             electorate.keep_leader(partition);
         }))
     }
@@ -120,10 +130,63 @@ impl ClusterState {
         if !partition.isr.iter().any(|id| from.contains(id)) {
             return Err(Refused::NobodyToElect);
         }
+        let version = self.version + 1;
         Ok(self.update_partition(topic, number, |electorate, partition| {
-            partition.set_replicas(from, None);
+            partition.set_replicas(from, None, version);
             electorate.keep_leader(partition);
         }))
+    }
+}
+
+impl ClusterState {
+    /// What the broker had of these partitions is gone: it is not in sync, nor electable.
+    pub(super) fn lose_replicas(
+        &mut self,
+        id: u32,
+        epoch: BrokerEpoch,
+        lost: &[(Uuid, u32)],
+    ) -> Result<Vec<Change>, Refused> {
+        self.broker(id, epoch)?;
+        let places: Vec<(String, u32)> = self
+            .topics
+            .iter()
+            .flat_map(|(name, topic)| {
+                let of_topic = lost.iter().filter(|(lost, _)| *lost == topic.id);
+                of_topic.map(|(_, number)| (name.clone(), *number))
+            })
+            .collect();
+        let lose = |(name, number): (String, u32)| {
+            self.update_partition(&name, number, |electorate, partition| {
+                partition.isr.retain(|member| *member != id);
+                partition.eligible.retain(|member| *member != id);
+                electorate.keep_leader(partition);
+            })
+        };
+        Ok(places.into_iter().flat_map(lose).collect())
+    }
+
+    /// A broker that stands alone brings a topic that it has on its disk.
+    pub(super) fn adopt_topic(
+        &mut self,
+        name: &str,
+        topic: &Adopted,
+    ) -> Result<Vec<Change>, Refused> {
+        if self.topics.contains_key(name) {
+            return Err(Refused::TopicExists(name.to_owned()));
+        }
+        // It is there already, so that it is not to be made.
+        let partition = |epoch: &LeaderEpoch| Partition {
+            leader_epoch: *epoch,
+            ..Partition::new(vec![topic.broker], 0)
+        };
+        let (id, settings) = (topic.id, topic.settings.clone());
+        let partitions: Vec<_> = topic.leader_epochs.iter().map(partition).collect();
+        let changed = (0..partitions.len() as u32)
+            .map(|partition| Change::Partition { topic: name.to_owned(), partition });
+        let mut changes = vec![Change::Topic { name: name.to_owned() }];
+        changes.extend(changed);
+        self.topics.insert(name.to_owned(), Topic { id, settings, partitions });
+        Ok(changes)
     }
 }
 

@@ -17,6 +17,11 @@ pub(super) struct Rules {
 }
 
 impl ClusterState {
+    /// `min.insync.replicas` of a topic.
+    pub fn min_insync_replicas(&self, topic: &Topic) -> usize {
+        Rules::of(&topic.settings, &self.defaults).min_isr
+    }
+
     pub(super) fn topic(&self, name: &str) -> Result<&Topic, Refused> {
         self.topics.get(name).ok_or_else(|| Refused::UnknownTopic(name.to_owned()))
     }
@@ -68,7 +73,9 @@ impl ClusterState {
     fn place_partitions(&mut self, name: &str, places: Vec<Vec<u32>>) -> Vec<Change> {
         self.next_place += places.len() as u64;
         let Some(topic) = self.topics.get_mut(name) else { return Vec::new() };
-        topic.partitions.extend(places.into_iter().map(Partition::new));
+        let version = self.version + 1;
+        let fresh = places.into_iter().map(|replicas| Partition::new(replicas, version));
+        topic.partitions.extend(fresh);
         self.update_partitions(|electorate, _, partition| electorate.elect(partition))
     }
 

@@ -1,0 +1,348 @@
+//! A replica of a partition: its log, and what this broker is to it. The rules are here and in
+//! [`super::leader`]; sockets, threads and clocks are elsewhere, so that the simulator runs the
+//! same code.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mk_storage::batch::CheckedBatch;
+use mk_storage::error::AppendError;
+use mk_storage::log::{Appended, Copied, CopyError, Log, TruncateError};
+use mk_storage::{Epoch, Offset};
+use parking_lot::{Mutex, RwLock};
+
+use super::epochs::{EpochEnd, cut_to, divergence};
+use super::leader::{Fenced, FollowerFetch, Leader, Proposal};
+use crate::rule::{Rule, holds};
+use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch};
+
+/// A replica of a partition.
+#[derive(Debug)]
+pub struct Replica {
+    log: Arc<Log>,
+    /// Held to be read while something is appended: a log has one writer, and in an order of epochs.
+    part: RwLock<Part>,
+}
+
+/// What the broker is to the partition, by which of its states.
+#[derive(Debug)]
+struct Part {
+    /// States that are older are not taken.
+    epoch: Option<PartitionEpoch>,
+    leader_epoch: LeaderEpoch,
+    role: Role,
+}
+
+#[derive(Debug)]
+enum Role {
+    /// Nobody has said yet, or it has no replica any more.
+    None,
+    Leader(Mutex<Leader>),
+    /// It follows this leader, if there is one.
+    Follower(Option<u32>),
+}
+
+/// What a leader has to know of the cluster to lead.
+#[derive(Clone, Copy)]
+pub struct Circumstances<'a> {
+    /// Itself.
+    pub me: Member,
+    /// The epochs of the brokers, in the same state.
+    pub lives: &'a dyn Fn(u32) -> BrokerEpoch,
+    /// `min.insync.replicas` of the topic.
+    pub min_isr: usize,
+    /// True if what is acknowledged must be synced (`flush=ack`).
+    pub sync_first: bool,
+    /// The time, by any clock that does not go back.
+    pub now: Duration,
+}
+
+/// What a broker is to a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    None,
+    /// It leads, in this epoch.
+    Leader(LeaderEpoch),
+    /// It follows.
+    Follower {
+        /// Whom, if there is a leader.
+        leader: Option<u32>,
+        /// In which epoch.
+        epoch: LeaderEpoch,
+    },
+}
+
+/// Why a leader did not append. Nothing was appended.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAppended {
+    /// This broker does not lead.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// Fewer are in sync than must have an acknowledged record.
+    #[error("{in_sync} replicas are in sync, min.insync.replicas is {needed}")]
+    NotEnoughReplicas {
+        /// How many are.
+        in_sync: usize,
+        /// How many there must be.
+        needed: usize,
+    },
+    /// The log refuses.
+    #[error(transparent)]
+    Log(#[from] AppendError),
+}
+
+/// What a leader makes of a follower's fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The follower's log is no beginning of the leader's: it must be cut.
+    pub diverging: Option<EpochEnd>,
+    /// What the zookeeper is to be asked for.
+    pub proposal: Option<Proposal>,
+    /// True if more is committed now.
+    pub committed: bool,
+}
+
+/// Why a fetch of a follower is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotServed {
+    /// This broker does not lead.
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    /// The fetch is of another time.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+}
+
+/// Why a follower did not do as its leader said.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFollowed {
+    /// It has another leader by now.
+    #[error("it has another leader by now")]
+    Superseded,
+    /// Its log did not take the batches.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// Its log could not be cut.
+    #[error(transparent)]
+    Cut(#[from] TruncateError),
+}
+
+/// What a leader says of its log beside the batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderLog {
+    /// Records below are committed.
+    pub high_watermark: Offset,
+    /// Its first record.
+    pub start: Offset,
+}
+
+impl Replica {
+    /// A replica that is nothing yet.
+    pub fn new(log: Arc<Log>) -> Replica {
+        let part = Part { epoch: None, leader_epoch: LeaderEpoch(0), role: Role::None };
+        Replica { log, part: RwLock::new(part) }
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// What the broker is to it.
+    pub fn standing(&self) -> Standing {
+        let part = self.part.read();
+        match part.role {
+            Role::None => Standing::None,
+            Role::Leader(_) => Standing::Leader(part.leader_epoch),
+            Role::Follower(leader) => Standing::Follower { leader, epoch: part.leader_epoch },
+        }
+    }
+
+    /// True if the broker leads it in this epoch.
+    pub fn leads_in(&self, epoch: LeaderEpoch) -> bool {
+        self.standing() == Standing::Leader(epoch)
+    }
+
+    /// Takes the part that the partition's state gives to this broker. States may come twice or late.
+    pub fn assign(&self, partition: &Partition, given: &Circumstances<'_>) {
+        let Circumstances { me, lives, min_isr, sync_first, now } = *given;
+        let min_isr = min_isr.min(partition.target().len());
+        let mut part = self.part.write();
+        if part.epoch.is_some_and(|known| partition.epoch < known) {
+            return;
+        }
+        let same_leader = part.epoch.is_some() && part.leader_epoch == partition.leader_epoch;
+        part.epoch = Some(partition.epoch);
+        part.leader_epoch = partition.leader_epoch;
+        if partition.leader != Some(me.id) {
+            let is_replica = partition.replicas.contains(&me.id);
+            if is_replica && !same_leader && !holds(Rule::TruncateByEpoch) {
+                let _ = self.log.truncate(self.log.high_watermark());
+            }
+            part.role = if is_replica { Role::Follower(partition.leader) } else { Role::None };
+            return;
+        }
+        match &part.role {
+            Role::Leader(leader) if same_leader => {
+                let mut leader = leader.lock();
+                leader.updated(partition, min_isr, now);
+                self.advance(&mut leader, sync_first);
+            }
+            _ => {
+                let offsets = (self.log.end(), self.log.high_watermark());
+                let mut leader = Leader::new(me, partition, lives, min_isr, offsets, now);
+                self.advance(&mut leader, sync_first);
+                part.role = Role::Leader(Mutex::new(leader));
+            }
+        }
+    }
+
+    /// Appends as the leader. A record for which everybody in sync is to be waited for is not taken
+    /// while too few are. Answers the epoch in which it was appended, too.
+    pub fn append(
+        &self,
+        batch: &CheckedBatch<'_>,
+        for_all: bool,
+        now_ms: i64,
+    ) -> Result<(Appended, LeaderEpoch), NotAppended> {
+        let part = self.part.read();
+        let Role::Leader(leader) = &part.role else { return Err(NotAppended::NotLeader) };
+        if for_all {
+            let (in_sync, needed) = leader.lock().in_sync();
+            if in_sync < needed && holds(Rule::EnoughInSync) {
+                return Err(NotAppended::NotEnoughReplicas { in_sync, needed });
+            }
+        }
+        let epoch = Epoch(part.leader_epoch.0);
+        Ok((self.log.append(batch, epoch, now_ms)?, part.leader_epoch))
+    }
+
+    /// Something was appended or synced. True if more is committed now.
+    pub fn progressed(&self, sync_first: bool) -> bool {
+        let part = self.part.read();
+        let Role::Leader(leader) = &part.role else { return false };
+        self.advance(&mut leader.lock(), sync_first)
+    }
+
+    /// How many replicas are in sync, and how many must be; none if this broker does not lead.
+    pub fn in_sync(&self) -> Option<(usize, usize)> {
+        match &self.part.read().role {
+            Role::Leader(leader) => Some(leader.lock().in_sync()),
+            _ => None,
+        }
+    }
+
+    /// Where the log ends for consumers; none while that is not known.
+    pub fn known_high_watermark(&self) -> Option<Offset> {
+        match &self.part.read().role {
+            Role::Leader(leader) => leader.lock().known_high_watermark(),
+            _ => Some(self.log.high_watermark()),
+        }
+    }
+
+    /// A follower fetches, whose last record has `last_epoch`, if it has any.
+    pub fn serve(
+        &self,
+        fetch: FollowerFetch,
+        last_epoch: Option<Epoch>,
+        now: Duration,
+    ) -> Result<Heard, NotServed> {
+        let part = self.part.read();
+        let Role::Leader(leader) = &part.role else { return Err(NotServed::NotLeader) };
+        let mut leader = leader.lock();
+        if holds(Rule::FenceFetches) {
+            leader.check_epoch(fetch.leader_epoch)?;
+        }
+        let log_end = self.log.end();
+        let diverging = last_epoch
+            .filter(|_| holds(Rule::TruncateByEpoch))
+            .and_then(|last| divergence(&self.log.epochs(), log_end, fetch.offset, last));
+        if diverging.is_some() {
+            return Ok(Heard { diverging, proposal: None, committed: false });
+        }
+        let proposal = leader.fetched(fetch, log_end, now)?;
+        let committed = self.publish(&leader);
+        Ok(Heard { diverging: None, proposal, committed })
+    }
+
+    /// Who has fallen behind for so long is to leave the in-sync replicas.
+    pub fn propose_shrink(&self, most_lag: Duration, now: Duration) -> Option<Proposal> {
+        match &self.part.read().role {
+            Role::Leader(leader) => leader.lock().propose_shrink(most_lag, now),
+            _ => None,
+        }
+    }
+
+    /// The zookeeper has refused what was proposed.
+    pub fn refused(&self, proposal: &Proposal) {
+        if let Role::Leader(leader) = &self.part.read().role {
+            leader.lock().refused(proposal);
+        }
+    }
+
+    /// Takes batches that the leader of `epoch` has sent, and what it says of its log.
+    pub fn copy(
+        &self,
+        epoch: LeaderEpoch,
+        bytes: &[u8],
+        theirs: LeaderLog,
+        now_ms: i64,
+    ) -> Result<Copied, NotFollowed> {
+        let part = self.part.read();
+        part.follows_in(epoch)?;
+        if theirs.start > self.log.end() {
+            self.log.begin_anew(theirs.start)?;
+            return Ok(Copied { end: self.log.end(), rolled: false });
+        }
+        let copied = match self.log.append_copies(bytes, now_ms) {
+            // The leader has compacted there: its batch stands for some of ours, too.
+            Err(CopyError::NotNext { base, end }) if base < end => {
+                let end = self.log.truncate(base)?;
+                Copied { end, rolled: false }
+            }
+            done => done?,
+        };
+        self.log.raise_high_watermark(theirs.high_watermark);
+        Ok(copied)
+    }
+
+    /// Cuts the log where the leader of `epoch` says that its own parts from it. Answers where it ends
+    /// now, and how many records went that were known to be committed.
+    pub fn cut(&self, epoch: LeaderEpoch, leader: EpochEnd) -> Result<(Offset, u64), NotFollowed> {
+        let part = self.part.read();
+        part.follows_in(epoch)?;
+        let to = cut_to(&self.log.epochs(), self.log.end(), leader).max(self.log.start());
+        let committed = self.log.high_watermark();
+        let end = self.log.truncate(to)?;
+        Ok((end, committed.0.saturating_sub(end.0)))
+    }
+
+    /// From where this follower fetches next: what lies before it has, as safely as the topic asks for.
+    /// None while something is not synced that must be.
+    pub fn fetch_from(&self, sync_first: bool) -> Option<(Offset, Option<Epoch>)> {
+        let end = self.log.end();
+        let safe = !sync_first || self.log.synced() >= end || !holds(Rule::SyncBeforeFetch);
+        safe.then(|| (end, self.log.last_epoch()))
+    }
+
+    fn advance(&self, leader: &mut Leader, sync_first: bool) -> bool {
+        let safe = if sync_first { self.log.synced() } else { self.log.end() };
+        leader.own_progress(safe);
+        self.publish(leader)
+    }
+
+    fn publish(&self, leader: &Leader) -> bool {
+        let before = self.log.high_watermark();
+        self.log.raise_high_watermark(leader.high_watermark()) > before
+    }
+}
+
+impl Part {
+    fn follows_in(&self, epoch: LeaderEpoch) -> Result<(), NotFollowed> {
+        match self.role {
+            Role::Follower(_) if self.leader_epoch == epoch => Ok(()),
+            _ => Err(NotFollowed::Superseded),
+        }
+    }
+}

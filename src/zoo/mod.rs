@@ -4,6 +4,14 @@
 //! * [`state`]: what it knows, as a pure machine: a command in, what changed out. No socket, no clock,
 //!   no disk, no chance: whatever a command needs of these it carries.
 //! * [`detector`]: which brokers are alive, by what is heard of them; pure as well.
+//! * [`events`]: what has happened, for people.
+//! * [`message`]: what brokers and the zookeeper say to each other.
+//! * [`store`]: the log of commands on the disk.
+//! * [`heartbeat`]: the datagrams.
 
 pub mod detector;
+pub mod events;
+pub mod heartbeat;
+pub mod message;
 pub mod state;
+pub mod store;

@@ -125,11 +125,18 @@ impl Detector {
 
     /// A heartbeat that is known to be the broker's own.
     pub fn heard(&mut self, beat: Beat, now: Duration) -> Option<Verdict> {
+        self.is_news(beat).then(|| self.count(beat, now))?
+    }
+
+    /// True if the beat is newer than all that was heard of the broker.
+    pub fn is_news(&self, beat: Beat) -> bool {
+        let watched = self.watched.get(&beat.id);
+        watched.is_some_and(|known| known.epoch == beat.epoch && known.number < beat.number)
+    }
+
+    fn count(&mut self, beat: Beat, now: Duration) -> Option<Verdict> {
         let Beat { id, epoch, number, stalled } = beat;
         let watched = self.watched.get_mut(&id)?;
-        if epoch != watched.epoch || number <= watched.number {
-            return None;
-        }
         watched.number = number;
         watched.heard = now;
         if stalled >= self.patience.stall {

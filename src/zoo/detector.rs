@@ -105,13 +105,17 @@ impl Detector {
         Detector { patience, watched: BTreeMap::new(), last_tick: now }
     }
 
-    /// Watches this life of a broker from now on; it has the whole timeout to be heard of.
+    /// Watches this life of a broker from now on; it has the whole timeout to be heard of. To register
+    /// again is a sign of life as well.
     pub fn watch(&mut self, id: u32, epoch: BrokerEpoch, fenced: bool, now: Duration) {
         let deadline = now + self.patience.session;
         let fresh = Watched { epoch, number: 0, heard: now, deadline, suspected: false, fenced };
         let known = self.watched.entry(id).or_insert(fresh);
         if known.epoch < epoch {
             *known = fresh;
+        } else if known.epoch == epoch {
+            known.suspected = false;
+            known.deadline = known.deadline.max(deadline);
         }
     }
 
@@ -288,6 +292,10 @@ mod tests {
         detector.suspect(3, ms(10));
         detector.heard(beat(3, 9), ms(12));
         assert_eq!(detector.gone(3), None, "it has answered");
+        detector.suspect(3, ms(20));
+        detector.watch(3, EPOCH, false, ms(30));
+        assert_eq!(detector.gone(3), None, "it has registered again");
+        assert_eq!(detector.tick(ms(60)), []);
     }
 
     #[test]

@@ -96,6 +96,8 @@ struct Watched {
     heard: Duration,
     deadline: Duration,
     suspected: bool,
+    /// Of the first beat that is sure to be later than the suspicion.
+    answer: u64,
     fenced: bool,
 }
 
@@ -109,7 +111,8 @@ impl Detector {
     /// again is a sign of life as well.
     pub fn watch(&mut self, id: u32, epoch: BrokerEpoch, fenced: bool, now: Duration) {
         let deadline = now + self.patience.session;
-        let fresh = Watched { epoch, number: 0, heard: now, deadline, suspected: false, fenced };
+        let (number, answer, suspected) = (0, 0, false);
+        let fresh = Watched { epoch, number, heard: now, deadline, suspected, answer, fenced };
         let known = self.watched.entry(id).or_insert(fresh);
         if known.epoch < epoch {
             *known = fresh;
@@ -148,6 +151,9 @@ impl Detector {
             let told = std::mem::replace(&mut watched.fenced, true);
             return (!told).then_some(Verdict::Fence { id, epoch, why });
         }
+        if watched.suspected && number < watched.answer {
+            return None;
+        }
         watched.deadline = now + self.patience.session;
         watched.suspected = false;
         let was_fenced = std::mem::replace(&mut watched.fenced, false);
@@ -161,6 +167,8 @@ impl Detector {
             return None;
         }
         watched.suspected = true;
+        // The next one may have been under way when the process died.
+        watched.answer = watched.number + 2;
         watched.deadline = watched.deadline.min(now + self.patience.suspicion);
         Some(Verdict::Probe { id })
     }
@@ -292,6 +300,12 @@ mod tests {
         detector.suspect(3, ms(10));
         detector.heard(beat(3, 9), ms(12));
         assert_eq!(detector.gone(3), None, "it has answered");
+        let mut detector = self::detector();
+        detector.suspect(3, ms(10));
+        detector.heard(beat(3, 2), ms(11));
+        assert_eq!(detector.suspects().collect::<Vec<_>>(), [3], "that may have been under way");
+        detector.heard(beat(3, 3), ms(12));
+        assert_eq!(detector.gone(3), None, "it lives");
         detector.suspect(3, ms(20));
         detector.watch(3, EPOCH, false, ms(30));
         assert_eq!(detector.gone(3), None, "it has registered again");

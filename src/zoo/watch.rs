@@ -193,7 +193,9 @@ impl Heard {
         let ago = self.ago(beat.id, now);
         let verdict = self.detector.heard(beat, now);
         let Some(peer) = self.peers.get_mut(&beat.id) else { return (None, None) };
-        (peer.address, peer.probe) = (Some(from), None);
+        if peer.address.replace(from) != Some(from) {
+            peer.probe = None;
+        }
         let answer = Datagram { kind: Kind::Answer, ..datagram }.seal(&peer.key);
         (Some(answer), verdict.map(|verdict| Finding { verdict, heard_ago: ago }))
     }
@@ -201,6 +203,9 @@ impl Heard {
     /// Asks those who seem to be gone, again and again; fences those whose port is closed.
     fn ask_suspects(&mut self, socket: &UdpSocket, now: Duration) -> Vec<Verdict> {
         let suspects: Vec<u32> = self.detector.suspects().collect();
+        for (_, peer) in self.peers.iter_mut().filter(|(id, _)| !suspects.contains(id)) {
+            peer.probe = None;
+        }
         let mut verdicts = Vec::new();
         for id in suspects {
             let Some(peer) = self.peers.get_mut(&id) else { continue };

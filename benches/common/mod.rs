@@ -53,6 +53,7 @@ impl TestBroker {
         let layers = Layers { flags: flags.collect(), ..Layers::default() };
         let config = BrokerConfig {
             listen: "127.0.0.1:0".to_owned(),
+            zoo: None,
             data: root.path().join("data"),
             settings: BrokerSettings::resolve(&layers).unwrap(),
         };

@@ -16,6 +16,8 @@ Examples:
   mkbroker --data ./data                        a broker on 127.0.0.1:9092
   mkbroker --data ./data --listen 127.0.0.1:0   on any free port, which it prints
   mkbroker --data ./data --set num.partitions=8 --set log.flush.policy=interval:50ms
+  mkbroker --zoo 127.0.0.1:2181 --set broker.id=2 --data ./data2 --listen 127.0.0.1:9093
+                                                a broker of a cluster
   mkbroker --settings                           all settings and their defaults
 
 Then, elsewhere:
@@ -39,6 +41,10 @@ struct Flags {
         default_value = "127.0.0.1:9092"
     )]
     listen: String,
+
+    /// The cluster's mini-zookeeper. Without it the broker stands alone, and carries it inside.
+    #[arg(long, value_name = "HOST:PORT", env = "MKBROKER_ZOO")]
+    zoo: Option<String>,
 
     /// TOML file of settings.
     #[arg(long, value_name = "FILE", env = "MKBROKER_CONFIG")]
@@ -82,7 +88,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let config = BrokerConfig { listen: flags.listen, data: flags.data, settings };
+    let config =
+        BrokerConfig { listen: flags.listen, data: flags.data, zoo: flags.zoo, settings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
         .map_err(|error| format!("the system refuses what a broker needs: {error}"))
@@ -121,17 +128,26 @@ async fn run(config: &BrokerConfig) -> Result<(), String> {
     let watch = |kind| signal(kind).map_err(|error| format!("signals cannot be watched: {error}"));
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
-    let broker = Broker::start(config).map_err(|error| error.to_string())?;
-    println!(
-        "mkbroker {} ready on {}, data in {}: {}",
-        broker.id(),
-        broker.address(),
-        config.data.display(),
-        broker.recovery()
-    );
+    let mut broker = Broker::start(config).map_err(|error| error.to_string())?;
+    let ready = broker.when_ready();
+    let ready = tokio::task::spawn_blocking(move || ready.is_some_and(|ready| ready.recv().is_ok()));
+    let signalled = async {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    tokio::pin!(signalled);
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        // Never, if the broker stops before the cluster takes it in.
+        Ok(true) = ready => {
+            println!(
+                "mkbroker {} ready on {}, data in {}: {}",
+                broker.id(),
+                broker.address(),
+                config.data.display(),
+                broker.recovery()
+            );
+            signalled.await;
+        }
+        () = &mut signalled => {}
     }
     info!("stopping; once more to stop at once");
     let stop = tokio::task::spawn_blocking(|| broker.stop());

@@ -35,6 +35,8 @@ struct Shared {
     checkpoint_interval: Duration,
     /// Told of every partition that was synced, or failed to be.
     flushed: OnFlushed,
+    /// The syncs that have begun, one a thread.
+    running: Mutex<Vec<Instant>>,
 }
 
 type OnFlushed = Box<dyn Fn(&Arc<Partition>) + Send + Sync>;
@@ -74,6 +76,7 @@ impl FlushThreads {
             changed: Condvar::new(),
             checkpoint_interval,
             flushed: Box::new(flushed),
+            running: Mutex::new(Vec::new()),
         });
         let threads = (0..threads.max(1)).map(|n| {
             let shared = shared.clone();
@@ -106,6 +109,12 @@ impl Flusher {
         self.shared.changed.notify_one();
     }
 
+    /// How long the slowest sync has taken so far.
+    pub fn longest_sync(&self) -> Duration {
+        let running = self.shared.running.lock();
+        running.iter().map(Instant::elapsed).max().unwrap_or_default()
+    }
+
     /// Syncs what a recovery found, and moves the recovery point behind it, so that the next start
     /// need not scan it again.
     pub fn recovered(&self, partition: &Arc<Partition>) {
@@ -136,8 +145,15 @@ impl Shared {
 
     fn work(&self) {
         while let Some((partition, job)) = self.next() {
+            let begun = Instant::now();
+            self.running.lock().push(begun);
             // Whoever waits for a partition that is gone is told all the same.
             self.flush(&partition);
+            let mut running = self.running.lock();
+            if let Some(at) = running.iter().position(|other| *other == begun) {
+                running.swap_remove(at);
+            }
+            drop(running);
             if job == Job::Checkpoint && !partition.is_deleted() {
                 checkpoint(&partition);
             }
@@ -233,6 +249,7 @@ mod tests {
             changed: Condvar::new(),
             checkpoint_interval: Duration::from_secs(3600),
             flushed: Box::new(|_| {}),
+            running: Mutex::new(Vec::new()),
         });
         let flusher = Flusher { shared: shared.clone() };
         let partition = |number| Arc::new(Partition::offline("t", number, String::new()));

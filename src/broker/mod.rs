@@ -23,6 +23,7 @@ mod offsets;
 mod open;
 mod partition;
 mod produce;
+mod progress;
 pub mod replication;
 mod reply;
 mod scrubber;

@@ -10,6 +10,8 @@ pub enum Note {
     Readable(u64),
     /// More of the partition of this serial number is committed, or it will not be.
     Committed(u64),
+    /// Somebody wants to know whether the loop gets on.
+    Ping,
     /// The answer to a request that a worker had.
     Reply {
         /// Whose answer.

@@ -64,10 +64,6 @@ pub fn open_topics(
 ) -> Result<(BTreeMap<String, Arc<Topic>>, RecoverySummary), CatalogError> {
     let started = Instant::now();
     let files = topic_files(store.disk(), dir, trash_dir)?;
-    let tasks_of = |file: &'_ TopicFile| {
-        let numbers = (0..file.partitions).filter(|number| file.has_here(*number));
-        numbers.map(move |number| Task { file, number })
-    };
     let tasks: Vec<Task<'_>> = files.iter().flat_map(tasks_of).collect();
     let (topics, partitions) = (files.len(), tasks.len());
     let summary = Mutex::new(RecoverySummary { topics, partitions, ..RecoverySummary::default() });
@@ -98,6 +94,12 @@ pub fn open_topics(
     let mut summary = summary.into_inner();
     summary.took = started.elapsed();
     Ok((topics, summary))
+}
+
+/// The partitions of a topic that are here.
+fn tasks_of(file: &TopicFile) -> impl Iterator<Item = Task<'_>> {
+    let numbers = (0..file.partitions).filter(|number| file.has_here(*number));
+    numbers.map(move |number| Task { file, number })
 }
 
 /// The files of all topics. A folder without one was left by a broker that died while it made or

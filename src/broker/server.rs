@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use arc_swap::ArcSwap;
 use mk_net::connection::ConnectionLimits;
 use mk_net::event_loop::{Counters, Limits, Prepared, Server};
 use mk_net::message::BrokerAddress;
-use mk_storage::directory::{DataDirectory, DirectoryError, Identity};
+use mk_storage::directory::{DataDirectory, DirectoryError};
 use mk_storage::error::DiskError;
 use mk_storage::store::{OpenLimits, Store};
 use tracing::error;
@@ -24,14 +25,18 @@ use super::compactor::{self, CompactCounters};
 use super::config::{BrokerConfig, ConfigError};
 use super::flusher::FlushThreads;
 use super::note::Note;
+use super::membership::MembershipError;
 use super::open::{RecoverySummary, open_topics};
 use super::partition::Partition;
+use super::progress::Owed;
 use super::scrubber::{self, ScrubCounters};
 use super::service::BrokerService;
 use super::shared::{Shared, tell_of_commit};
 use super::worker::WorkerThread;
 use super::{cleaner, sweeper};
 use crate::settings::BrokerSettings;
+use crate::zoo::node::NodeError;
+use crate::zoo::store::StoreError;
 
 /// A broker that runs. To be stopped with [`Broker::stop`]; if it is dropped its process had
 /// better end, and the next start recovers.
@@ -66,6 +71,18 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What the directory says of its life in the cluster cannot be used.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// The file of the mini-zookeeper inside cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The mini-zookeeper inside cannot begin.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The mini-zookeeper inside does not take its broker in.
+    #[error("the mini-zookeeper inside does not work: {0}")]
+    Inside(String),
     /// The system refuses threads or the like.
     #[error("the system refuses what a broker needs: {0}")]
     System(#[from] std::io::Error),
@@ -101,7 +118,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Starts a broker. One that carries its mini-zookeeper inside serves when this returns; one of a
-    /// cluster does when the cluster has taken it in ([`Broker::wait_ready`]).
+    /// cluster does when the cluster has taken it in ([`Broker::when_ready`]).
     pub fn start(config: &BrokerConfig) -> Result<Broker, StartError> {
         let settings = &config.settings;
         let disk = config.disk()?;
@@ -138,6 +155,7 @@ impl Broker {
             topics_dir,
             trash_dir,
             flusher,
+            owed: mailboxes.iter().map(|_| Owed::default()).collect(),
             mailboxes,
             control,
             admin,
@@ -196,9 +214,18 @@ impl Broker {
         &self.shared.compacted
     }
 
-    /// Stops in good order: answers what can be answered, syncs and closes all logs.
+    /// What is told when the broker is ready, each time when it has registered: one that stands alone is
+    /// at once. Answered once.
+    pub fn when_ready(&mut self) -> Option<Receiver<()>> {
+        self.member.when_ready()
+    }
+
+    /// Stops in good order: hands its leaderships over, answers what can be answered, syncs and closes
+    /// all logs.
     pub fn stop(self) -> Result<(), StopError> {
+        self.member.hand_over(&self.shared);
         self.server.stop(GRACE);
+        self.member.stop(&self.shared);
         for worker in self.workers {
             worker.stop();
         }

@@ -120,6 +120,7 @@ impl Service for BrokerService {
         match note {
             Note::Readable(serial) => self.fetches.on_readable(context, serial),
             Note::Committed(serial) => self.produces.on_committed(context, serial),
+            Note::Ping => self.shared.owed[self.index].answer(),
             Note::Reply { to, message } => context.respond(to, message),
         }
     }

@@ -17,6 +17,7 @@ use super::compactor::CompactCounters;
 use super::flusher::Flusher;
 use super::note::Note;
 use super::partition::{Absent, LoopSet, Partition};
+use super::progress::Owed;
 use super::replication::replica::Replica;
 use super::scrubber::ScrubCounters;
 use super::worker::Worker;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub trash_dir: PathBuf,
     pub flusher: Flusher,
     pub mailboxes: Arc<[Mailbox<Note>]>,
+    /// Signs of life that the event loops owe, one each.
+    pub owed: Arc<[Owed]>,
     /// The only thread that changes topics.
     pub control: Worker,
     /// For what waits for the mini-zookeeper.

@@ -26,7 +26,8 @@ pub struct BrokerSettings {
 
 const PREFIX: &str = "MKBROKER_";
 /// Variables of the prefix that are flags and not settings.
-const FLAGS: [&str; 4] = ["MKBROKER_LISTEN", "MKBROKER_DATA", "MKBROKER_CONFIG", "MKBROKER_LOG"];
+const FLAGS: [&str; 5] =
+    ["MKBROKER_LISTEN", "MKBROKER_DATA", "MKBROKER_ZOO", "MKBROKER_CONFIG", "MKBROKER_LOG"];
 
 impl Layers {
     /// Takes the settings among these environment variables.

@@ -8,11 +8,13 @@ mod broker;
 mod registry;
 mod topic;
 mod value;
+mod zoo;
 
 pub use broker::{BrokerSettings, Layers};
 pub use registry::{Definition, Scope, definition, documentation};
 pub use topic::{FlushPolicy, TopicSettings};
 pub use value::{Kind, NO_LIMIT, Value, format_bytes, format_millis, parse_bytes, parse_millis};
+pub use zoo::ZooSettings;
 
 /// What is wrong with a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

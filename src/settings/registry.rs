@@ -15,6 +15,8 @@ pub enum Scope {
         /// The broker's setting.
         default_from: &'static str,
     },
+    /// For the mini-zookeeper, and with it for the cluster.
+    Zoo,
 }
 
 /// One setting.
@@ -44,6 +46,8 @@ const RETENTION_BYTES: Kind = Kind::BytesOrNone { max: 1 << 60 };
 const RETENTION_MS: Kind = Kind::MillisOrNone { max: 100 * TEN_YEARS_MS };
 const DELETE_RETENTION: Kind = Kind::Millis { min: 0, max: TEN_YEARS_MS };
 const COMPACTION_LAG: Kind = Kind::Millis { min: 0, max: TEN_YEARS_MS };
+const HEARTBEAT: Kind = Kind::Millis { min: 1, max: 600_000 };
+const MIN_ISR: Kind = Kind::Count { min: 1, max: 1000 };
 const MESSAGE_BYTES: Kind = Kind::Bytes { min: 100, max: 64 * MIB };
 
 const fn broker(
@@ -62,6 +66,15 @@ const fn topic(
     doc: &'static str,
 ) -> Definition {
     Definition { name, kind, default: "", scope: Scope::Topic { default_from }, doc }
+}
+
+const fn zoo(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Definition {
+    Definition { name, kind, default, scope: Scope::Zoo, doc }
 }
 
 /// All settings, the broker's first, each group by name.
@@ -251,6 +264,13 @@ pub const ALL: &[Definition] = &[
          record of 1 MiB does not fit.",
     ),
     broker(
+        "min.insync.replicas",
+        MIN_ISR,
+        "1",
+        "An acks=all record is committed when so many replicas have it, the leader among them. In a \
+         cluster the zookeeper's setting counts.",
+    ),
+    broker(
         "num.network.threads",
         Kind::Count { min: 0, max: 64 },
         "0",
@@ -300,6 +320,13 @@ pub const ALL: &[Definition] = &[
         "100MiB",
         "Largest request that is read.",
     ),
+    broker(
+        "unclean.leader.election.enable",
+        Kind::Bool,
+        "false",
+        "Let a replica lead that may miss acknowledged records when no other is left. In a cluster \
+         the zookeeper's setting counts.",
+    ),
     topic(
         "cleanup.policy",
         Kind::Cleanup,
@@ -339,6 +366,12 @@ pub const ALL: &[Definition] = &[
         "Leave a segment alone as long as its newest record is younger.",
     ),
     topic(
+        "min.insync.replicas",
+        MIN_ISR,
+        "min.insync.replicas",
+        "An acks=all record is committed when so many replicas have it, the leader among them.",
+    ),
+    topic(
         "retention.bytes",
         RETENTION_BYTES,
         "log.retention.bytes",
@@ -362,11 +395,66 @@ pub const ALL: &[Definition] = &[
         "log.roll.ms",
         "Begin a new segment when the last one is so old.",
     ),
+    topic(
+        "unclean.leader.election.enable",
+        Kind::Bool,
+        "unclean.leader.election.enable",
+        "Let a replica lead that may miss acknowledged records when no other is left.",
+    ),
+    zoo("broker.heartbeat.interval.ms", HEARTBEAT, "25ms", "Brokers beat so often."),
+    zoo(
+        "broker.session.timeout.ms",
+        HEARTBEAT,
+        "250ms",
+        "A broker that is silent for so long is fenced: others lead. At least three heartbeats.",
+    ),
+    zoo(
+        "broker.stall.timeout.ms",
+        HEARTBEAT,
+        "1500ms",
+        "A broker whose event loops or disk have stood still for so long is fenced, though it beats.",
+    ),
+    zoo(
+        "broker.suspicion.timeout.ms",
+        HEARTBEAT,
+        "40ms",
+        "A broker whose process seems to be gone has so long to answer.",
+    ),
+    zoo(
+        "flush",
+        Kind::Flush,
+        "ack",
+        "When records are synced, for topics that do not say: ack, interval:<time>, os.",
+    ),
+    zoo(
+        "min.insync.replicas",
+        MIN_ISR,
+        "2",
+        "For topics that do not say: an acks=all record is committed when so many replicas have it.",
+    ),
+    zoo(
+        "unclean.leader.election.enable",
+        Kind::Bool,
+        "false",
+        "For topics that do not say: let a replica lead that may miss acknowledged records.",
+    ),
 ];
 
-/// The setting of this name in this scope.
+/// The broker's setting of this name, or the topic's.
 pub fn definition(name: &str, of_topic: bool) -> Result<&'static Definition, SettingError> {
-    let in_scope = || ALL.iter().filter(|d| matches!(d.scope, Scope::Topic { .. }) == of_topic);
+    find(name, |scope| match scope {
+        Scope::Broker => !of_topic,
+        Scope::Topic { .. } => of_topic,
+        Scope::Zoo => false,
+    })
+}
+
+/// The setting of this name among those of some scopes.
+pub(super) fn find(
+    name: &str,
+    is_meant: impl Fn(Scope) -> bool,
+) -> Result<&'static Definition, SettingError> {
+    let in_scope = || ALL.iter().filter(|definition| is_meant(definition.scope));
     in_scope().find(|definition| definition.name == name).ok_or_else(|| {
         let similarity = |candidate: &str| strsim::jaro_winkler(name, candidate);
         let nearest = in_scope()
@@ -397,17 +485,19 @@ pub fn documentation() -> String {
          The broker takes them by `--set NAME=VALUE`, then from the environment \
          (`MKBROKER_LOG_SEGMENT_BYTES`), then from the TOML file that `--config` names, then its \
          default. A topic's own setting (`mkctl topic create -c NAME=VALUE`, `mkctl topic alter`) \
-         comes before the broker's. An unknown name is an error.\n",
+         comes before the broker's. An unknown name is an error.\n\n\
+         The zookeeper (`mkzoo`) takes its own by `--set NAME=VALUE`.\n",
     );
-    for (title, of_topic) in [("Broker", false), ("Topic", true)] {
+    for title in ["Broker", "Topic", "Zookeeper"] {
         let _ = writeln!(out, "\n## {title}\n\n| name | default | value | what it does |");
         let _ = writeln!(out, "|---|---|---|---|");
         for definition in ALL {
             let default = match definition.scope {
-                Scope::Topic { default_from } if of_topic => {
+                Scope::Topic { default_from } if title == "Topic" => {
                     format!("the broker's `{default_from}`")
                 }
-                Scope::Broker if !of_topic => format!("`{}`", definition.default),
+                Scope::Broker if title == "Broker" => format!("`{}`", definition.default),
+                Scope::Zoo if title == "Zookeeper" => format!("`{}`", definition.default),
                 _ => continue,
             };
             let (name, doc) = (definition.name, definition.doc);
@@ -426,7 +516,7 @@ mod tests {
     fn every_default_is_a_value_and_every_topic_setting_has_a_broker_setting() {
         for definition in ALL {
             match definition.scope {
-                Scope::Broker => assert!(definition.parse(definition.default).is_ok()),
+                Scope::Broker | Scope::Zoo => assert!(definition.parse(definition.default).is_ok()),
                 Scope::Topic { default_from } => {
                     let broker = super::definition(default_from, false).unwrap();
                     assert_eq!(broker.kind, definition.kind, "{default_from}");

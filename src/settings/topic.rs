@@ -97,7 +97,7 @@ impl TopicSettings {
     pub fn describe(own: &BTreeMap<String, String>, broker: &BrokerSettings) -> Described {
         let topics = registry::ALL.iter().filter_map(|definition| match definition.scope {
             Scope::Topic { default_from } => Some((definition.name, default_from)),
-            Scope::Broker => None,
+            Scope::Broker | Scope::Zoo => None,
         });
         topics
             .map(|(name, default_from)| match own.get(name) {
@@ -130,6 +130,6 @@ fn value(own: &BTreeMap<String, String>, broker: &BrokerSettings, name: &str) ->
     let of_topic = own.get(name).and_then(|text| definition.parse(text).ok());
     of_topic.unwrap_or_else(|| match definition.scope {
         Scope::Topic { default_from } => broker.value(default_from),
-        Scope::Broker => Value::Text(String::new()),
+        Scope::Broker | Scope::Zoo => Value::Text(String::new()),
     })
 }

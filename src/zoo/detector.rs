@@ -14,6 +14,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::state::BrokerEpoch;
 
 /// How patient a detector is.
@@ -67,7 +69,7 @@ pub enum Verdict {
 }
 
 /// Why a broker is fenced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// It was silent for so long.
     Silent(Duration),
@@ -94,6 +96,8 @@ struct Watched {
     heard: Duration,
     deadline: Duration,
     suspected: bool,
+    /// Of the first beat that is sure to be later than the suspicion.
+    answer: u64,
     fenced: bool,
 }
 
@@ -103,29 +107,52 @@ impl Detector {
         Detector { patience, watched: BTreeMap::new(), last_tick: now }
     }
 
-    /// Watches this life of a broker from now on; it has the whole timeout to be heard of.
+    /// Watches this life of a broker from now on; it has the whole timeout to be heard of. To register
+    /// again is a sign of life as well.
     pub fn watch(&mut self, id: u32, epoch: BrokerEpoch, fenced: bool, now: Duration) {
         let deadline = now + self.patience.session;
-        let fresh = Watched { epoch, number: 0, heard: now, deadline, suspected: false, fenced };
+        let (number, answer, suspected) = (0, 0, false);
+        let fresh = Watched { epoch, number, heard: now, deadline, suspected, answer, fenced };
         let known = self.watched.entry(id).or_insert(fresh);
         if known.epoch < epoch {
             *known = fresh;
+        } else if known.epoch == epoch {
+            known.suspected = false;
+            known.deadline = known.deadline.max(deadline);
+        }
+    }
+
+    /// Watches a broker that was alive before this detector was: it has until then to be heard of.
+    pub fn expect(&mut self, id: u32, epoch: BrokerEpoch, now: Duration, until: Duration) {
+        self.watch(id, epoch, false, now);
+        if let Some(watched) = self.watched.get_mut(&id) {
+            watched.deadline = until.max(watched.deadline);
         }
     }
 
     /// A heartbeat that is known to be the broker's own.
     pub fn heard(&mut self, beat: Beat, now: Duration) -> Option<Verdict> {
+        self.is_news(beat).then(|| self.count(beat, now))?
+    }
+
+    /// True if the beat is newer than all that was heard of the broker.
+    pub fn is_news(&self, beat: Beat) -> bool {
+        let watched = self.watched.get(&beat.id);
+        watched.is_some_and(|known| known.epoch == beat.epoch && known.number < beat.number)
+    }
+
+    fn count(&mut self, beat: Beat, now: Duration) -> Option<Verdict> {
         let Beat { id, epoch, number, stalled } = beat;
         let watched = self.watched.get_mut(&id)?;
-        if epoch != watched.epoch || number <= watched.number {
-            return None;
-        }
         watched.number = number;
         watched.heard = now;
         if stalled >= self.patience.stall {
             let why = Reason::Stalled(stalled);
             let told = std::mem::replace(&mut watched.fenced, true);
             return (!told).then_some(Verdict::Fence { id, epoch, why });
+        }
+        if watched.suspected && number < watched.answer {
+            return None;
         }
         watched.deadline = now + self.patience.session;
         watched.suspected = false;
@@ -140,8 +167,30 @@ impl Detector {
             return None;
         }
         watched.suspected = true;
+        // The next one may have been under way when the process died.
+        watched.answer = watched.number + 2;
         watched.deadline = watched.deadline.min(now + self.patience.suspicion);
         Some(Verdict::Probe { id })
+    }
+
+    /// The broker's port is closed. That fences it if its process seemed to be gone before; a
+    /// network may say so of a broker that lives.
+    pub fn gone(&mut self, id: u32) -> Option<Verdict> {
+        let watched = self.watched.get_mut(&id).filter(|w| w.suspected && !w.fenced)?;
+        watched.fenced = true;
+        Some(Verdict::Fence { id, epoch: watched.epoch, why: Reason::Gone })
+    }
+
+    /// Who was asked whether it lives, and has neither answered nor been fenced.
+    pub fn suspects(&self) -> impl Iterator<Item = u32> {
+        let suspects =
+            self.watched.iter().filter(|(_, watched)| watched.suspected && !watched.fenced);
+        suspects.map(|(id, _)| *id)
+    }
+
+    /// When the broker was last heard of, or began to be watched.
+    pub fn last_heard(&self, id: u32) -> Option<Duration> {
+        Some(self.watched.get(&id)?.heard)
     }
 
     /// Looks at the time: to be called at [`Detector::next_deadline`], and every now and then, so that
@@ -150,7 +199,7 @@ impl Detector {
         let session = self.patience.session;
         if now.saturating_sub(self.last_tick) > session / 2 {
             for watched in self.watched.values_mut() {
-                watched.deadline = now + session;
+                watched.deadline = watched.deadline.max(now + session);
             }
         }
         self.last_tick = now;
@@ -237,6 +286,44 @@ mod tests {
         detector.suspect(2, ms(10));
         assert_eq!(detector.heard(beat(2, 9), ms(20)), None);
         assert_eq!(run(&mut detector, 25, 200, &[1, 2, 3]), [], "it has answered");
+    }
+
+    #[test]
+    fn whose_port_is_closed_is_fenced_at_once_but_only_if_it_was_suspected() {
+        let mut detector = detector();
+        assert_eq!(detector.gone(2), None);
+        detector.suspect(2, ms(10));
+        assert_eq!(detector.suspects().collect::<Vec<_>>(), [2]);
+        let fence = Verdict::Fence { id: 2, epoch: EPOCH, why: Reason::Gone };
+        assert_eq!(detector.gone(2), Some(fence));
+        assert_eq!((detector.gone(2), detector.suspects().count()), (None, 0), "once");
+        detector.suspect(3, ms(10));
+        detector.heard(beat(3, 9), ms(12));
+        assert_eq!(detector.gone(3), None, "it has answered");
+        let mut detector = self::detector();
+        detector.suspect(3, ms(10));
+        detector.heard(beat(3, 2), ms(11));
+        assert_eq!(detector.suspects().collect::<Vec<_>>(), [3], "that may have been under way");
+        detector.heard(beat(3, 3), ms(12));
+        assert_eq!(detector.gone(3), None, "it lives");
+        detector.suspect(3, ms(20));
+        detector.watch(3, EPOCH, false, ms(30));
+        assert_eq!(detector.gone(3), None, "it has registered again");
+        assert_eq!(detector.tick(ms(60)), []);
+    }
+
+    #[test]
+    fn who_was_alive_before_the_detector_has_longer() {
+        let mut detector = Detector::new(PATIENCE, ms(0));
+        detector.expect(1, EPOCH, ms(0), ms(2000));
+        detector.expect(2, EPOCH, ms(0), ms(2000));
+        // Held up at its start: that is no reason to be less patient.
+        assert_eq!(detector.tick(ms(500)), []);
+        detector.watch(1, EPOCH, false, ms(600));
+        assert_eq!(run(&mut detector, 600, 1999, &[1]), []);
+        let why = Reason::Silent(ms(2000));
+        let fence = Verdict::Fence { id: 2, epoch: EPOCH, why };
+        assert_eq!(run(&mut detector, 1999, 3000, &[1]), [(2000, fence)]);
     }
 
     #[test]

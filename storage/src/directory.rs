@@ -180,6 +180,18 @@ pub fn read_identity(disk: &dyn Disk, path: &Path) -> Result<Option<Identity>, D
     identity.map(Some).map_err(|what| DirectoryError::Meta { path: file, what })
 }
 
+/// Writes down to which cluster a data directory belongs that did not belong to any.
+pub fn join_cluster(
+    disk: &dyn Disk,
+    path: &Path,
+    identity: &Identity,
+    cluster_id: &str,
+) -> Result<(), DiskError> {
+    let identity = Identity { cluster_id: cluster_id.to_owned(), ..identity.clone() };
+    let file = path.join(META_FILE);
+    disk::replace(disk, &file, identity.encode().as_bytes()).map_err(DiskError::at("write", &file))
+}
+
 /// Writes into a partition's folder which topic it belongs to.
 pub fn write_topic_id(disk: &dyn Disk, dir: &Path, topic_id: &str) -> Result<(), DiskError> {
     let file = dir.join(PARTITION_FILE);

@@ -11,42 +11,47 @@ use super::super::replication::replica::{Circumstances, Standing};
 use super::super::shared::Shared;
 use super::reconcile;
 use super::replicate::Change;
-use crate::zoo::delta::Delta;
 use crate::zoo::session::Follower;
-use crate::zoo::state::{self, BrokerEpoch, ClusterState};
+use crate::zoo::state::{self, BrokerEpoch, ClusterState, Delta};
 
 /// What the session tells the broker.
 pub struct Following {
     shared: Arc<Shared>,
-    /// To be done once the broker has done as the state says for the first time.
-    ready: Arc<dyn Fn() + Send + Sync>,
+    registered: Box<dyn Fn() + Send>,
 }
 
 impl Following {
-    /// Calls `ready` each time when the broker has registered and serves what the state says.
-    pub fn new(shared: Arc<Shared>, ready: impl Fn() + Send + Sync + 'static) -> Following {
-        Following { shared, ready: Arc::new(ready) }
+    /// Calls `registered` each time when the broker has registered and knows the state.
+    pub fn new(shared: Arc<Shared>, registered: impl Fn() + Send + 'static) -> Following {
+        Following { shared, registered: Box::new(registered) }
     }
 }
 
 impl Follower for Following {
     fn registered(&mut self, epoch: BrokerEpoch, state: &ClusterState) {
         self.shared.cluster.enter(epoch, state.clone());
-        let (shared, ready) = (self.shared.clone(), self.ready.clone());
-        self.shared.control.run(move || {
-            reconcile::all(&shared);
-            ready();
-        });
+        (self.registered)();
     }
 
     fn changed(&mut self, _: &ClusterState, delta: &Delta) {
-        self.shared.cluster.follow(delta);
-        for topic in delta.changed_topics() {
-            assign_known(&self.shared, topic);
-            if reconcile::is_due(&self.shared, topic) {
-                let (shared, name) = (self.shared.clone(), topic.to_owned());
-                self.shared.control.run(move || reconcile::topic_or_report(&shared, &name));
-            }
+        let shared = &self.shared;
+        shared.cluster.follow(delta);
+        let names = delta.topic_names();
+        for name in &names {
+            assign_known(shared, name);
+        }
+        let due: Vec<String> = names
+            .into_iter()
+            .filter(|name| reconcile::is_due(shared, name))
+            .map(str::to_owned)
+            .collect();
+        if !due.is_empty() {
+            let (for_worker, version) = (shared.clone(), delta.version);
+            // All that was to be done for earlier versions is in the queue before it.
+            shared.control.run(move || {
+                due.iter().for_each(|name| reconcile::topic_or_report(&for_worker, name));
+                reconcile::write_down(&for_worker, version);
+            });
         }
     }
 

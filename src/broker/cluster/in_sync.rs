@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::super::partition::Partition;
 use super::super::replication::leader::Proposal;
 use super::super::shared::Shared;
+use super::reconcile;
 use crate::zoo::message::{Request, Response};
 use crate::zoo::state::{AlterPartition, Command};
 
@@ -76,6 +77,7 @@ async fn run(shared: Arc<Shared>, mut queue: UnboundedReceiver<Proposed>) {
                 if last_look.elapsed() < most_lag / 2 {
                     shrink(&shared, most_lag);
                 }
+                report_broken(&shared);
                 last_look = Instant::now();
             }
             Some(_) = asking.join_next() => {}
@@ -94,6 +96,19 @@ fn shrink(shared: &Shared, most_lag: Duration) {
                 shared.cluster.propose(partition, proposal);
             }
         }
+    }
+}
+
+/// A log that takes nothing any more is no leader's, if there is another.
+fn report_broken(shared: &Arc<Shared>) {
+    let is_broken = |partition: &Arc<Partition>| {
+        let leads = |log: &Arc<mk_storage::log::Log>| log.poisoned().is_some();
+        !partition.is_deleted() && partition.log().is_ok_and(leads)
+    };
+    let topics = shared.topics.load();
+    if topics.values().any(|topic| topic.partitions().iter().any(is_broken)) {
+        let shared = shared.clone();
+        shared.admin.clone().run(move || reconcile::report_lost(&shared));
     }
 }
 

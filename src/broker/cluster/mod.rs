@@ -26,10 +26,9 @@ pub use replicate::Replicator;
 
 use super::partition::Partition;
 use super::replication::leader::Proposal;
-use crate::zoo::delta::Delta;
 use crate::zoo::message::{Request, Response};
 use crate::zoo::session::Session;
-use crate::zoo::state::{self, BrokerEpoch, ClusterState, Command, Refused};
+use crate::zoo::state::{self, BrokerEpoch, ClusterState, Command, Delta, Refused};
 use uuid::Uuid;
 
 /// The cluster as this broker knows it.
@@ -43,6 +42,8 @@ pub struct Cluster {
     proposals: UnboundedSender<(Arc<Partition>, Proposal)>,
     /// What is to be fetched changes.
     follows: UnboundedSender<replicate::Change>,
+    /// The version that the disk had followed when the broker started.
+    followed: AtomicU64,
     started: Instant,
 }
 
@@ -69,6 +70,7 @@ impl Cluster {
             session: OnceLock::new(),
             proposals,
             follows,
+            followed: AtomicU64::new(0),
             started: Instant::now(),
         };
         (cluster, Queues { proposals: proposed, follows: followed })
@@ -82,6 +84,12 @@ impl Cluster {
     /// Time since the start.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// The version of the state that the disk had followed when the broker started: what was placed
+    /// here by then must be there.
+    pub fn followed_before(&self) -> u64 {
+        self.followed.load(Ordering::Acquire)
     }
 
     /// The cluster's state, as far as this broker has heard. To be let go of soon.

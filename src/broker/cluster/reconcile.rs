@@ -14,6 +14,7 @@ use mk_storage::log::LogSettings;
 use tracing::{error, info};
 
 use super::super::catalog::{self, Topic, TopicFile};
+use super::super::membership::Membership;
 use super::super::note::Note;
 use super::super::partition::{Absent, Partition};
 use super::super::shared::Shared;
@@ -21,7 +22,7 @@ use super::super::trash;
 use super::follow;
 use crate::clock::now_ms;
 use crate::settings::TopicSettings;
-use crate::zoo::state::{self, ClusterState};
+use crate::zoo::state::{self, ClusterState, Command};
 
 /// Threads that make the partitions of a topic.
 const MAKING_THREADS: usize = 16;
@@ -41,6 +42,48 @@ pub fn all(shared: &Arc<Shared>) {
 pub fn topic_or_report(shared: &Arc<Shared>, name: &str) {
     if let Err(fault) = topic(shared, name) {
         error!(topic = name, error = fault.message, "a topic is not as the cluster has it");
+    }
+}
+
+/// Writes down that the disk follows this version of the state.
+pub fn write_down(shared: &Shared, version: u64) {
+    if let Err(error) = Membership::now(version).write(shared.store.disk(), &shared.data) {
+        error!(%error, "the state that the disk follows could not be written down");
+    }
+}
+
+/// Tells the mini-zookeeper of replicas that were here and cannot be used any more, so that nobody
+/// counts on them.
+pub fn report_lost(shared: &Shared) {
+    let me = shared.cluster.me();
+    let mut lost = Vec::new();
+    for topic in shared.topics.load().values() {
+        let state = shared.cluster.state();
+        let Some(wanted) = state.topics.get(&topic.name) else { continue };
+        for (partition, wanted) in topic.partitions().iter().zip(&wanted.partitions) {
+            let counts = wanted.isr.contains(&me.id) || wanted.eligible.contains(&me.id);
+            if counts && is_lost(partition, wanted, me.id) {
+                lost.push((topic.id, partition.number()));
+            }
+        }
+    }
+    if lost.is_empty() {
+        return;
+    }
+    let state::Member { id, epoch } = me;
+    if let Err(fault) = shared.cluster.change(Command::LoseReplicas { id, epoch, partitions: lost })
+    {
+        error!(error = fault.message, "the mini-zookeeper does not know of replicas that are lost");
+    }
+}
+
+/// True if the replica is of no use; one that is damaged is read all the same where there is no other.
+fn is_lost(partition: &Partition, wanted: &state::Partition, me: u32) -> bool {
+    let others = wanted.isr.iter().chain(&wanted.eligible).any(|id| *id != me);
+    match partition.log() {
+        Ok(log) => others && log.poisoned().is_some(),
+        Err(Absent::Offline(_)) => true,
+        Err(Absent::Elsewhere) => false,
     }
 }
 
@@ -92,7 +135,10 @@ fn create(
     defaults: &BTreeMap<String, String>,
 ) -> Result<Arc<Topic>, Fault> {
     let file = file_of(shared, name, wanted, now_ms());
-    let topic = make(shared, &file, defaults).inspect_err(|_| {
+    let placed = |number: &u32| wanted.partition(*number).map_or(0, |partition| partition.placed);
+    let gone = |number: &u32| placed(number) <= shared.cluster.followed_before();
+    let gone: Vec<u32> = (0..file.partitions).filter(gone).collect();
+    let topic = make(shared, &file, &gone, defaults).inspect_err(|_| {
         // Whatever was made is no topic without its file; the next start takes it away otherwise.
         let _ = discard(shared, name);
     })?;
@@ -120,6 +166,7 @@ fn file_of(shared: &Shared, name: &str, wanted: &state::Topic, created_ms: i64) 
 fn make(
     shared: &Shared,
     file: &TopicFile,
+    gone: &[u32],
     defaults: &BTreeMap<String, String>,
 ) -> Result<Topic, Fault> {
     let dir = shared.topics_dir.join(&file.name);
@@ -131,7 +178,7 @@ fn make(
     disk.create_dir(&dir).map_err(storage)?;
     let settings = TopicSettings::effective(&file.settings, defaults, &shared.settings).log;
     let numbers: Vec<u32> = (0..file.partitions).collect();
-    let partitions = make_partitions(shared, &dir, file, &numbers, settings)?;
+    let partitions = make_partitions(shared, &dir, file, &numbers, gone, settings)?;
     // With its file the topic is there; so what it needs must be there before.
     disk.sync_dir(&dir).map_err(storage)?;
     file.write(disk, &dir).map_err(storage)?;
@@ -145,11 +192,17 @@ fn make_partitions(
     dir: &Path,
     file: &TopicFile,
     numbers: &[u32],
+    gone: &[u32],
     settings: LogSettings,
 ) -> Result<Vec<Arc<Partition>>, Fault> {
     let make_one = |number: u32| {
         if !file.has_here(number) {
             return Ok(Arc::new(Partition::elsewhere(&file.name, number)));
+        }
+        if gone.contains(&number) {
+            let reason = "it was here, and is gone".to_owned();
+            error!(topic = file.name, partition = number, reason, "a partition is offline");
+            return Ok(Arc::new(Partition::offline(&file.name, number, reason)));
         }
         let dir = catalog::make_partition_dir(shared.store.disk(), dir, number, file.id)
             .map_err(storage)?;
@@ -193,7 +246,7 @@ fn change(
         .collect();
     let dir = shared.topics_dir.join(&file.name);
     let settings = TopicSettings::effective(&file.settings, defaults, &shared.settings);
-    let mut fresh = make_partitions(shared, &dir, &file, &numbers, settings.log)?;
+    let mut fresh = make_partitions(shared, &dir, &file, &numbers, &[], settings.log)?;
     let gone: Vec<u32> = topic
         .partitions()
         .iter()

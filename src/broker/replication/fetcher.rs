@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::zoo::state::LeaderEpoch;
 
 /// A kind of request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// What moves.
     Live,

@@ -71,6 +71,11 @@ pub enum Command {
         /// All of its own settings.
         settings: BTreeMap<String, String>,
     },
+    /// What holds for topics that do not say becomes this.
+    SetDefaults {
+        /// All of it, by the topic setting's name.
+        defaults: BTreeMap<String, String>,
+    },
     /// A topic is deleted.
     DeleteTopic {
         /// Its name.
@@ -190,6 +195,8 @@ pub enum Change {
         /// Which.
         id: u32,
     },
+    /// What holds for topics that do not say.
+    Defaults,
     /// A topic was created, or its settings have changed.
     Topic {
         /// Its name.
@@ -223,7 +230,7 @@ pub enum Change {
 }
 
 /// Why a command was refused. It has changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refused {
     /// No broker of this id has registered.
     #[error("broker {0} has never registered")]

@@ -16,6 +16,7 @@
 
 mod brokers;
 mod command;
+mod delta;
 mod election;
 mod model;
 mod partitions;
@@ -27,6 +28,7 @@ mod topics;
 use std::collections::BTreeMap;
 
 pub use command::{Adopted, AlterPartition, Change, Command, Member, Refused, Restart};
+pub use delta::{Delta, Gap, TopicDelta};
 use election::Electorate;
 pub use model::{Broker, BrokerEpoch, LeaderEpoch, Move, Partition, PartitionEpoch, Topic};
 use serde::{Deserialize, Serialize};
@@ -83,6 +85,7 @@ impl ClusterState {
             }
             Command::AddPartitions { name, total } => self.add_partitions(name, *total),
             Command::AlterTopic { name, settings } => self.alter_topic(name, settings),
+            Command::SetDefaults { defaults } => Ok(self.set_defaults(defaults)),
             Command::DeleteTopic { name, id } => self.delete_topic(name, *id),
             Command::AdoptTopic { name, topic } => self.adopt_topic(name, topic),
             Command::LoseReplicas { id, epoch, partitions } => {

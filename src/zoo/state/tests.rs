@@ -110,7 +110,7 @@ fn another_leads_when_the_leader_is_fenced() {
     let after = first(&state);
     assert_eq!((after.leader, &after.isr), (Some(2), &vec![2, 3]));
     assert!(after.leader_epoch > before.leader_epoch && after.epoch > before.epoch);
-    assert_eq!(after.eligible, [], "two are enough to commit without it");
+    assert!(after.eligible.is_empty(), "two are enough to commit without it");
     unfence(&mut state, 1);
     assert_eq!(first(&state).leader, Some(2), "it has to catch up first");
     assert_eq!(
@@ -231,7 +231,7 @@ fn restart_new(state: &mut ClusterState, id: u32) {
 
 /// Something to ask of a cluster, sensible or not.
 fn command() -> impl Strategy<Value = (u8, u32, u32, Vec<u32>, bool)> {
-    (0u8..13, 1u32..6, 0u32..4, prop::collection::vec(1u32..6, 0..4), any::<bool>())
+    (0u8..16, 1u32..6, 0u32..4, prop::collection::vec(1u32..6, 0..4), any::<bool>())
 }
 
 fn build(
@@ -259,6 +259,22 @@ fn build(
             let value = if odd { "1" } else { "2" };
             let settings = [("min.insync.replicas".to_owned(), value.to_owned())].into();
             Command::AlterTopic { name: topic, settings }
+        }
+        13 => {
+            let value = if odd { "1" } else { "2" };
+            let defaults = [("min.insync.replicas".to_owned(), value.to_owned())].into();
+            Command::SetDefaults { defaults }
+        }
+        14 => {
+            let (name, id) = (format!("t{number}"), Uuid::from_u128(state.version.into()));
+            let settings = BTreeMap::new();
+            let replication_factor = 2;
+            Command::CreateTopic { name, id, partitions: number, replication_factor, settings }
+        }
+        15 => {
+            let name = format!("t{number}");
+            let id = state.topics.get(&name).map_or(Uuid::nil(), |topic| topic.id);
+            Command::DeleteTopic { name, id }
         }
         _ => {
             let partition = state.topics["t"].partition(number).or(state.topics["t"].partition(0));
@@ -317,6 +333,30 @@ proptest! {
                 prop_assert!(after.leader_epoch >= before.leader_epoch);
                 prop_assert_eq!(before == after, before.epoch == after.epoch);
                 prop_assert!(before.leader == after.leader || after.leader_epoch > before.leader_epoch);
+            }
+        }
+    }
+
+    /// However many commands a delta tells of, and although it went over the wire.
+    #[test]
+    fn a_copy_that_follows_is_the_same(
+        commands in prop::collection::vec((command(), any::<bool>()), 1..80),
+    ) {
+        let mut state = cluster();
+        let mut copy = state.clone();
+        let mut changes = Vec::new();
+        for (seed, tell) in commands {
+            let command = build(&state, seed);
+            changes.extend(state.apply(&command).unwrap_or_default());
+            if tell && state.version > copy.version {
+                let delta = Delta::of(copy.version, &state, &std::mem::take(&mut changes));
+                let text = serde_json::to_string(&delta).unwrap();
+                let delta = serde_json::from_str(&text).unwrap();
+                prop_assert_eq!(copy.follow(&delta), Ok(()));
+                prop_assert_eq!(&copy, &state);
+                let again = copy.clone();
+                prop_assert!(copy.follow(&delta).is_err(), "twice");
+                prop_assert_eq!(&copy, &again);
             }
         }
     }

@@ -91,14 +91,28 @@ impl ClusterState {
             topic.settings = settings.clone();
         }
         let mut changes = vec![Change::Topic { name: name.to_owned() }];
-        // With another `min.insync.replicas` a commit may take fewer than those who left were told.
-        changes.extend(self.update_partitions(|electorate, _, partition| {
+        changes.extend(self.follow_rules());
+        Ok(changes)
+    }
+
+    pub(super) fn set_defaults(&mut self, defaults: &BTreeMap<String, String>) -> Vec<Change> {
+        if self.defaults == *defaults {
+            return Vec::new();
+        }
+        self.defaults = defaults.clone();
+        let mut changes = vec![Change::Defaults];
+        changes.extend(self.follow_rules());
+        changes
+    }
+
+    /// With another `min.insync.replicas` a commit may take fewer than those who left were told.
+    fn follow_rules(&mut self) -> Vec<Change> {
+        self.update_partitions(|electorate, _, partition| {
             if partition.isr.len() >= electorate.min_isr {
                 partition.eligible.clear();
             }
             electorate.elect(partition);
-        }));
-        Ok(changes)
+        })
     }
 
     pub(super) fn delete_topic(&mut self, name: &str, id: Uuid) -> Result<Vec<Change>, Refused> {

@@ -1,0 +1,369 @@
+//! The log of commands on the disk: what was answered is there after any crash.
+//!
+//! `zoo.redb` holds a snapshot of the state, the commands behind it by the version that each led to,
+//! and the newest events. It is redb's file: copy-on-write, each commit checked and synced.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::events::{Event, KEPT};
+use super::state::{ClusterState, Command, Refused};
+
+/// Where commands are kept. The second one to come is a quorum's.
+pub trait CommandLog: Send {
+    /// What was committed last; `None` if nothing ever was.
+    fn load(&mut self) -> Result<Option<Saved>, StoreError>;
+
+    /// Keeps these commands, each by the version that it led to, and these events. When this returns
+    /// they are on the disk, all or none of them.
+    fn append(&mut self, entries: &[(u64, Command)], events: &[Event]) -> Result<(), StoreError>;
+
+    /// True if it has become so long that a snapshot should replace it.
+    fn is_long(&self) -> bool;
+
+    /// Replaces all commands by the state that they have led to.
+    fn compact(&mut self, state: &ClusterState) -> Result<(), StoreError>;
+}
+
+/// What a log holds.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The state.
+    pub state: ClusterState,
+    /// The newest events, in order.
+    pub events: Vec<Event>,
+}
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error(
+        "{} is in use by another process\n\
+         hint: a data directory belongs to one mkzoo; stop the other, or use --data", path.display()
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was written by a newer mk.
+    #[error(
+        "{} has format {found}, this mk knows {FORMAT}\n\
+         hint: start the mk that wrote it, or a newer one", path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// It cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        source: Box<redb::Error>,
+    },
+    /// What it holds makes no sense.
+    #[error(
+        "{}: {what}\n\
+         hint: keep the file; a copy of it from before may be readable", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// The directory cannot be made.
+    #[error("{}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The log in a file of redb.
+#[derive(Debug)]
+pub struct RedbLog {
+    path: PathBuf,
+    database: Database,
+    /// Commands behind the snapshot, and their bytes.
+    entries: u64,
+    bytes: u64,
+}
+
+/// The file's name.
+pub const FILE: &str = "zoo.redb";
+
+const FORMAT: u64 = 1;
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+const FORMAT_KEY: &str = "format";
+const SNAPSHOT: TableDefinition<'_, (), &[u8]> = TableDefinition::new("snapshot");
+const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
+/// A start applies no more commands than these, which takes a fraction of a second.
+const MOST_ENTRIES: u64 = 5_000;
+const MOST_BYTES: u64 = 8 << 20;
+
+impl RedbLog {
+    /// Opens the log of a data directory, making both if need be.
+    pub fn open(dir: &Path) -> Result<RedbLog, StoreError> {
+        let made = std::fs::create_dir_all(dir);
+        made.map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
+        let path = dir.join(FILE);
+        let database = Database::create(&path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.clone() },
+            other => wrong(&path)(other.into()),
+        })?;
+        let found = first_steps(&database).map_err(wrong(&path))?;
+        if found > FORMAT {
+            return Err(StoreError::Newer { path, found });
+        }
+        Ok(RedbLog { path, database, entries: 0, bytes: 0 })
+    }
+
+    fn wrong(&self) -> impl Fn(redb::Error) -> StoreError {
+        wrong(&self.path)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, what: &str, bytes: &[u8]) -> Result<T, StoreError> {
+        serde_json::from_slice(bytes).map_err(|error| self.damaged(format!("{what}: {error}")))
+    }
+
+    /// JSON: any tool reads it for years to come, and the disk is what is waited for anyway.
+    fn encode(&self, value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(value).map_err(|error| self.damaged(error.to_string()))
+    }
+
+    fn damaged(&self, what: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what }
+    }
+
+    fn read(&self) -> Result<Rows, redb::Error> {
+        let read = self.database.begin_read()?;
+        let snapshot = read.open_table(SNAPSHOT)?.get(())?.map(|found| found.value().to_vec());
+        let rows = |definition: TableDefinition<'_, u64, &[u8]>| -> Result<Vec<Row>, redb::Error> {
+            let table = read.open_table(definition)?;
+            let rows = table.iter()?.map(|row| row.map(|(k, v)| (k.value(), v.value().to_vec())));
+            Ok(rows.collect::<Result<_, _>>()?)
+        };
+        Ok(Rows { snapshot, entries: rows(ENTRIES)?, events: rows(EVENTS)? })
+    }
+
+    fn write(&self, entries: &[Row], events: &[Row]) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        {
+            let mut table = write.open_table(ENTRIES)?;
+            for (version, command) in entries {
+                table.insert(version, command.as_slice())?;
+            }
+            let mut table = write.open_table(EVENTS)?;
+            for (id, event) in events {
+                table.insert(id, event.as_slice())?;
+            }
+            if let Some((newest, _)) = events.last() {
+                table.retain_in(..(newest + 1).saturating_sub(KEPT as u64), |_, _| false)?;
+            }
+        }
+        Ok(write.commit()?)
+    }
+
+    fn replace(&self, snapshot: &[u8]) -> Result<(), redb::Error> {
+        let write = self.database.begin_write()?;
+        write.open_table(SNAPSHOT)?.insert((), snapshot)?;
+        write.open_table(ENTRIES)?.retain(|_, _| false)?;
+        Ok(write.commit()?)
+    }
+}
+
+/// What stands under a number.
+type Row = (u64, Vec<u8>);
+
+/// What the tables hold.
+struct Rows {
+    snapshot: Option<Vec<u8>>,
+    entries: Vec<Row>,
+    events: Vec<Row>,
+}
+
+impl CommandLog for RedbLog {
+    fn load(&mut self) -> Result<Option<Saved>, StoreError> {
+        let rows = self.read().map_err(self.wrong())?;
+        let Some(snapshot) = rows.snapshot else { return Ok(None) };
+        let mut state: ClusterState = self.decode("the snapshot", &snapshot)?;
+        for (version, bytes) in &rows.entries {
+            let what = format!("the command that led to version {version}");
+            let command: Command = self.decode(&what, bytes)?;
+            let applied = state.apply(&command);
+            if applied.is_err() || state.version != *version {
+                return Err(self.damaged(format!("{what}: {}", mismatch(&state, applied.err()))));
+            }
+        }
+        self.entries = rows.entries.len() as u64;
+        self.bytes = rows.entries.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let event = |(id, bytes): &Row| self.decode(&format!("event {id}"), bytes);
+        let events = rows.events.iter().map(event).collect::<Result<_, _>>()?;
+        Ok(Some(Saved { state, events }))
+    }
+
+    fn append(&mut self, entries: &[(u64, Command)], events: &[Event]) -> Result<(), StoreError> {
+        let entry = |(version, command): &(u64, Command)| Ok((*version, self.encode(command)?));
+        let entries = entries.iter().map(entry).collect::<Result<Vec<Row>, StoreError>>()?;
+        let event = |event: &Event| Ok((event.id, self.encode(event)?));
+        let events = events.iter().map(event).collect::<Result<Vec<Row>, StoreError>>()?;
+        self.write(&entries, &events).map_err(self.wrong())?;
+        self.entries += entries.len() as u64;
+        self.bytes += entries.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+        Ok(())
+    }
+
+    fn is_long(&self) -> bool {
+        self.entries >= MOST_ENTRIES || self.bytes >= MOST_BYTES
+    }
+
+    fn compact(&mut self, state: &ClusterState) -> Result<(), StoreError> {
+        self.replace(&self.encode(state)?).map_err(self.wrong())?;
+        (self.entries, self.bytes) = (0, 0);
+        Ok(())
+    }
+}
+
+/// Makes the tables that are missing; answers the file's format.
+fn first_steps(database: &Database) -> Result<u64, redb::Error> {
+    let write = database.begin_write()?;
+    let found = write.open_table(NUMBERS)?.get(FORMAT_KEY)?.map(|format| format.value());
+    if let Some(found) = found {
+        write.abort()?;
+        return Ok(found);
+    }
+    write.open_table(NUMBERS)?.insert(FORMAT_KEY, FORMAT)?;
+    write.open_table(SNAPSHOT)?;
+    write.open_table(ENTRIES)?;
+    write.open_table(EVENTS)?;
+    write.commit()?;
+    Ok(FORMAT)
+}
+
+fn mismatch(state: &ClusterState, refused: Option<Refused>) -> String {
+    let led_to = format!("it leads to version {}", state.version);
+    refused.map_or(led_to, |refused| refused.to_string())
+}
+
+fn wrong(path: &Path) -> impl Fn(redb::Error) -> StoreError {
+    move |source| StoreError::Database { path: path.to_owned(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::super::events::What;
+    use super::*;
+
+    fn set_defaults(value: u64) -> Command {
+        let defaults = [("min.insync.replicas".to_owned(), value.to_string())].into();
+        Command::SetDefaults { defaults }
+    }
+
+    fn event(id: u64) -> Event {
+        Event { id, at_ms: 0, what: What::TopicAltered { topic: id.to_string() } }
+    }
+
+    #[test]
+    fn what_was_appended_is_there_with_and_without_a_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RedbLog::open(dir.path()).unwrap();
+        assert!(log.load().unwrap().is_none());
+        let mut state = ClusterState::new(Uuid::from_u128(1));
+        log.compact(&state).unwrap();
+        for version in 1..=30 {
+            let command = set_defaults(version);
+            state.apply(&command).unwrap();
+            log.append(&[(version, command)], &[event(version)]).unwrap();
+            if version % 10 == 0 {
+                drop(log);
+                log = RedbLog::open(dir.path()).unwrap();
+                let saved = log.load().unwrap().unwrap();
+                assert_eq!(saved.state, state);
+                assert_eq!(saved.events, (1..=version).map(event).collect::<Vec<_>>());
+            }
+            if version == 15 {
+                log.compact(&state).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_log_asks_for_a_snapshot_and_only_the_newest_events_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RedbLog::open(dir.path()).unwrap();
+        let mut state = ClusterState::new(Uuid::from_u128(1));
+        log.compact(&state).unwrap();
+        let commands: Vec<_> = (1..=MOST_ENTRIES).map(|v| (v, set_defaults(v))).collect();
+        let events: Vec<_> = (1..=KEPT as u64 + 100).map(event).collect();
+        log.append(&commands, &events).unwrap();
+        assert!(log.is_long());
+        for (_, command) in &commands {
+            state.apply(command).unwrap();
+        }
+        log.compact(&state).unwrap();
+        assert!(!log.is_long());
+        let saved = log.load().unwrap().unwrap();
+        assert_eq!(saved.state, state);
+        assert_eq!((saved.events.len(), saved.events[0].id), (KEPT, 101));
+    }
+
+    #[test]
+    fn a_second_process_a_newer_format_and_nonsense_are_clear_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = RedbLog::open(dir.path()).unwrap();
+        assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Locked { .. })));
+        log.compact(&ClusterState::new(Uuid::from_u128(1))).unwrap();
+        // A command that cannot have been applied.
+        let (name, id) = ("t".to_owned(), Uuid::nil());
+        log.append(&[(1, Command::DeleteTopic { name, id })], &[]).unwrap();
+        let error = log.load().unwrap_err().to_string();
+        assert!(error.contains("version 1: there is no topic 't'"), "{error}");
+
+        let write = log.database.begin_write().unwrap();
+        write.open_table(NUMBERS).unwrap().insert(FORMAT_KEY, FORMAT + 1).unwrap();
+        write.commit().unwrap();
+        drop(log);
+        assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Newer { found: 2, .. })));
+
+        std::fs::write(dir.path().join(FILE), "no database".repeat(1000)).unwrap();
+        assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Database { .. })));
+    }
+
+    /// Each version's state must come out of JSON as it went in, numbers as keys included.
+    #[test]
+    fn a_state_is_the_same_after_json() {
+        let mut state = ClusterState::new(Uuid::from_u128(1));
+        let (id, incarnation, address) = (7, Uuid::from_u128(2), "a:1".to_owned());
+        let restart = super::super::state::Restart::Kept;
+        let register = Command::Register { id, incarnation, address, rack: None, restart };
+        state.apply(&register).unwrap();
+        state.apply(&Command::Unfence { id, epoch: state.brokers[&id].epoch }).unwrap();
+        let (name, settings) = ("t".to_owned(), BTreeMap::new());
+        let (partitions, replication_factor) = (3, 1);
+        let create = Command::CreateTopic {
+            name,
+            id: incarnation,
+            partitions,
+            replication_factor,
+            settings,
+        };
+        state.apply(&create).unwrap();
+        let text = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<ClusterState>(&text).unwrap(), state);
+    }
+}

@@ -30,12 +30,15 @@ fn fetch(
         offset: *offset,
         max_bytes: *max_bytes,
         leader_epoch: -1,
+        last_epoch: -1,
+        high_watermark: 0,
     });
     let message = Fetch {
         max_wait_ms,
         min_bytes,
         max_bytes: 1 << 20,
         rack: String::new(),
+        replica: None,
         parts: parts.collect(),
     };
     stream.write_all(&request(1, &message, 0)).unwrap();

@@ -88,8 +88,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let config =
-        BrokerConfig { listen: flags.listen, data: flags.data, zoo: flags.zoo, settings };
+    let config = BrokerConfig { listen: flags.listen, data: flags.data, zoo: flags.zoo, settings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
         .map_err(|error| format!("the system refuses what a broker needs: {error}"))
@@ -129,25 +128,19 @@ async fn run(config: &BrokerConfig) -> Result<(), String> {
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
     let mut broker = Broker::start(config).map_err(|error| error.to_string())?;
-    let ready = broker.when_ready();
-    let ready = tokio::task::spawn_blocking(move || ready.is_some_and(|ready| ready.recv().is_ok()));
-    let signalled = async {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
-    tokio::pin!(signalled);
-    tokio::select! {
-        // Never, if the broker stops before the cluster takes it in.
-        Ok(true) = ready => {
-            println!(
+    let mut ready = when_ready(&mut broker);
+    loop {
+        tokio::select! {
+            Some(()) = ready.recv() => println!(
                 "mkbroker {} ready on {}, data in {}: {}",
                 broker.id(),
                 broker.address(),
                 config.data.display(),
                 broker.recovery()
-            );
-            signalled.await;
+            ),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
         }
-        () = &mut signalled => {}
     }
     info!("stopping; once more to stop at once");
     let stop = tokio::task::spawn_blocking(|| broker.stop());
@@ -163,4 +156,16 @@ async fn run(config: &BrokerConfig) -> Result<(), String> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Told when the broker is ready, for the first time. A broker of a cluster may wait for long.
+fn when_ready(broker: &mut Broker) -> tokio::sync::mpsc::Receiver<()> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let ready = broker.when_ready();
+    std::thread::spawn(move || {
+        if ready.is_some_and(|ready| ready.recv().is_ok()) {
+            let _ = sender.blocking_send(());
+        }
+    });
+    receiver
 }

@@ -266,7 +266,8 @@ mod tests {
     #[test]
     fn a_topic_file_is_its_own_folders() {
         let disk = mk_storage::disk::MemoryDisk::new();
-        let file = TopicFile::new("orders", Uuid::new_v4(), 3, [("flush".into(), "os".into())].into(), 5);
+        let file =
+            TopicFile::new("orders", Uuid::new_v4(), 3, [("flush".into(), "os".into())].into(), 5);
         let dir = Path::new("topics/orders");
         assert!(TopicFile::read(&disk, dir).unwrap().is_none());
         file.write(&disk, dir).unwrap();

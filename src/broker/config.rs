@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use mk_storage::directory::Identity;
 use mk_storage::disk::{Disk, MappedDisk};
-use uuid::Uuid;
 use std::sync::Arc;
+use uuid::Uuid;
 
 use crate::settings::BrokerSettings;
 

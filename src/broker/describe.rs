@@ -7,8 +7,8 @@ use mk_net::envelope::response;
 use mk_net::event_loop::Context;
 use mk_net::fault::Fault;
 use mk_net::message::{
-    DescribeTopics, DescribeTopicsResponse, DescribedPartition, DescribedSetting, DescribedTopic,
-    BrokerAddress, Metadata, MetadataResponse, PartitionMetadata, TopicMetadata, TopicPlaces,
+    BrokerAddress, DescribeTopics, DescribeTopicsResponse, DescribedPartition, DescribedSetting,
+    DescribedTopic, Metadata, MetadataResponse, PartitionMetadata, TopicMetadata, TopicPlaces,
 };
 
 use super::catalog::Topic;

@@ -16,10 +16,10 @@ use mk_storage::{Epoch, Offset};
 use super::partition::Partition;
 use super::replication::leader::{Fenced, FollowerFetch};
 use super::replication::replica::{NotServed, Replica, Standing};
-use crate::rule::{Rule, holds};
 use super::reply::Reply;
 use super::shared::{LONGEST_WAIT, Shared, not_leader, replica_of};
 use super::waiting::Waiting;
+use crate::rule::{Rule, holds};
 use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member};
 
 /// The fetch requests of one loop.
@@ -96,8 +96,11 @@ impl Fetches {
             // The list of loops was emptied to tell this one.
             let found = self.read(&fetch.request, false);
             self.watch(&found, &fetch.request);
-            let found =
-                if found.suffices(&fetch.request) { found } else { self.read(&fetch.request, false) };
+            let found = if found.suffices(&fetch.request) {
+                found
+            } else {
+                self.read(&fetch.request, false)
+            };
             if !found.suffices(&fetch.request) {
                 if found.news {
                     self.waiting.hasten(ticket, context.now() + NEWS_DELAY);

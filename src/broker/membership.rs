@@ -33,7 +33,9 @@ pub enum MembershipError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The file is not what it should be.
-    #[error("{MEMBERSHIP_FILE} is damaged: {0}\nhint: without it the broker counts as one that lost its records")]
+    #[error(
+        "{MEMBERSHIP_FILE} is damaged: {0}\nhint: without it the broker counts as one that lost its records"
+    )]
     Damaged(String),
 }
 
@@ -48,7 +50,8 @@ impl Membership {
         };
         let damaged = |what: String| MembershipError::Damaged(what);
         let text = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
-        let found: Membership = toml::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let found: Membership =
+            toml::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         if found.version != VERSION {
             return Err(damaged(format!("version {}, this mk reads {VERSION}", found.version)));
         }

@@ -9,8 +9,8 @@ use mk_net::message::{At, FoundOffset, ListOffsets, ListOffsetsPart, ListOffsets
 use mk_storage::{Offset, Timestamp};
 use uuid::Uuid;
 
-use super::reply::Reply;
 use super::replication::replica::{Replica, Standing};
+use super::reply::Reply;
 use super::shared::{Shared, not_leader, replica_of};
 use crate::zoo::state::LeaderEpoch;
 

@@ -225,9 +225,7 @@ impl Uncommitted {
             }));
         }
         match log.poisoned() {
-            Some(poisoned) => {
-                Err(Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, poisoned.to_string()))
-            }
+            Some(poisoned) => Err(Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, poisoned.to_string())),
             None => Ok(None),
         }
     }

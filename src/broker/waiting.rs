@@ -160,7 +160,10 @@ mod tests {
         waiting.hasten(a, at(9));
         assert_eq!(waiting.next_deadline(), Some(at(5)));
         waiting.hasten(a, at(2));
-        assert_eq!((waiting.next_deadline(), waiting.take_expired(at(2))), (Some(at(2)), Some("a")));
+        assert_eq!(
+            (waiting.next_deadline(), waiting.take_expired(at(2))),
+            (Some(at(2)), Some("a"))
+        );
         assert_eq!(waiting.next_deadline(), None);
     }
 

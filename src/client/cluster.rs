@@ -209,14 +209,17 @@ impl Cluster {
             doubt = (doubt * 2).min(LONGEST_DOUBT);
             let topics = Some(names.clone());
             let request = Metadata { topics, allow_auto_topic_creation: false };
-            let Ok(metadata) = self.call_once(&request, QUICK, Some(leader)).await else { continue };
+            let Ok(metadata) = self.call_once(&request, QUICK, Some(leader)).await else {
+                continue;
+            };
             self.remember(&metadata);
             let moved = partitions.iter().find(|key| {
                 let known = self.inner.topics.lock().get(&*key.0).map(|known| known.info.clone());
                 known.is_some_and(|info| info.leader(key.1) != Some(leader))
             });
             if let Some((topic, partition)) = moved {
-                let what = format!("broker {leader} does not lead partition {partition} of '{topic}'");
+                let what =
+                    format!("broker {leader} does not lead partition {partition} of '{topic}'");
                 return Fault::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, what);
             }
         }
@@ -347,8 +350,12 @@ impl Cluster {
                     let before = before.filter(|before| before.id == id);
                     let newest = |found: &PartitionMetadata| {
                         let before = before.as_ref();
-                        let before = before.and_then(|b| b.partitions.get(found.partition as usize));
-                        before.filter(|b| b.leader_epoch > found.leader_epoch).unwrap_or(found).clone()
+                        let before =
+                            before.and_then(|b| b.partitions.get(found.partition as usize));
+                        before
+                            .filter(|b| b.leader_epoch > found.leader_epoch)
+                            .unwrap_or(found)
+                            .clone()
                     };
                     let partitions = places.partitions.iter().map(newest).collect();
                     let info = TopicInfo { name: name.as_str().into(), id, partitions, asked_at };

@@ -161,7 +161,7 @@ mod tests {
         assert!(settings.switch("auto.create.topics.enable"));
 
         let own = pairs(&[("segment.bytes", "1MiB")]).into_iter().collect();
-        let topic = TopicSettings::effective(&own, &settings);
+        let topic = TopicSettings::effective(&own, &BTreeMap::new(), &settings);
         assert_eq!(topic.log.segment_bytes, 1 << 20);
         assert_eq!(topic.max_message_bytes, 2 << 20);
     }

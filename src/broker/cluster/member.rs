@@ -81,7 +81,8 @@ impl Member {
                 let session = Session::local(node.handle(), me, Box::new(follower))?;
                 shared.cluster.set_session(session.clone());
                 if known.recv_timeout(PATIENCE).is_err() {
-                    let why = session.trouble().map_or(String::new(), |trouble| trouble.to_string());
+                    let why =
+                        session.trouble().map_or(String::new(), |trouble| trouble.to_string());
                     return Err(StartError::Inside(why));
                 }
                 lead_alone(shared)?;

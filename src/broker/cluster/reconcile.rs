@@ -98,9 +98,10 @@ pub fn is_due(shared: &Shared, name: &str) -> bool {
             known.id != wanted.id
                 || known.settings().own != wanted.settings
                 || partitions.len() != wanted.partitions.len()
-                || partitions.iter().zip(&wanted.partitions).any(|(known, wanted)| {
-                    is_elsewhere(known) == wanted.replicas.contains(&me)
-                })
+                || partitions
+                    .iter()
+                    .zip(&wanted.partitions)
+                    .any(|(known, wanted)| is_elsewhere(known) == wanted.replicas.contains(&me))
         }
         (known, wanted) => known.is_some() || wanted.is_some(),
     }

@@ -94,8 +94,7 @@ impl Fetcher {
     /// Follows a leader in this epoch; `in_sync` if the zookeeper counts this broker among those in
     /// sync.
     pub fn follow(&mut self, serial: u64, leader: u32, epoch: LeaderEpoch, in_sync: bool) {
-        let fresh =
-            Part { leader, epoch, in_sync, moving: true, state: State::Ready, failures: 0 };
+        let fresh = Part { leader, epoch, in_sync, moving: true, state: State::Ready, failures: 0 };
         let part = self.parts.entry(serial).or_insert(fresh.clone());
         if part.epoch < epoch {
             // What is under way is for another epoch, and comes to nothing; a sync is still awaited.
@@ -115,9 +114,8 @@ impl Fetcher {
         let ready = self.parts.values().filter(|part| part.is_ready(now));
         let mut places = ready.map(|part| (part.leader, self.lane_of(part)));
         let (leader, lane) = places.find(|(leader, lane)| self.is_free(*leader, *lane))?;
-        let mine = |part: &Part| {
-            part.is_ready(now) && part.leader == leader && self.lane_of(part) == lane
-        };
+        let mine =
+            |part: &Part| part.is_ready(now) && part.leader == leader && self.lane_of(part) == lane;
         let mut serials: Vec<u64> =
             self.parts.iter().filter(|(_, part)| mine(part)).map(|(serial, _)| *serial).collect();
         self.turn = self.turn.wrapping_add(1);
@@ -298,7 +296,8 @@ mod tests {
         }
         fetcher.synced(3);
         fetcher.synced(4);
-        let next = std::iter::from_fn(|| fetcher.next(ms(1))).find(|order| order.lane == Lane::Live);
+        let next =
+            std::iter::from_fn(|| fetcher.next(ms(1))).find(|order| order.lane == Lane::Live);
         assert_eq!(serials(&next), Some((7, Lane::Live, vec![3, 4])));
     }
 

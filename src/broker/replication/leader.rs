@@ -303,6 +303,7 @@ mod tests {
             eligible: Vec::new(),
             moving: None,
             recovering: false,
+            placed: 1,
         }
     }
 

@@ -42,6 +42,7 @@ impl CommandLog for MemoryLog {
 
 fn settings(liveness: Liveness) -> NodeSettings {
     NodeSettings {
+        cluster_id: None,
         liveness,
         defaults: BTreeMap::new(),
         beat_interval: Duration::from_millis(25),

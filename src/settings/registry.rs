@@ -378,8 +378,9 @@ pub const ALL: &[Definition] = &[
     zoo(
         "broker.suspicion.timeout.ms",
         HEARTBEAT,
-        "40ms",
-        "A broker whose process seems to be gone has so long to answer.",
+        "80ms",
+        "A broker whose process seems to be gone has so long to answer. If its port is closed it is \
+         fenced at once.",
     ),
     zoo(
         "flush",

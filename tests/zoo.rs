@@ -30,6 +30,9 @@ fn cluster(zoo: &Zoo) -> Vec<Member> {
         });
     }
     members[0].create("t");
+    for member in &members {
+        member.wait("all know of the topic", |state| state.topics.contains_key("t"));
+    }
     members
 }
 

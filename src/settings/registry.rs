@@ -366,7 +366,7 @@ pub const ALL: &[Definition] = &[
     zoo(
         "broker.session.timeout.ms",
         HEARTBEAT,
-        "250ms",
+        "300ms",
         "A broker that is silent for so long is fenced: others lead. At least three heartbeats.",
     ),
     zoo(

@@ -3,8 +3,8 @@
 //! * [`broker`]: serves the log over the wire.
 //! * [`client`]: producers, consumers and what administers topics.
 //! * [`settings`]: names, ranges and defaults of all settings.
-//! * [`zoo`]: who leads what. Its pure cores stand, as do those of [`broker::replication`], and are
-//!   held to their rules by tests; no process runs them yet.
+//! * [`zoo`]: who leads what: the mini-zookeeper, and the broker's side of it. No broker asks it yet:
+//!   [`broker::replication`] is held to its rules by tests.
 
 pub mod broker;
 pub mod client;

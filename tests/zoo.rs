@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use common::wait_until;
 use mk::zoo::events::{FenceReason, Suspicion, What};
 use mk::zoo::message::{Rejected, Request};
+use mk::zoo::node::{Liveness, Node, NodeSettings};
 use mk::zoo::session::Trouble;
 use mk::zoo::state::Command;
+use mk::zoo::store::RedbLog;
 use rustix::process::Signal;
 use uuid::Uuid;
 use zookeeper::{Member, Proxy, Zoo};
@@ -28,6 +30,9 @@ fn cluster(zoo: &Zoo) -> Vec<Member> {
         });
     }
     members[0].create("t");
+    for member in &members {
+        member.wait("all know of the topic", |state| state.topics.contains_key("t"));
+    }
     members
 }
 
@@ -50,7 +55,7 @@ fn a_broker_whose_beats_stop_is_fenced_and_others_lead() {
         _ => None,
     });
     let (why, heard_ago_ms) = fenced.unwrap();
-    assert!(matches!(why, FenceReason::Detector(_)) && heard_ago_ms >= 250, "{why:?}");
+    assert!(matches!(why, FenceReason::Detector(_)) && heard_ago_ms >= 300, "{why:?}");
     assert!(events.iter().any(|what| matches!(what, What::Elected { before: Some(1), .. })));
     // Its session has lived on: it is told, and comes back.
     members[0].wait("it knows", |state| state.brokers[&1].fenced);
@@ -338,6 +343,48 @@ fn a_broker_that_shuts_down_hands_over_first() {
     // No wait: the answer comes when the follower has seen the change.
     let led = |id| members[0].state().topics["t"].partitions.iter().any(|p| p.leader == Some(id));
     assert!(!led(1) && led(2) && led(3));
+}
+
+/// The end of a connection is a reason to ask, and no more.
+#[test]
+fn a_broker_whose_connections_break_again_and_again_is_not_fenced() {
+    let zoo = Zoo::start();
+    let road = zookeeper::Connections::start(&zoo.address);
+    let other = Member::ready(&zoo, 1);
+    let member = Member::ready_at(&road.address, 2, &zoo.address);
+    other.wait("it is ready", |state| state.brokers.get(&2).is_some_and(|broker| !broker.fenced));
+    for round in 1..20 {
+        road.cut();
+        member.wait_registered(round + 1);
+    }
+    wait_until("all are heard", || zoo.hears(&other, &[1, 2]));
+    assert_nobody_fenced(&other);
+    let why = Suspicion::Disconnected;
+    assert!(other.events().contains(&What::Suspected { broker: 2, why }));
+}
+
+#[test]
+fn a_session_in_process_is_the_same_without_heartbeats() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = RedbLog::open(dir.path()).unwrap();
+    let settings = NodeSettings {
+        liveness: Liveness::Embedded,
+        defaults: BTreeMap::new(),
+        beat_interval: Duration::from_millis(25),
+        session_timeout: Duration::from_millis(300),
+    };
+    let node = Node::start(Box::new(log), settings).unwrap();
+    let member = Member::local(node.handle(), 1);
+    member.wait_registered(1);
+    let epoch = member.seen.lock().epoch.unwrap();
+    member.ask(Request::Command(Command::Unfence { id: 1, epoch }));
+    let Command::CreateTopic { name, id, partitions, settings, .. } = topic("t") else { panic!() };
+    let create = Command::CreateTopic { name, id, partitions, settings, replication_factor: 1 };
+    member.ask(Request::Command(create));
+    assert!(member.state().topics["t"].partitions.iter().all(|p| p.leader == Some(1)));
+    node.stop().unwrap();
+    wait_until("it is lost", || member.seen.lock().lost == 1);
+    assert!(matches!(member.session.trouble(), Some(Trouble::Unreachable { .. })));
 }
 
 fn assert_nobody_fenced(member: &Member) {

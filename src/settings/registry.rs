@@ -405,7 +405,7 @@ pub const ALL: &[Definition] = &[
     zoo(
         "broker.session.timeout.ms",
         HEARTBEAT,
-        "250ms",
+        "300ms",
         "A broker that is silent for so long is fenced: others lead. At least three heartbeats.",
     ),
     zoo(
@@ -417,8 +417,9 @@ pub const ALL: &[Definition] = &[
     zoo(
         "broker.suspicion.timeout.ms",
         HEARTBEAT,
-        "40ms",
-        "A broker whose process seems to be gone has so long to answer.",
+        "80ms",
+        "A broker whose process seems to be gone has so long to answer. If its port is closed it is \
+         fenced at once.",
     ),
     zoo(
         "flush",

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use super::message::{Push, Request};
 use super::node::{NodeHandle, NodeSession, Output, Outputs, Stopped};
 use super::wire::{
-    Frames, MAX_REQUEST, MAX_RESPONSE, PUSH, REQUEST, RESPONSE, WireError, decode, encode, unknown,
+    Frames, MAX_REQUEST, MAX_RESPONSE, PUSH, REQUEST, RESPONSE, WireError, decode, encode, tune,
+    unknown,
 };
 
 /// Where the zookeeper is.
@@ -72,7 +73,7 @@ impl Route {
         let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| LinkError::TimedOut(CONNECT))?;
         let stream = stream.map_err(WireError::from)?;
-        stream.set_nodelay(true).map_err(WireError::from)?;
+        tune(&stream);
         let (reader, writer) = stream.into_split();
         let (writes, queue) = mpsc::unbounded_channel();
         let writer = tokio::spawn(write_all(writer, queue));

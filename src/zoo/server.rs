@@ -14,7 +14,8 @@ use tracing::{debug, warn};
 use super::message::{Push, Request, Response};
 use super::node::{NodeHandle, NodeSession, Output, Outputs, Stopped};
 use super::wire::{
-    Frames, MAX_REQUEST, MAX_RESPONSE, PUSH, REQUEST, RESPONSE, WireError, decode, encode, unknown,
+    Frames, MAX_REQUEST, MAX_RESPONSE, PUSH, REQUEST, RESPONSE, WireError, decode, encode, tune,
+    unknown,
 };
 
 /// Connections at once; further ones are closed.
@@ -88,8 +89,7 @@ enum Never {}
 
 impl Connection {
     fn new(stream: TcpStream, session: NodeSession, outputs: Outputs) -> Connection {
-        // Latency only; what cannot be set is not missed.
-        let _ = stream.set_nodelay(true);
+        tune(&stream);
         let (reader, writer) = stream.into_split();
         let frames = Frames::new(reader, MAX_REQUEST);
         let (waiting, has_asked, has_registered) = (0, false, false);

@@ -7,13 +7,16 @@
 //! ```
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mk_net::deframer::take_frame;
 use mk_net::frame::{FrameError, FrameHeader, HEADER_LEN, Kind, OwnedFrame};
+use rustix::net::sockopt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
 
 /// A request.
 pub(super) const REQUEST: Kind = Kind(100);
@@ -44,6 +47,16 @@ pub(super) enum WireError {
     Kind { kind: Kind, version: u16 },
     #[error("the other side has closed it")]
     Closed,
+}
+
+/// What is said goes at once, and who has vanished without a word is missed after ten seconds.
+pub(super) fn tune(stream: &TcpStream) {
+    // What the system cannot set costs time only.
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(5));
+    let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1));
+    let _ = sockopt::set_tcp_keepcnt(stream, 5);
 }
 
 /// A message in its frame.
@@ -120,5 +133,43 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             0 => Err(WireError::Closed),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
+    #[test]
+    fn what_is_encoded_comes_out_again_and_then_the_end() {
+        let messages = ["a".to_owned(), "b".repeat(100_000), String::new()];
+        let mut stream = Vec::new();
+        for (number, message) in (0..).zip(&messages) {
+            stream.extend(encode(REQUEST, number, message, MAX_REQUEST).unwrap());
+        }
+        runtime().block_on(async {
+            let mut frames = Frames::new(&stream[..], MAX_REQUEST);
+            for (number, message) in (0..).zip(messages) {
+                let frame = frames.next().await.unwrap();
+                assert_eq!((frame.header.correlation, frame.header.kind), (number, REQUEST));
+                assert_eq!(decode::<String>(&frame).unwrap(), message);
+            }
+            assert!(matches!(frames.next().await, Err(WireError::Closed)));
+        });
+    }
+
+    #[test]
+    fn what_is_too_large_is_neither_sent_nor_read() {
+        let error = encode(REQUEST, 1, &"x".repeat(100), 101).unwrap_err();
+        assert!(matches!(error, WireError::TooLarge { length: 102, limit: 101 }), "{error}");
+        let bytes = encode(REQUEST, 1, &"x".repeat(100), 102).unwrap();
+        runtime().block_on(async {
+            let mut frames = Frames::new(&bytes[..], 101);
+            assert!(matches!(frames.next().await, Err(WireError::Frame(_))));
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! mkzoo as a process of its own, brokers that only register and beat, and a road between them.
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use mk::zoo::beat::Beat;
 use mk::zoo::events::What;
 use mk::zoo::message::{Description, Request, Response};
+use mk::zoo::node::NodeHandle;
 use mk::zoo::session::{AskError, Follower, Me, Session};
 use mk::zoo::state::{BrokerEpoch, ClusterState, Delta, Restart};
 use parking_lot::Mutex;
@@ -172,6 +173,18 @@ impl Member {
     }
 
     fn registering_at(zoo: &str, id: u32) -> Member {
+        Member::new(id, |me, follower| Session::remote(zoo.to_owned(), me, follower))
+    }
+
+    /// One in the process of its zookeeper.
+    pub fn local(node: &NodeHandle, id: u32) -> Member {
+        Member::new(id, |me, follower| Session::local(node, me, follower))
+    }
+
+    fn new(
+        id: u32,
+        start: impl FnOnce(Me, Box<dyn Follower>) -> std::io::Result<Session>,
+    ) -> Member {
         let me = Me {
             id,
             incarnation: Uuid::new_v4(),
@@ -183,7 +196,7 @@ impl Member {
         };
         let seen = Arc::new(Mutex::new(Seen::default()));
         let follower = Box::new(Watching(seen.clone()));
-        let session = Session::remote(zoo.to_owned(), me.clone(), follower).unwrap();
+        let session = start(me.clone(), follower).unwrap();
         Member { me, session, beat: None, seen }
     }
 
@@ -251,6 +264,38 @@ impl Member {
         match self.session.ask_blocking(Request::Describe, DEADLINE)? {
             Response::Description(description) => Ok(description),
             other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A road for connections to the zookeeper, which can all be cut at once.
+pub struct Connections {
+    pub address: String,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Connections {
+    pub fn start(to: &str) -> Connections {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let (zoo, opened) = (to.to_owned(), open.clone());
+        std::thread::spawn(move || {
+            for near in listener.incoming().map(Result::unwrap) {
+                let Ok(far) = TcpStream::connect(&zoo) else { return };
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+                opened.lock().extend([near, far]);
+            }
+        });
+        Connections { address, open }
+    }
+
+    pub fn cut(&self) {
+        for stream in self.open.lock().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }

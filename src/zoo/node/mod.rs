@@ -4,6 +4,7 @@
 //! an answer to anybody.
 
 mod batch;
+mod describe;
 mod run;
 mod sessions;
 #[cfg(test)]

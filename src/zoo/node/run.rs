@@ -13,21 +13,19 @@ use crate::clock;
 use crate::zoo::detector::Verdict;
 use crate::zoo::events::{FenceReason, Suspicion, Timeline, What};
 use crate::zoo::heartbeat::Key;
-use crate::zoo::message::{
-    DescribedBroker, Description, Registered, Registration, Rejected, Request, Response,
-};
+use crate::zoo::message::{Registered, Registration, Rejected, Request, Response};
 use crate::zoo::state::{ClusterState, Command, Refused};
 use crate::zoo::store::{CommandLog, Saved, StoreError};
 use crate::zoo::watch::Finding;
 
 /// All that the thread has.
 pub(super) struct Machine {
-    settings: NodeSettings,
+    pub settings: NodeSettings,
     log: Box<dyn CommandLog>,
-    batch: Batch,
+    pub batch: Batch,
     timeline: Timeline,
     sessions: Sessions,
-    started: Instant,
+    pub started: Instant,
 }
 
 /// Inputs that share a commit.
@@ -276,30 +274,8 @@ impl Machine {
             Answer::Description => Response::Description(self.description()),
         }
     }
-
-    fn description(&self) -> Description {
-        let state = &self.batch.state;
-        let (watch, ignored_datagrams) = match &self.settings.liveness {
-            Liveness::Embedded => (None, 0),
-            Liveness::Watched(watch) => (Some(watch), watch.ignored()),
-        };
-        let brokers = state.brokers.iter().map(|(id, broker)| {
-            let (ago, suspected) = watch.map_or((None, false), |watch| watch.describe(*id));
-            let heard_ago_ms = ago.map(millis);
-            let (epoch, fenced) = (broker.epoch, broker.fenced);
-            DescribedBroker { id: *id, epoch, fenced, suspected, heard_ago_ms }
-        });
-        Description {
-            software: env!("CARGO_PKG_VERSION").to_owned(),
-            cluster_id: state.cluster_id,
-            version: state.version,
-            uptime_ms: millis(self.started.elapsed()),
-            ignored_datagrams,
-            brokers: brokers.collect(),
-        }
-    }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }

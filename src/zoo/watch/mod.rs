@@ -4,6 +4,8 @@
 //! the kernel says so at once (`ECONNREFUSED`), and nobody has to wait. It is asked over the
 //! zookeeper's own port as well, which is the one that firewalls know.
 
+mod peer;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,12 +15,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use peer::Peer;
 use uuid::Uuid;
 
 use super::detector::{Beat, Detector, Patience, Verdict};
 use super::heartbeat::{Datagram, Key, Kind, LEN, claimed_broker};
 use super::node::NodeHandle;
-use super::readable::{any_local, wait_readable};
+use super::readable::wait_readable;
 use super::state::{BrokerEpoch, ClusterState};
 
 /// Who is heard of. The node tells it who registers and whose connection ends.
@@ -35,25 +38,6 @@ struct Heard {
     cluster_id: Uuid,
     detector: Detector,
     peers: BTreeMap<u32, Peer>,
-}
-
-/// A broker that has registered with this process.
-#[derive(Debug)]
-struct Peer {
-    epoch: BrokerEpoch,
-    key: Key,
-    /// Where its last beat came from.
-    address: Option<SocketAddr>,
-    /// Probes that were sent with this key.
-    probes: u64,
-    probe: Option<Probe>,
-}
-
-/// A question that has not been answered.
-#[derive(Debug)]
-struct Probe {
-    socket: Arc<UdpSocket>,
-    sent: Duration,
 }
 
 /// What the detector wants, and how long before the broker was heard of.
@@ -216,51 +200,6 @@ impl Heard {
         }
         verdicts
     }
-}
-
-impl Peer {
-    /// True if the kernel says that nobody has the port any more.
-    fn is_closed(&self) -> bool {
-        let Some(probe) = &self.probe else { return false };
-        probe.socket.recv(&mut [0; LEN]).is_err_and(is_refused)
-    }
-
-    /// Asks if it is time to; true if the port is known to be closed.
-    fn ask(&mut self, id: u32, cluster_id: Uuid, socket: &UdpSocket, now: Duration) -> bool {
-        let Some(address) = self.address else { return false };
-        if self.probe.as_ref().is_some_and(|probe| now < probe.sent + TICK) {
-            return false;
-        }
-        let known = self.probe.take().map(|probe| probe.socket);
-        let Ok(connected) = known.map_or_else(|| connect(address), Ok) else { return false };
-        self.probes += 1;
-        let datagram = Datagram {
-            kind: Kind::Probe,
-            cluster_id,
-            broker: id,
-            epoch: self.epoch,
-            number: self.probes,
-            time_us: now.as_micros() as u64,
-            stalled_ms: 0,
-        };
-        let bytes = datagram.seal(&self.key);
-        // What is lost is asked again.
-        let _ = socket.send_to(&bytes, address);
-        let refused = connected.send(&bytes).is_err_and(is_refused);
-        self.probe = Some(Probe { socket: connected, sent: now });
-        refused
-    }
-}
-
-fn connect(address: SocketAddr) -> io::Result<Arc<UdpSocket>> {
-    let socket = UdpSocket::bind(any_local(address))?;
-    socket.connect(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(Arc::new(socket))
-}
-
-fn is_refused(error: io::Error) -> bool {
-    error.kind() == io::ErrorKind::ConnectionRefused
 }
 
 impl Watcher {

@@ -1,0 +1,99 @@
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::zoo::events::What;
+
+fn set_defaults(value: u64) -> Command {
+    let defaults = [("min.insync.replicas".to_owned(), value.to_string())].into();
+    Command::SetDefaults { defaults }
+}
+
+fn event(id: u64) -> Event {
+    Event { id, at_ms: 0, what: What::TopicAltered { topic: id.to_string() } }
+}
+
+#[test]
+fn what_was_appended_is_there_with_and_without_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = RedbLog::open(dir.path()).unwrap();
+    assert!(log.load().unwrap().is_none());
+    let mut state = ClusterState::new(Uuid::from_u128(1));
+    log.compact(&state).unwrap();
+    for version in 1..=30 {
+        let command = set_defaults(version);
+        state.apply(&command).unwrap();
+        log.append(&[(version, command)], &[event(version)]).unwrap();
+        if version % 10 == 0 {
+            drop(log);
+            log = RedbLog::open(dir.path()).unwrap();
+            let saved = log.load().unwrap().unwrap();
+            assert_eq!(saved.state, state);
+            assert_eq!(saved.events, (1..=version).map(event).collect::<Vec<_>>());
+        }
+        if version == 15 {
+            log.compact(&state).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_long_log_asks_for_a_snapshot_and_only_the_newest_events_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = RedbLog::open(dir.path()).unwrap();
+    let mut state = ClusterState::new(Uuid::from_u128(1));
+    log.compact(&state).unwrap();
+    let commands: Vec<_> = (1..=MOST_ENTRIES).map(|v| (v, set_defaults(v))).collect();
+    let events: Vec<_> = (1..=KEPT as u64 + 100).map(event).collect();
+    log.append(&commands, &events).unwrap();
+    assert!(log.is_long());
+    for (_, command) in &commands {
+        state.apply(command).unwrap();
+    }
+    log.compact(&state).unwrap();
+    assert!(!log.is_long());
+    let saved = log.load().unwrap().unwrap();
+    assert_eq!(saved.state, state);
+    assert_eq!((saved.events.len(), saved.events[0].id), (KEPT, 101));
+}
+
+#[test]
+fn a_second_process_a_newer_format_and_nonsense_are_clear_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = RedbLog::open(dir.path()).unwrap();
+    assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Locked { .. })));
+    log.compact(&ClusterState::new(Uuid::from_u128(1))).unwrap();
+    // A command that cannot have been applied.
+    let (name, id) = ("t".to_owned(), Uuid::nil());
+    log.append(&[(1, Command::DeleteTopic { name, id })], &[]).unwrap();
+    let error = log.load().unwrap_err().to_string();
+    assert!(error.contains("version 1: there is no topic 't'"), "{error}");
+
+    let write = log.database.begin_write().unwrap();
+    write.open_table(NUMBERS).unwrap().insert(FORMAT_KEY, FORMAT + 1).unwrap();
+    write.commit().unwrap();
+    drop(log);
+    assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Newer { found: 2, .. })));
+
+    std::fs::write(dir.path().join(FILE), "no database".repeat(1000)).unwrap();
+    assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Database { .. })));
+}
+
+/// Each version's state must come out of JSON as it went in, numbers as keys included.
+#[test]
+fn a_state_is_the_same_after_json() {
+    let mut state = ClusterState::new(Uuid::from_u128(1));
+    let (id, incarnation, address) = (7, Uuid::from_u128(2), "a:1".to_owned());
+    let restart = crate::zoo::state::Restart::Kept;
+    let register = Command::Register { id, incarnation, address, rack: None, restart };
+    state.apply(&register).unwrap();
+    state.apply(&Command::Unfence { id, epoch: state.brokers[&id].epoch }).unwrap();
+    let (name, settings) = ("t".to_owned(), BTreeMap::new());
+    let (partitions, replication_factor) = (3, 1);
+    let create =
+        Command::CreateTopic { name, id: incarnation, partitions, replication_factor, settings };
+    state.apply(&create).unwrap();
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<ClusterState>(&text).unwrap(), state);
+}

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use map::MappedDisk;
-pub use memory::MemoryDisk;
+pub use memory::{Chance, MemoryDisk};
 
 /// A file system, as far as the engine needs one.
 pub trait Disk: Send + Sync + fmt::Debug {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use self::chance::Chance;
+pub use self::chance::Chance;
 use self::inode::Inode;
 use self::names::{Change, Names};
 use super::{Appender, Disk, Entry, Pace, View};

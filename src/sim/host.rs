@@ -1,0 +1,149 @@
+//! A broker's machine: its disk, and its process, if it runs.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mk_storage::disk::{Disk, MemoryDisk};
+use mk_storage::log::{Log, LogSettings};
+use mk_storage::store::{OpenLimits, Store};
+
+use super::context::{Context, Wake};
+use super::message::{Message, Place};
+use super::process::Process;
+use crate::zoo::state::Restart;
+
+/// A broker's machine.
+pub struct Host {
+    pub id: u32,
+    pub disk: Machine,
+    pub process: Option<Process>,
+}
+
+/// What of a machine outlives its processes.
+pub struct Machine {
+    files: MemoryDisk,
+    /// The partitions that its topic's file names.
+    pub partitions: BTreeSet<u32>,
+    /// The version of the cluster's state that the disk follows, as it is written down.
+    pub followed: u64,
+    /// What the next process finds missing.
+    restart: Restart,
+}
+
+/// Segments are small, so that there are many.
+const SETTINGS: LogSettings =
+    LogSettings { segment_bytes: 4096, segment_ms: i64::MAX, index_interval_bytes: 256 };
+
+impl Host {
+    /// A machine with an empty disk.
+    pub fn new(id: u32) -> Host {
+        Host { id, disk: Machine::empty(), process: None }
+    }
+
+    pub fn start(&mut self, context: &mut Context<'_>) {
+        let restart = std::mem::replace(&mut self.disk.restart, Restart::Kept);
+        context.trace.say(context.now, || format!("broker {}: starts, {restart:?}", self.id));
+        self.process = Some(Process::start(context, self.id, restart, &mut self.disk));
+    }
+
+    /// `kill -9`: what was written is there. Answers its session with the mini-zookeeper.
+    pub fn kill(&mut self) -> Option<u64> {
+        self.process.take()?.session()
+    }
+
+    /// A stop in good order.
+    pub fn stop(&mut self, context: &mut Context<'_>) -> Option<u64> {
+        let process = self.process.take()?;
+        process.close(&mut self.disk);
+        context.trace.say(context.now, || format!("broker {}: has stopped", self.id));
+        process.session()
+    }
+
+    /// The power fails: of what was not synced anything may be gone.
+    pub fn lose_power(&mut self, context: &mut Context<'_>) {
+        self.process = None;
+        self.disk.files = self.disk.files.crash(context.chance.number());
+        if self.disk.restart == Restart::Kept {
+            self.disk.restart = Restart::LostUnsynced;
+        }
+    }
+
+    /// Somebody puts an empty disk in.
+    pub fn wipe(&mut self) {
+        self.process = None;
+        self.disk = Machine::empty();
+    }
+
+    pub fn receive(&mut self, context: &mut Context<'_>, from: Place, message: Message) {
+        if let Some(process) = &mut self.process {
+            process.receive(context, &mut self.disk, from, message);
+        }
+    }
+
+    pub fn wake(&mut self, context: &mut Context<'_>, wake: &Wake) {
+        if let Some(process) = &mut self.process {
+            process.wake(context, &mut self.disk, wake);
+        }
+    }
+}
+
+impl Machine {
+    fn empty() -> Machine {
+        let (files, partitions) = (MemoryDisk::new(), BTreeSet::new());
+        Machine { files, partitions, followed: 0, restart: Restart::LostAll }
+    }
+
+    /// A store on its disk, for one process.
+    pub fn store(&self) -> Arc<Store> {
+        Store::new(Arc::new(self.files.clone()), OpenLimits { files: 64, logs: 64 })
+    }
+
+    pub fn has(&self, partition: u32) -> bool {
+        self.files.list(&dir(partition)).is_ok_and(|files| !files.is_empty())
+    }
+
+    /// Opens a partition's log, or makes it.
+    pub fn open(&self, store: &Arc<Store>, partition: u32, now_ms: i64) -> Result<Arc<Log>, String> {
+        let dir = dir(partition);
+        self.files.create_dir(&dir).map_err(|error| error.to_string())?;
+        let opened = Log::open(store, &dir, SETTINGS, now_ms);
+        opened.map(|(log, _)| log).map_err(|error| error.to_string())
+    }
+
+    /// Takes a partition's files away.
+    pub fn remove(&self, partition: u32, now: Duration) {
+        let grave = Path::new("/trash");
+        let name = format!("{partition}-{}", now.as_nanos());
+        let moved = self
+            .files
+            .create_dir(grave)
+            .and_then(|()| self.files.rename(&dir(partition), &grave.join(name)))
+            .and_then(|()| self.files.sync_dir(Path::new("/")));
+        debug_assert!(moved.is_ok(), "{moved:?}");
+    }
+
+    /// Makes sure that the partitions' folders are there after a power failure.
+    pub fn sync_names(&self) {
+        let _ = self.files.sync_dir(Path::new("/"));
+    }
+
+    /// Makes the next sync of a partition's last segment fail.
+    pub fn fail_next_sync(&self, partition: u32) {
+        let logs = self.files.list(&dir(partition)).unwrap_or_default();
+        let mut logs: Vec<_> = logs
+            .into_iter()
+            .map(|entry| dir(partition).join(entry.name))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
+            .collect();
+        logs.sort();
+        if let Some(path) = logs.last() {
+            let _ = self.files.fail_next_sync(path);
+        }
+    }
+}
+
+fn dir(partition: u32) -> PathBuf {
+    Path::new("/").join(partition.to_string())
+}

@@ -1,0 +1,628 @@
+//! The machines, the network between them, and the time: one event after the other.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+use mk_storage::disk::Chance;
+use uuid::Uuid;
+
+use super::client::Client;
+use super::context::{Action, Context, Wake};
+use super::faults::Fault;
+use super::host::Host;
+use super::message::{Class, Message, Place};
+use super::network::Network;
+use super::oracle::{Oracle, partitions};
+use super::trace::Trace;
+use super::zoo::Zoo;
+use super::{Flush, Plan, TOPIC};
+use crate::zoo::state::{ClusterState, Command};
+
+/// All there is.
+pub struct World {
+    pub now: Duration,
+    plan: Plan,
+    chance: Chance,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    events: BTreeMap<u64, Event>,
+    sequence: u64,
+    numbers: u64,
+    zoo: Zoo,
+    pub hosts: BTreeMap<u32, Host>,
+    clients: BTreeMap<u32, Client>,
+    network: Network,
+    /// Counts up with each start of a process.
+    lives: BTreeMap<Place, u64>,
+    paused: BTreeMap<Place, Duration>,
+    /// Requests that were sent and not answered.
+    requests: BTreeMap<u64, (Place, Place)>,
+    /// Sessions that have broken: nothing of them comes any more.
+    broken: BTreeSet<u64>,
+    pub oracle: Oracle,
+    pub trace: Trace,
+    /// A disk has been emptied, or has lost what was not synced: no other may until all is well again.
+    bereft: bool,
+    pub injected: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+enum Event {
+    /// To a process in this life.
+    Deliver(Place, Place, u64, Message),
+    Wake(Place, u64, Wake),
+    Start(Place),
+    Fault,
+    Heal,
+}
+
+/// The clients: producers, consumers, and who asks for ends.
+const PRODUCERS: u32 = 2;
+const CONSUMERS: u32 = 2;
+
+impl World {
+    pub fn new(plan: &Plan) -> World {
+        let mut state = ClusterState::new(Uuid::from_u128(1));
+        let flush = if plan.flush == Flush::Ack { "ack" } else { "os" };
+        let defaults = [("min.insync.replicas", "2"), ("flush", flush)];
+        let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        // Nothing about it can be refused.
+        let _ = state.apply(&Command::SetDefaults { defaults });
+        let hosts = (1..=plan.brokers).map(|id| (id, Host::new(id))).collect();
+        let mut clients = BTreeMap::new();
+        for id in 0..PRODUCERS {
+            clients.insert(id, Client::producer(id));
+        }
+        for id in PRODUCERS..PRODUCERS + CONSUMERS {
+            clients.insert(id, Client::consumer(id, plan.partitions));
+        }
+        let asker = PRODUCERS + CONSUMERS;
+        clients.insert(asker, Client::asker(asker));
+        World {
+            now: Duration::ZERO,
+            plan: plan.clone(),
+            chance: Chance::new(plan.seed),
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            numbers: 0,
+            zoo: Zoo::new(state),
+            hosts,
+            clients,
+            network: Network::default(),
+            lives: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            oracle: Oracle::default(),
+            trace: Trace::new(plan.prints),
+            bereft: false,
+            injected: BTreeMap::new(),
+        }
+    }
+
+    /// Starts everybody, and waits until the topic has its leaders.
+    pub fn begin(&mut self) {
+        self.start(Place::Zoo);
+        for id in 1..=self.plan.brokers {
+            self.start(Place::Broker(id));
+        }
+        let all = self.plan.brokers as usize;
+        self.run_until(Duration::from_secs(5), |world| {
+            let state = world.zoo.committed();
+            state.brokers.values().filter(|broker| !broker.fenced).count() == all
+        });
+        let (partitions, replication_factor) = (self.plan.partitions, 3);
+        let settings = BTreeMap::new();
+        let (name, id) = (TOPIC.to_owned(), Uuid::from_u128(7));
+        self.command(Command::CreateTopic { name, id, partitions, replication_factor, settings });
+        self.run_until(Duration::from_secs(10), World::is_well);
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.schedule(Duration::ZERO, Event::Wake(Place::Client(id), 0, Wake::Next));
+        }
+    }
+
+    /// Lets things go wrong until then.
+    pub fn trouble(&mut self, until: Duration) {
+        self.schedule(Duration::from_millis(100), Event::Fault);
+        self.run_until(until, |world| world.oracle.violation.is_some());
+        self.events.retain(|_, event| !matches!(event, Event::Fault));
+    }
+
+    /// Puts everything right and waits until all is well; false if it does not become so.
+    pub fn mend(&mut self, until: Duration) -> bool {
+        self.heal();
+        for client in self.clients.values_mut() {
+            client.finish();
+        }
+        self.run_until(until, |world| {
+            world.oracle.violation.is_some() || world.is_at_rest()
+        });
+        self.is_at_rest()
+    }
+
+    /// Has somebody lead partitions that nobody leads though all brokers live.
+    pub fn elect_unclean(&mut self) {
+        for partition in 0..self.plan.partitions {
+            self.command(Command::ElectUnclean { topic: TOPIC.to_owned(), partition });
+        }
+    }
+
+    /// Stops everybody's machines at once, and starts them again.
+    pub fn lose_all_power(&mut self, back_after: Duration) {
+        for id in 1..=self.plan.brokers {
+            self.lose_power(id, back_after);
+        }
+    }
+
+    pub fn run_until(&mut self, until: Duration, done: impl Fn(&World) -> bool) {
+        while self.now < until && !done(self) {
+            let Some(Reverse((at, number))) = self.queue.pop() else { return };
+            let Some(event) = self.events.remove(&number) else { continue };
+            self.now = at.max(self.now);
+            self.happen(event);
+        }
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((self.now + after, self.sequence)));
+        self.events.insert(self.sequence, event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver(from, to, life, message) => self.deliver(from, to, life, message),
+            Event::Wake(place, life, wake) => {
+                if self.life(place) != life {
+                    return;
+                }
+                if let Some(until) = self.paused_until(place) {
+                    let event = Event::Wake(place, life, wake);
+                    return self.schedule(until - self.now, event);
+                }
+                if let (Wake::Stop, Place::Broker(id)) = (&wake, place) {
+                    return self.stop_now(id);
+                }
+                self.act(place, |actor, context| actor.wake(context, &wake));
+            }
+            Event::Start(place) => self.start(place),
+            Event::Fault => {
+                let fault = Fault::any(&self.plan, &mut self.chance);
+                self.inject(fault);
+                let after = 1 + self.chance.below(2 * self.plan.pace_ms);
+                self.schedule(Duration::from_millis(after), Event::Fault);
+            }
+            Event::Heal => self.network.heal(),
+        }
+    }
+
+    fn life(&self, place: Place) -> u64 {
+        self.lives.get(&place).copied().unwrap_or(0)
+    }
+
+    fn paused_until(&self, place: Place) -> Option<Duration> {
+        self.paused.get(&place).copied().filter(|until| *until > self.now)
+    }
+
+    fn is_up(&self, place: Place) -> bool {
+        match place {
+            Place::Zoo => self.zoo.is_up(),
+            Place::Broker(id) => self.hosts[&id].process.is_some(),
+            Place::Client(_) => true,
+        }
+    }
+
+    fn deliver(&mut self, from: Place, to: Place, life: u64, message: Message) {
+        if let Some(until) = self.paused_until(to) {
+            return self.schedule(until - self.now, Event::Deliver(from, to, life, message));
+        }
+        if let Message::ToZoo { session, .. } | Message::FromZoo { session, .. } = &message
+            && self.broken.contains(session)
+        {
+            return;
+        }
+        if !self.is_up(to) || (self.life(to) != life && !matches!(message, Message::Beat(_))) {
+            return self.nobody_there(from, to, &message);
+        }
+        if let Message::Response { number, .. } | Message::NoResponse { number } = &message {
+            self.requests.remove(number);
+        }
+        self.act(to, |actor, context| actor.receive(context, from, message));
+    }
+
+    /// The machine answers that nobody listens, if it is on.
+    fn nobody_there(&mut self, from: Place, to: Place, message: &Message) {
+        match message {
+            Message::Request { number, .. } => self.reset(*number),
+            Message::ToZoo { session, .. } => {
+                let message = Message::SessionOver { session: *session };
+                self.send(to, from, Class::Session, message);
+            }
+            Message::Probe => {
+                if let Place::Broker(id) = to {
+                    self.send(to, from, Class::Datagram, Message::Unreachable(id));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn reset(&mut self, number: u64) {
+        if let Some((from, to)) = self.requests.remove(&number) {
+            self.send(to, from, Class::Request, Message::NoResponse { number });
+        }
+    }
+
+    fn act(&mut self, place: Place, act: impl FnOnce(&mut Actor<'_>, &mut Context<'_>)) {
+        let mut context = Context {
+            now: self.now,
+            plan: &self.plan,
+            chance: &mut self.chance,
+            oracle: &mut self.oracle,
+            trace: &mut self.trace,
+            numbers: &mut self.numbers,
+            out: Vec::new(),
+        };
+        let mut actor = match place {
+            Place::Zoo => Actor::Zoo(&mut self.zoo),
+            Place::Broker(id) => match self.hosts.get_mut(&id) {
+                Some(host) => Actor::Broker(host),
+                None => return,
+            },
+            Place::Client(id) => match self.clients.get_mut(&id) {
+                Some(client) => Actor::Client(client),
+                None => return,
+            },
+        };
+        act(&mut actor, &mut context);
+        let out = context.out;
+        let life = self.life(place);
+        for action in out {
+            match action {
+                Action::Send(to, class, message) => self.send(place, to, class, message),
+                Action::Wake(after, wake) => self.schedule(after, Event::Wake(place, life, wake)),
+            }
+        }
+    }
+
+    fn send(&mut self, from: Place, to: Place, class: Class, message: Message) {
+        if let Message::Request { number, .. } = &message {
+            self.requests.insert(*number, (from, to));
+        }
+        let mut arrivals = self.network.send(self.now, (from, to), class, &mut self.chance);
+        if arrivals.is_empty() && matches!(message, Message::SessionOver { .. }) {
+            // Whoever hears nothing for long takes the connection for broken.
+            arrivals.push(self.now + Duration::from_secs(1));
+        }
+        if arrivals.is_empty()
+            && let Message::ToZoo { session, .. } | Message::FromZoo { session, .. } = &message
+        {
+            self.break_session(*session, from, to);
+        }
+        let life = self.life(to);
+        for at in arrivals {
+            self.schedule(at - self.now, Event::Deliver(from, to, life, message.clone()));
+        }
+    }
+
+    /// Both ends notice before long, each for itself.
+    fn break_session(&mut self, session: u64, one: Place, other: Place) {
+        if !self.broken.insert(session) {
+            return;
+        }
+        for (to, from) in [(one, other), (other, one)] {
+            let after = Duration::from_millis(1 + self.chance.below(800));
+            let message = Message::SessionOver { session };
+            self.schedule(after, Event::Deliver(from, to, self.life(to), message));
+        }
+    }
+
+    fn start(&mut self, place: Place) {
+        if self.is_up(place) {
+            return;
+        }
+        *self.lives.entry(place).or_default() += 1;
+        self.paused.remove(&place);
+        self.act(place, |actor, context| match actor {
+            Actor::Zoo(zoo) => zoo.start(context),
+            Actor::Broker(host) => host.start(context),
+            Actor::Client(_) => {}
+        });
+    }
+
+    fn command(&mut self, command: Command) {
+        if self.zoo.is_up() {
+            self.act(Place::Zoo, |actor, context| {
+                if let Actor::Zoo(zoo) = actor {
+                    zoo.command(context, command);
+                }
+            });
+        }
+    }
+
+    fn heal(&mut self) {
+        self.network.heal();
+        for place in (1..=self.plan.brokers).map(Place::Broker).chain([Place::Zoo]) {
+            self.start(place);
+        }
+        for host in self.hosts.values_mut() {
+            if let Some(process) = &mut host.process {
+                process.slow_until = Duration::ZERO;
+            }
+        }
+    }
+
+    /// True if everything that a broker is to have is in sync.
+    fn is_well(&self) -> bool {
+        let found = partitions(self.zoo.committed());
+        !found.is_empty()
+            && found.iter().all(|partition| {
+                let all = partition.replicas.iter().all(|id| partition.isr.contains(id));
+                partition.leader.is_some() && partition.moving.is_none() && all
+            })
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let known = partitions(self.zoo.committed());
+        let mut ends = Vec::new();
+        for (number, partition) in (0..).zip(known) {
+            let logs = partition.replicas.iter().filter_map(|id| {
+                let replica = self.hosts[id].process.as_ref()?.replica(number)?;
+                Some((replica.log().end(), replica.log().high_watermark()))
+            });
+            let logs: Vec<_> = logs.collect();
+            let Some((end, _)) = logs.first().copied() else { return false };
+            if logs.len() < partition.replicas.len() || logs.iter().any(|log| *log != (end, end)) {
+                return false;
+            }
+            ends.push(end.0);
+        }
+        let whole = |host: &Host| host.process.as_ref().is_some_and(super::process::Process::is_whole);
+        self.is_well()
+            && self.hosts.values().all(whole)
+            && self.clients.values().all(|client| client.is_finished(&ends))
+    }
+
+    /// Compares all logs with what was ever committed.
+    pub fn look_at_rest(&mut self) {
+        for (number, partition) in (0..).zip(partitions(self.zoo.committed())) {
+            for id in &partition.replicas {
+                let process = self.hosts[id].process.as_ref();
+                if let Some(replica) = process.and_then(|process| process.replica(number)) {
+                    self.oracle.at_rest(self.now, *id, number, replica.log());
+                }
+            }
+        }
+    }
+
+    /// How many acknowledged records the logs do not have.
+    pub fn lost(&self) -> u64 {
+        let found = (0..).zip(partitions(self.zoo.committed()));
+        found
+            .filter_map(|(number, partition)| {
+                let process = self.hosts[&partition.leader?].process.as_ref()?;
+                Some(self.oracle.lost(number, process.replica(number)?.log()))
+            })
+            .sum()
+    }
+}
+
+/// Faults.
+impl World {
+    fn inject(&mut self, fault: Fault) {
+        self.trace.say(self.now, || format!("---- {fault:?}"));
+        let kind = match fault {
+            Fault::Kill(id, back) => {
+                self.kill(id, back);
+                "kill -9"
+            }
+            Fault::LosePower(id, back) => {
+                if self.may_bereave(self.plan.flush == Flush::Os) {
+                    self.lose_power(id, back);
+                }
+                "power loss"
+            }
+            Fault::LoseAllPower(back) => {
+                self.lose_all_power(back);
+                "power loss everywhere"
+            }
+            Fault::Wipe(id, back) => {
+                if self.may_bereave(true) {
+                    self.lose_power(id, back);
+                    if let Some(host) = self.hosts.get_mut(&id) {
+                        host.wipe();
+                    }
+                }
+                "wiped disk"
+            }
+            Fault::Stop(id) => {
+                self.hand_over(id);
+                "stop"
+            }
+            Fault::Pause(place, time) => {
+                let until = self.paused.entry(place).or_default();
+                // What waits for the end of a pause stays in its order.
+                *until = (self.now + time).max(*until);
+                "pause"
+            }
+            Fault::Cut { from, to, both_ways, datagrams, heals } => {
+                self.network.cut(from, to, false);
+                if datagrams {
+                    self.network.cut(from, to, true);
+                }
+                if both_ways {
+                    self.network.cut(to, from, false);
+                    if datagrams {
+                        self.network.cut(to, from, true);
+                    }
+                }
+                self.schedule(heals, Event::Heal);
+                "cut"
+            }
+            Fault::Loss(percent) => {
+                self.network.loss = percent;
+                "datagrams lost"
+            }
+            Fault::Slow(one_in) => {
+                self.network.slow = one_in;
+                "slow network"
+            }
+            Fault::SlowDisk(id, time) => {
+                let until = self.now + time;
+                if let Some(process) = self.hosts.get_mut(&id).and_then(|h| h.process.as_mut()) {
+                    process.slow_until = until;
+                }
+                "slow disk"
+            }
+            Fault::FailSync(id, partition) => {
+                if self.may_bereave(true) && self.is_up(Place::Broker(id)) {
+                    self.hosts[&id].disk.fail_next_sync(partition);
+                    // Its machine has to be looked at then.
+                    self.schedule(Duration::from_millis(1500), Event::Start(Place::Broker(id)));
+                }
+                "failed sync"
+            }
+            Fault::KillZoo(back) => {
+                self.kill_zoo(back);
+                "kill -9 of mkzoo"
+            }
+            Fault::Trim(partition) => {
+                self.trim(partition);
+                "records deleted"
+            }
+            Fault::ElectPreferred(partition) => {
+                self.command(Command::ElectPreferred { topic: TOPIC.to_owned(), partition });
+                "election"
+            }
+            Fault::Move(partition, replicas) => {
+                self.command(Command::Move { topic: TOPIC.to_owned(), partition, replicas });
+                "move"
+            }
+        };
+        *self.injected.entry(kind).or_default() += 1;
+    }
+
+    /// True if a broker may lose records that were acknowledged, because others have them: all are in
+    /// sync, and no other has lost some since. `loses` tells whether it is about to.
+    fn may_bereave(&mut self, loses: bool) -> bool {
+        if !loses {
+            return true;
+        }
+        if !self.is_at_peace() {
+            return false;
+        }
+        self.bereft = true;
+        true
+    }
+
+    /// True if each replica has all that is committed, whatever any other has lost before.
+    fn is_at_peace(&mut self) -> bool {
+        if self.is_well() && self.hosts.values().all(|host| host.process.is_some()) {
+            self.bereft = false;
+        }
+        !self.bereft && self.is_well()
+    }
+
+    fn kill(&mut self, id: u32, back: Duration) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        if host.process.is_some() {
+            let session = host.kill();
+            self.has_ended(Place::Broker(id), session);
+        }
+        self.schedule(back, Event::Start(Place::Broker(id)));
+    }
+
+    /// The system closes what the process had open.
+    fn has_ended(&mut self, place: Place, session: Option<u64>) {
+        *self.lives.entry(place).or_default() += 1;
+        self.paused.remove(&place);
+        if let Some(session) = session {
+            let message = Message::SessionOver { session };
+            self.send(place, Place::Zoo, Class::Session, message);
+        }
+        let asked = self.requests.iter().filter(|(_, (_, to))| *to == place);
+        for number in asked.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.reset(number);
+        }
+    }
+
+    fn lose_power(&mut self, id: u32, back: Duration) {
+        let place = Place::Broker(id);
+        *self.lives.entry(place).or_default() += 1;
+        self.act(place, |actor, context| {
+            if let Actor::Broker(host) = actor {
+                host.lose_power(context);
+            }
+        });
+        self.schedule(back, Event::Start(place));
+    }
+
+    fn hand_over(&mut self, id: u32) {
+        if self.paused_until(Place::Broker(id)).is_some() {
+            return;
+        }
+        self.act(Place::Broker(id), |actor, context| {
+            if let Actor::Broker(Host { process: Some(process), .. }) = actor {
+                process.hand_over(context);
+            }
+        });
+    }
+
+    fn stop_now(&mut self, id: u32) {
+        let mut session = None;
+        self.act(Place::Broker(id), |actor, context| {
+            if let Actor::Broker(host) = actor {
+                session = host.stop(context);
+            }
+        });
+        self.has_ended(Place::Broker(id), session);
+        let back = Duration::from_millis(1 + self.chance.below(500));
+        self.schedule(back, Event::Start(Place::Broker(id)));
+    }
+
+    fn kill_zoo(&mut self, back: Duration) {
+        let sessions = self.zoo.kill();
+        *self.lives.entry(Place::Zoo).or_default() += 1;
+        self.paused.remove(&Place::Zoo);
+        for (session, place) in sessions {
+            let message = Message::SessionOver { session };
+            self.send(Place::Zoo, place, Class::Session, message);
+        }
+        self.schedule(back, Event::Start(Place::Zoo));
+    }
+
+    fn trim(&mut self, number: u32) {
+        let known = partitions(self.zoo.committed()).get(number as usize);
+        let Some(leader) = known.and_then(|partition| partition.leader) else { return };
+        self.act(Place::Broker(leader), |actor, context| {
+            if let Actor::Broker(Host { process: Some(process), .. }) = actor {
+                process.trim(context, number);
+            }
+        });
+    }
+}
+
+enum Actor<'a> {
+    Zoo(&'a mut Zoo),
+    Broker(&'a mut Host),
+    Client(&'a mut Client),
+}
+
+impl Actor<'_> {
+    fn receive(&mut self, context: &mut Context<'_>, from: Place, message: Message) {
+        match self {
+            Actor::Zoo(zoo) => zoo.receive(context, from, message),
+            Actor::Broker(host) => host.receive(context, from, message),
+            Actor::Client(client) => client.receive(context, message),
+        }
+    }
+
+    fn wake(&mut self, context: &mut Context<'_>, wake: &Wake) {
+        match self {
+            Actor::Zoo(zoo) => zoo.wake(context, wake),
+            Actor::Broker(host) => host.wake(context, wake),
+            Actor::Client(client) => client.wake(context, wake),
+        }
+    }
+}

@@ -28,8 +28,8 @@ pub struct Machine {
     pub partitions: BTreeSet<u32>,
     /// The version of the cluster's state that the disk follows, as it is written down.
     pub followed: u64,
-    /// What the next process finds missing.
-    restart: Restart,
+    /// What is missing, until the mini-zookeeper has been told.
+    pub restart: Restart,
 }
 
 /// Segments are small, so that there are many.
@@ -43,7 +43,7 @@ impl Host {
     }
 
     pub fn start(&mut self, context: &mut Context<'_>) {
-        let restart = std::mem::replace(&mut self.disk.restart, Restart::Kept);
+        let restart = self.disk.restart;
         context.trace.say(context.now, || format!("broker {}: starts, {restart:?}", self.id));
         self.process = Some(Process::start(context, self.id, restart, &mut self.disk));
     }

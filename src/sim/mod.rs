@@ -106,8 +106,8 @@ pub fn run(plan: &Plan) -> Outcome {
     world.begin();
     world.trouble(world.now + plan.trouble);
     if world.oracle.violation.is_none() && !world.mend(world.now + REST) {
-        let now = world.now;
-        world.oracle.broken(now, "left alone, the cluster does not come to rest");
+        let (now, unrest) = (world.now, world.unrest());
+        world.oracle.broken(now, &format!("left alone, the cluster does not come to rest\n{unrest}"));
     }
     if world.oracle.violation.is_none() {
         world.look_at_rest();
@@ -130,8 +130,8 @@ pub fn lose_power_everywhere(plan: &Plan) -> Outcome {
         world.elect_unclean();
     }
     if !world.mend(world.now + REST) && !world.oracle.loss_allowed {
-        let now = world.now;
-        world.oracle.broken(now, "left alone, the cluster does not come to rest");
+        let (now, unrest) = (world.now, world.unrest());
+        world.oracle.broken(now, &format!("left alone, the cluster does not come to rest\n{unrest}"));
     }
     outcome(world)
 }

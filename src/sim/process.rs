@@ -226,8 +226,8 @@ impl Process {
     }
 
     fn follow_state(&mut self, context: &mut Context<'_>, delta: &Delta) {
-        if self.state.follow(delta).is_err() {
-            context.oracle.broken(context.now, "a broker's copy of the state has a gap");
+        if let Err(gap) = self.state.follow(delta) {
+            context.oracle.broken(context.now, &format!("broker {}: {gap}", self.me.id));
             return;
         }
         let numbers: Vec<u32> = self.parts.keys().copied().collect();
@@ -266,6 +266,7 @@ impl Process {
         disk.sync_names();
         disk.partitions = self.parts.keys().copied().collect();
         disk.followed = disk.followed.max(version);
+        disk.restart = Restart::Kept;
         let numbers: Vec<u32> = self.parts.keys().copied().collect();
         for number in numbers {
             self.assign(context, number);
@@ -442,6 +443,13 @@ impl Process {
             context.wake(Duration::ZERO, Wake::Stop);
         }
         debug_assert!(disk.followed <= self.state.version || !self.registered);
+    }
+
+    /// True if a log is of no use until the next start.
+    pub fn is_sick(&self) -> bool {
+        self.parts.values().any(|part| {
+            part.replica.as_ref().is_none_or(|replica| replica.log().poisoned().is_some())
+        })
     }
 
     /// True if this broker has a replica of each partition that it is to have, at rest.

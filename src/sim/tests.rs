@@ -11,7 +11,7 @@ fn a_few_seeds_lose_nothing() {
         let prints = std::env::var("TRACE").is_ok();
         let outcome = run(&Plan { prints, ..Plan::of(seed) });
         if outcome.violation.is_some() || n < 5 {
-            println!("seed {seed}: {outcome:?}");
+            println!("seed {seed}: {}\n{outcome:?}", outcome.violation.clone().unwrap_or_default());
         }
     }
     println!("{:?}", start.elapsed());

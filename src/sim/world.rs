@@ -13,11 +13,11 @@ use super::faults::Fault;
 use super::host::Host;
 use super::message::{Class, Message, Place};
 use super::network::Network;
-use super::oracle::{Oracle, partitions};
+use super::oracle::{Oracle, life, partitions};
 use super::trace::Trace;
 use super::zoo::Zoo;
 use super::{Flush, Plan, TOPIC};
-use crate::zoo::state::{ClusterState, Command};
+use crate::zoo::state::{ClusterState, Command, Member};
 
 /// All there is.
 pub struct World {
@@ -35,14 +35,16 @@ pub struct World {
     /// Counts up with each start of a process.
     lives: BTreeMap<Place, u64>,
     paused: BTreeMap<Place, Duration>,
+    /// What has come meanwhile, in its order.
+    deferred: BTreeMap<Place, Vec<Event>>,
     /// Requests that were sent and not answered.
     requests: BTreeMap<u64, (Place, Place)>,
     /// Sessions that have broken: nothing of them comes any more.
     broken: BTreeSet<u64>,
     pub oracle: Oracle,
     pub trace: Trace,
-    /// A disk has been emptied, or has lost what was not synced: no other may until all is well again.
-    bereft: bool,
+    /// This broker, in this life, has lost what it had: no other may until it has all again.
+    bereft: Option<Member>,
     pub injected: BTreeMap<&'static str, u64>,
 }
 
@@ -52,13 +54,18 @@ enum Event {
     Deliver(Place, Place, u64, Message),
     Wake(Place, u64, Wake),
     Start(Place),
-    Fault,
+    /// A pause may be over.
+    Resume(Place),
+    /// Anything that chance picks.
+    Trouble,
+    Fault(Fault),
     Heal,
 }
 
 /// The clients: producers, consumers, and who asks for ends.
 const PRODUCERS: u32 = 2;
 const CONSUMERS: u32 = 2;
+const OPERATORS_PATIENCE: Duration = Duration::from_secs(5);
 
 impl World {
     pub fn new(plan: &Plan) -> World {
@@ -92,11 +99,12 @@ impl World {
             network: Network::default(),
             lives: BTreeMap::new(),
             paused: BTreeMap::new(),
+            deferred: BTreeMap::new(),
             requests: BTreeMap::new(),
             broken: BTreeSet::new(),
             oracle: Oracle::default(),
             trace: Trace::new(plan.prints),
-            bereft: false,
+            bereft: None,
             injected: BTreeMap::new(),
         }
     }
@@ -124,9 +132,9 @@ impl World {
 
     /// Lets things go wrong until then.
     pub fn trouble(&mut self, until: Duration) {
-        self.schedule(Duration::from_millis(100), Event::Fault);
+        self.schedule(Duration::from_millis(100), Event::Trouble);
         self.run_until(until, |world| world.oracle.violation.is_some());
-        self.events.retain(|_, event| !matches!(event, Event::Fault));
+        self.events.retain(|_, event| !matches!(event, Event::Trouble | Event::Fault(_)));
     }
 
     /// Puts everything right and waits until all is well; false if it does not become so.
@@ -135,10 +143,23 @@ impl World {
         for client in self.clients.values_mut() {
             client.finish();
         }
-        self.run_until(until, |world| {
-            world.oracle.violation.is_some() || world.is_at_rest()
-        });
+        while self.now < until && self.oracle.violation.is_none() && !self.is_at_rest() {
+            let next_look = self.now + OPERATORS_PATIENCE;
+            self.run_until(next_look.min(until), |world| {
+                world.oracle.violation.is_some() || world.is_at_rest()
+            });
+            self.restart_sick_brokers();
+        }
         self.is_at_rest()
+    }
+
+    /// What an operator does about a log that takes nothing since a sync failed.
+    fn restart_sick_brokers(&mut self) {
+        let is_sick = |host: &Host| host.process.as_ref().is_some_and(|process| process.is_sick());
+        let sick = self.hosts.values().filter(|host| is_sick(host)).map(|host| host.id);
+        for id in sick.collect::<Vec<_>>() {
+            self.kill(id, Duration::from_millis(50));
+        }
     }
 
     /// Has somebody lead partitions that nobody leads though all brokers live.
@@ -177,9 +198,8 @@ impl World {
                 if self.life(place) != life {
                     return;
                 }
-                if let Some(until) = self.paused_until(place) {
-                    let event = Event::Wake(place, life, wake);
-                    return self.schedule(until - self.now, event);
+                if self.is_paused(place) {
+                    return self.defer(place, Event::Wake(place, life, wake));
                 }
                 if let (Wake::Stop, Place::Broker(id)) = (&wake, place) {
                     return self.stop_now(id);
@@ -187,11 +207,13 @@ impl World {
                 self.act(place, |actor, context| actor.wake(context, &wake));
             }
             Event::Start(place) => self.start(place),
-            Event::Fault => {
+            Event::Resume(place) => self.resume(place),
+            Event::Fault(fault) => self.inject(fault),
+            Event::Trouble => {
                 let fault = Fault::any(&self.plan, &mut self.chance);
                 self.inject(fault);
                 let after = 1 + self.chance.below(2 * self.plan.pace_ms);
-                self.schedule(Duration::from_millis(after), Event::Fault);
+                self.schedule(Duration::from_millis(after), Event::Trouble);
             }
             Event::Heal => self.network.heal(),
         }
@@ -201,8 +223,28 @@ impl World {
         self.lives.get(&place).copied().unwrap_or(0)
     }
 
-    fn paused_until(&self, place: Place) -> Option<Duration> {
-        self.paused.get(&place).copied().filter(|until| *until > self.now)
+    fn is_paused(&self, place: Place) -> bool {
+        self.paused.contains_key(&place)
+    }
+
+    fn defer(&mut self, place: Place, event: Event) {
+        self.deferred.entry(place).or_default().push(event);
+    }
+
+    fn resume(&mut self, place: Place) {
+        let until = self.paused.get(&place).copied();
+        match until.filter(|until| *until > self.now) {
+            Some(until) => self.schedule(until - self.now, Event::Resume(place)),
+            None => self.end_pause(place),
+        }
+    }
+
+    /// What has come meanwhile comes now; what is for a process that has died, to nobody.
+    fn end_pause(&mut self, place: Place) {
+        self.paused.remove(&place);
+        for event in self.deferred.remove(&place).unwrap_or_default() {
+            self.happen(event);
+        }
     }
 
     fn is_up(&self, place: Place) -> bool {
@@ -214,8 +256,8 @@ impl World {
     }
 
     fn deliver(&mut self, from: Place, to: Place, life: u64, message: Message) {
-        if let Some(until) = self.paused_until(to) {
-            return self.schedule(until - self.now, Event::Deliver(from, to, life, message));
+        if self.is_paused(to) {
+            return self.defer(to, Event::Deliver(from, to, life, message));
         }
         if let Message::ToZoo { session, .. } | Message::FromZoo { session, .. } = &message
             && self.broken.contains(session)
@@ -323,7 +365,6 @@ impl World {
             return;
         }
         *self.lives.entry(place).or_default() += 1;
-        self.paused.remove(&place);
         self.act(place, |actor, context| match actor {
             Actor::Zoo(zoo) => zoo.start(context),
             Actor::Broker(host) => host.start(context),
@@ -384,6 +425,30 @@ impl World {
             && self.clients.values().all(|client| client.is_finished(&ends))
     }
 
+    /// What is not as it should be at rest, for people.
+    pub fn unrest(&self) -> String {
+        let mut lines = Vec::new();
+        for (number, partition) in (0..).zip(partitions(self.zoo.committed())) {
+            lines.push(format!("{number}: {partition:?}"));
+            for (id, host) in &self.hosts {
+                let replica = host.process.as_ref().and_then(|process| process.replica(number));
+                lines.push(match replica {
+                    Some(replica) => {
+                        let log = replica.log();
+                        let (end, committed) = (log.end(), log.high_watermark());
+                        let (standing, poisoned) = (replica.standing(), log.poisoned());
+                        format!("  {id}: {end:?} {committed:?} {standing:?} {poisoned:?}")
+                    }
+                    None => format!("  {id}: none"),
+                });
+            }
+        }
+        for (id, client) in &self.clients {
+            lines.push(format!("client {id}: {client:?}"));
+        }
+        lines.join("\n")
+    }
+
     /// Compares all logs with what was ever committed.
     pub fn look_at_rest(&mut self) {
         for (number, partition) in (0..).zip(partitions(self.zoo.committed())) {
@@ -418,7 +483,7 @@ impl World {
                 "kill -9"
             }
             Fault::LosePower(id, back) => {
-                if self.may_bereave(self.plan.flush == Flush::Os) {
+                if self.may_bereave(id, self.plan.flush == Flush::Os) {
                     self.lose_power(id, back);
                 }
                 "power loss"
@@ -428,7 +493,7 @@ impl World {
                 "power loss everywhere"
             }
             Fault::Wipe(id, back) => {
-                if self.may_bereave(true) {
+                if self.may_bereave(id, true) {
                     self.lose_power(id, back);
                     if let Some(host) = self.hosts.get_mut(&id) {
                         host.wipe();
@@ -442,8 +507,8 @@ impl World {
             }
             Fault::Pause(place, time) => {
                 let until = self.paused.entry(place).or_default();
-                // What waits for the end of a pause stays in its order.
                 *until = (self.now + time).max(*until);
+                self.schedule(time, Event::Resume(place));
                 "pause"
             }
             Fault::Cut { from, to, both_ways, datagrams, heals } => {
@@ -476,10 +541,11 @@ impl World {
                 "slow disk"
             }
             Fault::FailSync(id, partition) => {
-                if self.may_bereave(true) && self.is_up(Place::Broker(id)) {
+                if self.may_bereave(id, true) && self.is_up(Place::Broker(id)) {
                     self.hosts[&id].disk.fail_next_sync(partition);
-                    // Its machine has to be looked at then.
-                    self.schedule(Duration::from_millis(1500), Event::Start(Place::Broker(id)));
+                    // Somebody looks at the machine.
+                    let restart = Event::Fault(Fault::Kill(id, Duration::from_millis(50)));
+                    self.schedule(Duration::from_millis(1500), restart);
                 }
                 "failed sync"
             }
@@ -503,25 +569,19 @@ impl World {
         *self.injected.entry(kind).or_default() += 1;
     }
 
-    /// True if a broker may lose records that were acknowledged, because others have them: all are in
-    /// sync, and no other has lost some since. `loses` tells whether it is about to.
-    fn may_bereave(&mut self, loses: bool) -> bool {
+    /// True if a broker may lose records that were acknowledged, because the others have them: all are
+    /// in sync, and who lost some before has them again. `loses` tells whether it is about to.
+    fn may_bereave(&mut self, id: u32, loses: bool) -> bool {
         if !loses {
             return true;
         }
-        if !self.is_at_peace() {
+        let state = self.zoo.committed();
+        let is_over = |before: &Member| life(state, before.id) > before.epoch;
+        if !self.is_well() || !self.bereft.as_ref().is_none_or(is_over) {
             return false;
         }
-        self.bereft = true;
+        self.bereft = Some(Member { id, epoch: life(state, id) });
         true
-    }
-
-    /// True if each replica has all that is committed, whatever any other has lost before.
-    fn is_at_peace(&mut self) -> bool {
-        if self.is_well() && self.hosts.values().all(|host| host.process.is_some()) {
-            self.bereft = false;
-        }
-        !self.bereft && self.is_well()
     }
 
     fn kill(&mut self, id: u32, back: Duration) {
@@ -536,7 +596,7 @@ impl World {
     /// The system closes what the process had open.
     fn has_ended(&mut self, place: Place, session: Option<u64>) {
         *self.lives.entry(place).or_default() += 1;
-        self.paused.remove(&place);
+        self.end_pause(place);
         if let Some(session) = session {
             let message = Message::SessionOver { session };
             self.send(place, Place::Zoo, Class::Session, message);
@@ -555,11 +615,12 @@ impl World {
                 host.lose_power(context);
             }
         });
+        self.end_pause(place);
         self.schedule(back, Event::Start(place));
     }
 
     fn hand_over(&mut self, id: u32) {
-        if self.paused_until(Place::Broker(id)).is_some() {
+        if self.is_paused(Place::Broker(id)) {
             return;
         }
         self.act(Place::Broker(id), |actor, context| {
@@ -584,7 +645,7 @@ impl World {
     fn kill_zoo(&mut self, back: Duration) {
         let sessions = self.zoo.kill();
         *self.lives.entry(Place::Zoo).or_default() += 1;
-        self.paused.remove(&Place::Zoo);
+        self.end_pause(Place::Zoo);
         for (session, place) in sessions {
             let message = Message::SessionOver { session };
             self.send(Place::Zoo, place, Class::Session, message);

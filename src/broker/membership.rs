@@ -24,6 +24,8 @@ pub struct Membership {
     pub state_version: u64,
     /// The boot of the machine; empty where the system does not tell.
     pub boot_id: String,
+    /// True from a start after which records may be missing until the cluster has been told.
+    pub lost_unsynced: bool,
 }
 
 /// Why the file cannot be used.
@@ -60,7 +62,8 @@ impl Membership {
 
     /// What holds from now on.
     pub fn now(state_version: u64) -> Membership {
-        Membership { version: VERSION, state_version, boot_id: boot_id() }
+        let (version, boot_id, lost_unsynced) = (VERSION, boot_id(), false);
+        Membership { version, state_version, boot_id, lost_unsynced }
     }
 
     /// Writes it down.
@@ -77,9 +80,27 @@ impl Membership {
 pub fn restart(before: Option<&Membership>, stopped_clean: bool) -> Restart {
     match before {
         None => Restart::LostAll,
+        Some(before) if before.lost_unsynced => Restart::LostUnsynced,
         Some(_) if stopped_clean => Restart::Kept,
         Some(before) if !before.boot_id.is_empty() && before.boot_id == boot_id() => Restart::Kept,
         Some(_) => Restart::LostUnsynced,
+    }
+}
+
+/// Writes down that records may be missing, before anything can make this start look like one after a
+/// stop in good order.
+pub fn note_loss(
+    disk: &dyn Disk,
+    data: &Path,
+    before: Option<&Membership>,
+    restart: Restart,
+) -> Result<(), MembershipError> {
+    match before {
+        // Without the file all counts as lost, and it is not written before the cluster knows.
+        Some(before) if restart != Restart::Kept && !before.lost_unsynced => {
+            Membership { lost_unsynced: true, ..before.clone() }.write(disk, data)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -112,5 +133,27 @@ mod tests {
         if !now.boot_id.is_empty() {
             assert_eq!(restart(Some(&now), false), Restart::Kept);
         }
+    }
+
+    /// A machine lost its power; the broker started, could not reach the mini-zookeeper, and was stopped
+    /// in good order. Its next start said that nothing was lost, and it was elected.
+    #[test]
+    fn a_loss_is_known_until_the_cluster_has_been_told() {
+        let disk = MemoryDisk::new();
+        let data = Path::new("data");
+        let before = Membership { boot_id: "another".to_owned(), ..Membership::now(7) };
+        before.write(&disk, data).unwrap();
+        let first = restart(Some(&before), false);
+        note_loss(&disk, data, Some(&before), first).unwrap();
+        let then = Membership::read(&disk, data).unwrap().unwrap();
+        assert_eq!((then.state_version, &then.boot_id), (7, &before.boot_id));
+        assert_eq!(restart(Some(&then), true), Restart::LostUnsynced);
+        Membership::now(8).write(&disk, data).unwrap();
+        let told = Membership::read(&disk, data).unwrap().unwrap();
+        assert_eq!(restart(Some(&told), true), Restart::Kept);
+        // A directory that was wiped stays one until the cluster knows.
+        let empty = MemoryDisk::new();
+        note_loss(&empty, data, None, Restart::LostAll).unwrap();
+        assert_eq!(Membership::read(&empty, data).unwrap(), None);
     }
 }

@@ -225,7 +225,7 @@ impl Broker {
     pub fn stop(self) -> Result<(), StopError> {
         self.member.hand_over(&self.shared);
         self.server.stop(GRACE);
-        self.member.stop(&self.shared);
+        self.member.stop();
         for worker in self.workers {
             worker.stop();
         }

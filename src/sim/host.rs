@@ -56,7 +56,7 @@ impl Host {
     /// A stop in good order.
     pub fn stop(&mut self, context: &mut Context<'_>) -> Option<u64> {
         let process = self.process.take()?;
-        process.close(&mut self.disk);
+        process.close();
         context.trace.say(context.now, || format!("broker {}: has stopped", self.id));
         process.session()
     }
@@ -120,8 +120,9 @@ impl Machine {
             .files
             .create_dir(grave)
             .and_then(|()| self.files.rename(&dir(partition), &grave.join(name)))
+            .and_then(|()| self.files.sync_dir(grave))
             .and_then(|()| self.files.sync_dir(Path::new("/")));
-        debug_assert!(moved.is_ok(), "{moved:?}");
+        debug_assert!(moved.is_ok() || !self.has(partition), "{moved:?}");
     }
 
     /// Makes sure that the partitions' folders are there after a power failure.

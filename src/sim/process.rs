@@ -114,15 +114,12 @@ impl Process {
     }
 
     /// A stop in good order: all is synced.
-    pub fn close(&self, disk: &mut Machine) {
+    pub fn close(&self) {
         for part in self.parts.values() {
             if let Some(replica) = &part.replica {
                 // What cannot be synced is found out at the next start.
                 let _ = replica.log().close();
             }
-        }
-        if self.registered {
-            disk.followed = self.state.version;
         }
     }
 

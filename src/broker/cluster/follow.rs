@@ -2,6 +2,7 @@
 //! control thread.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -18,12 +19,17 @@ use crate::zoo::state::{self, BrokerEpoch, ClusterState, Delta};
 pub struct Following {
     shared: Arc<Shared>,
     registered: Box<dyn Fn() + Send>,
+    /// When the version of the state was last written down.
+    written: Instant,
 }
+
+/// The version of a state that is to change nothing on the disk is written down so late.
+const WRITE_DOWN_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Following {
     /// Calls `registered` each time when the broker has registered and knows the state.
     pub fn new(shared: Arc<Shared>, registered: impl Fn() + Send + 'static) -> Following {
-        Following { shared, registered: Box::new(registered) }
+        Following { shared, registered: Box::new(registered), written: Instant::now() }
     }
 }
 
@@ -45,7 +51,10 @@ impl Follower for Following {
             .filter(|name| reconcile::is_due(shared, name))
             .map(str::to_owned)
             .collect();
-        if !due.is_empty() {
+        // Now and then though nothing is to be done: a mini-zookeeper that was put back to an older state
+        // is refused by what is written down.
+        if !due.is_empty() || self.written.elapsed() >= WRITE_DOWN_INTERVAL {
+            self.written = Instant::now();
             let (for_worker, version) = (shared.clone(), delta.version);
             // All that was to be done for earlier versions is in the queue before it.
             shared.control.run(move || {

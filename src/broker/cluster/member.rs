@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::super::config::BrokerConfig;
-use super::super::membership::{Membership, restart};
+use super::super::membership::{Membership, note_loss, restart};
 use super::super::progress::Progress;
 use super::super::server::StartError;
 use super::super::shared::Shared;
@@ -54,6 +54,7 @@ impl Member {
     ) -> Result<Member, StartError> {
         let before = Membership::read(shared.store.disk(), directory.path())?;
         let me = me(shared, config, directory, before.as_ref());
+        note_loss(shared.store.disk(), directory.path(), before.as_ref(), me.restart)?;
         shared.cluster.followed.store(me.seen_version, Ordering::Release);
         let in_sync = InSync::start(shared.clone(), queues.proposals)?;
         let replicator = Replicator::start(shared.clone(), queues.follows)?;
@@ -111,11 +112,9 @@ impl Member {
     }
 
     /// Ends what the broker does as a member. Others may do as they like from now on.
-    pub fn stop(self, shared: &Shared) {
+    pub fn stop(self) {
         self.replicator.stop();
         self.in_sync.stop();
-        let version = shared.cluster.state().version;
-        reconcile::write_down(shared, version);
         self.heart.lock().beat = None;
         if let Some(Err(error)) = self.inside.map(Node::stop) {
             error!(%error, "the mini-zookeeper inside had ended");
@@ -175,6 +174,8 @@ fn joined(
             }
             reconcile::all(&shared);
             reconcile::write_down(&shared, version);
+            // Before it can be elected by what it had.
+            reconcile::report_lost(&shared);
             let mut heart = heart.lock();
             heart.ready = true;
             if let Some(beat) = &heart.beat {

@@ -283,8 +283,12 @@ fn take_away(shared: &Shared, dir: &Path, partition: &Partition) -> std::io::Res
     let trashed = trash::place(&shared.trash_dir, &name);
     let disk = shared.store.disk();
     disk.create_dir(&shared.trash_dir)?;
-    disk.rename(&dir.join(number.to_string()), &trashed)?;
-    disk.sync_dir(dir)?;
+    match disk.rename(&dir.join(number.to_string()), &trashed) {
+        // A replica that was lost before.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        done => done?,
+    }
+    sync_both(shared, dir)?;
     if let Ok(log) = partition.log() {
         log.retire();
     }
@@ -334,10 +338,17 @@ fn discard(shared: &Shared, name: &str) -> std::io::Result<()> {
     shared.store.disk().create_dir(&shared.trash_dir)?;
     shared.store.disk().rename(&shared.topics_dir.join(name), &trashed)?;
     // It is gone for everybody from now on, whatever the disk says to the sync.
-    if let Err(error) = shared.store.disk().sync_dir(&shared.topics_dir) {
+    if let Err(error) = sync_both(shared, &shared.topics_dir) {
         error!(topic = name, %error, "a deletion may come undone if the machine fails now");
     }
     Ok(())
+}
+
+/// A move into the trash is sure when both folders are: were it done late, after a power failure, it
+/// would take what has the same name by then.
+fn sync_both(shared: &Shared, dir: &Path) -> std::io::Result<()> {
+    shared.store.disk().sync_dir(&shared.trash_dir)?;
+    shared.store.disk().sync_dir(dir)
 }
 
 fn publish(shared: &Shared, change: impl FnOnce(&mut BTreeMap<String, Arc<Topic>>)) {

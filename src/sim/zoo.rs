@@ -83,8 +83,13 @@ impl Zoo {
 
     /// Its process dies; answers whom it had sessions with.
     pub fn kill(&mut self) -> Vec<(u64, Place)> {
-        let sessions = self.process.take().map(|process| process.sessions).unwrap_or_default();
-        sessions.into_iter().map(|(session, (place, _))| (session, place)).collect()
+        let Some(Process { sessions, inputs, .. }) = self.process.take() else { return Vec::new() };
+        let known = sessions.into_iter().map(|(session, (place, _))| (session, place));
+        let fresh = inputs.into_iter().filter_map(|input| match input {
+            Input::Asked(place, session, ..) => Some((session, place)),
+            _ => None,
+        });
+        known.chain(fresh).filter(|(_, place)| *place != Place::Zoo).collect()
     }
 
     /// Does a command that an operator gives.

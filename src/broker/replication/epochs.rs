@@ -20,17 +20,18 @@ pub fn epoch_end(epochs: &[(Epoch, Offset)], log_end: Offset, asked: Epoch) -> O
     Some(EpochEnd { epoch, end })
 }
 
-/// What a leader with this log answers to a follower whose log ends at `offset` with a record of
-/// `last_epoch`: none if its log is a beginning of the leader's; else where the leader's log parts
-/// from it, as far as the leader can tell.
+/// What a leader with this log, from `start` to `end`, answers to a follower whose log ends at `offset`
+/// with a record of `last_epoch`: none if all that the follower has from the leader's start on is the
+/// leader's; else where the leader's log parts from it, as far as the leader can tell.
 pub fn divergence(
     epochs: &[(Epoch, Offset)],
-    log_end: Offset,
+    (start, end): (Offset, Offset),
     offset: Offset,
     last_epoch: Epoch,
 ) -> Option<EpochEnd> {
-    // A follower without a record has nothing that could differ.
-    let ours = epoch_end(epochs, log_end, last_epoch)?;
+    // Where the leader has nothing so old any more, they have nothing in common behind its start.
+    let gone = EpochEnd { epoch: last_epoch, end: start };
+    let ours = epoch_end(epochs, end, last_epoch).unwrap_or(gone);
     let same = ours.epoch == last_epoch && offset <= ours.end;
     (!same).then_some(ours)
 }
@@ -71,10 +72,12 @@ mod tests {
     }
 
     /// Records of two replicas by their epochs, after some leaders: of each, which of the two led, how
-    /// many records it took, and how many of its own the other fetched, if it fetched at all.
-    fn logs() -> impl Strategy<Value = (Vec<i32>, Vec<i32>)> {
+    /// many records it took, and how many of its own the other fetched, if it fetched at all; and how
+    /// many of what both have the last leader has deleted.
+    fn logs() -> impl Strategy<Value = (Vec<i32>, Vec<i32>, usize)> {
         let leader = (any::<bool>(), 0usize..4, prop::option::of(0usize..20));
-        prop::collection::vec(leader, 1..10).prop_map(|leaders| {
+        let leaders = prop::collection::vec(leader, 1..10);
+        (leaders, 0usize..20).prop_map(|(leaders, deleted)| {
             let (mut leader, mut other) = (Vec::new(), Vec::new());
             for (epoch, (swap, appended, fetched)) in (0..).zip(leaders) {
                 if swap {
@@ -82,17 +85,23 @@ mod tests {
                 }
                 leader.extend(std::iter::repeat_n(epoch, appended));
                 if let Some(fetched) = fetched {
-                    let common = leader.iter().zip(&other).take_while(|(a, b)| a == b).count();
+                    let common = in_common(&leader, &other);
                     other = leader[..fetched.clamp(common, leader.len())].to_vec();
                 }
             }
-            (leader, other)
+            let deleted = deleted.min(in_common(&leader, &other));
+            (leader, other, deleted)
         })
     }
 
-    fn epochs_of(log: &[i32]) -> Vec<(Epoch, Offset)> {
+    fn in_common(one: &[i32], other: &[i32]) -> usize {
+        one.iter().zip(other).take_while(|(a, b)| a == b).count()
+    }
+
+    /// Where the epochs of a log begin that has lost its first records.
+    fn epochs_of(log: &[i32], start: usize) -> Vec<(Epoch, Offset)> {
         let mut epochs: Vec<(Epoch, Offset)> = Vec::new();
-        for (offset, epoch) in (0..).zip(log) {
+        for (offset, epoch) in (0..).zip(log).skip(start) {
             if epochs.last().is_none_or(|(last, _)| last.0 < *epoch) {
                 epochs.push((Epoch(*epoch), Offset(offset)));
             }
@@ -100,37 +109,43 @@ mod tests {
         epochs
     }
 
+    /// All of a leader's records had been deleted but none of a follower's, which had two more that
+    /// were never committed. The leader had no epoch to compare, and took the follower in.
+    #[test]
+    fn a_leader_without_old_records_has_no_more_in_common() {
+        let at = |offset| Offset(offset);
+        let empty = divergence(&[], (at(136), at(136)), at(138), Epoch(2));
+        assert_eq!(empty, end(2, 136));
+        assert_eq!(cut_to(&table(&[(1, 0), (2, 17)]), at(138), empty.unwrap()), at(136));
+        let younger = table(&[(4, 136)]);
+        assert_eq!(divergence(&younger, (at(136), at(140)), at(138), Epoch(2)), end(2, 136));
+        assert_eq!(divergence(&younger, (at(136), at(140)), at(136), Epoch(2)), None);
+        assert_eq!(divergence(&younger, (at(136), at(140)), at(20), Epoch(2)), None);
+    }
+
     proptest! {
         /// An epoch has one leader, so a record is known by epoch and offset: two logs are the same
         /// up to the last record that both have.
         #[test]
         fn a_follower_ends_with_a_beginning_of_the_leaders_log(
-            (leader, follower) in logs(),
+            (leader, follower, deleted) in logs(),
         ) {
             let mut follower = follower;
             let before = follower.clone();
-            let leader_epochs = epochs_of(&leader);
-            let leader_end = Offset(leader.len() as u64);
+            let leader_epochs = epochs_of(&leader, deleted);
+            let bounds = (Offset(deleted as u64), Offset(leader.len() as u64));
             for round in 0.. {
                 prop_assert!(round < 50, "it comes to an end");
                 let end = Offset(follower.len() as u64);
                 let Some(last) = follower.last() else { break };
-                let told = divergence(&leader_epochs, leader_end, end, Epoch(*last));
-                let told = match told {
-                    Some(told) => told,
-                    // The leader has no epoch so old: nothing of this log is in its own.
-                    None if leader_epochs.first().is_none_or(|(first, _)| first.0 > *last) => {
-                        follower.clear();
-                        break;
-                    }
-                    None => break,
-                };
-                let cut = cut_to(&epochs_of(&follower), end, told);
+                let told = divergence(&leader_epochs, bounds, end, Epoch(*last));
+                let Some(told) = told else { break };
+                let cut = cut_to(&epochs_of(&follower, 0), end, told);
                 prop_assert!(cut < end, "{told:?} cuts nothing of {follower:?}");
                 follower.truncate(cut.0 as usize);
             }
             prop_assert!(leader.starts_with(&follower), "{follower:?} of {leader:?}");
-            let common = leader.iter().zip(&before).take_while(|(a, b)| a == b).count();
+            let common = in_common(&leader, &before);
             prop_assert_eq!(follower.len(), common, "no more is cut than differs");
         }
     }

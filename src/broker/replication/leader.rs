@@ -183,7 +183,9 @@ impl Leader {
         log_end: Offset,
         now: Duration,
     ) -> Result<Option<Proposal>, Fenced> {
-        self.check_epoch(fetch.leader_epoch)?;
+        if holds(Rule::FenceFetches) {
+            self.check_epoch(fetch.leader_epoch)?;
+        }
         let Member { id, epoch } = fetch.follower;
         if !self.replicas.contains(&id) {
             return Err(Fenced::NoReplica(id));

@@ -254,10 +254,14 @@ impl Replica {
         if holds(Rule::FenceFetches) {
             leader.check_epoch(fetch.leader_epoch)?;
         }
+        // In this order: the end is no later than the epochs and the start no earlier, so that what is
+        // appended or trimmed meanwhile is not taken for a difference, nor a difference for none.
         let log_end = self.log.end();
+        let epochs = self.log.epochs();
+        let bounds = (self.log.start(), log_end);
         let diverging = last_epoch
             .filter(|_| holds(Rule::TruncateByEpoch))
-            .and_then(|last| divergence(&self.log.epochs(), log_end, fetch.offset, last));
+            .and_then(|last| divergence(&epochs, bounds, fetch.offset, last));
         if diverging.is_some() {
             return Ok(Heard { diverging, proposal: None, committed: false });
         }

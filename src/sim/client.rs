@@ -18,6 +18,8 @@ pub struct Client {
     role: Role,
     /// Of each partition its leader, as far as was heard.
     leaders: Vec<(Option<u32>, LeaderEpoch)>,
+    /// True if somebody did not answer, and nobody has said yet who leads.
+    unsure: bool,
     waits_for: Option<(u64, What)>,
 }
 
@@ -66,7 +68,7 @@ impl Client {
     }
 
     fn new(id: u32, role: Role) -> Client {
-        Client { id, role, leaders: Vec::new(), waits_for: None }
+        Client { id, role, leaders: Vec::new(), unsure: false, waits_for: None }
     }
 
     /// Begins nothing new.
@@ -112,7 +114,11 @@ impl Client {
             {
                 sending.perhaps = true;
             }
-            self.ask_who_leads(context);
+            self.unsure = true;
+            match what {
+                What::Metadata => self.later(context, 1_000, 20_000),
+                _ => self.ask_who_leads(context),
+            }
         }
     }
 
@@ -136,7 +142,7 @@ impl Client {
 
     fn go_on(&mut self, context: &mut Context<'_>) {
         let partitions = context.plan.partitions;
-        if self.leaders.is_empty() {
+        if self.leaders.is_empty() || self.unsure {
             return self.ask_who_leads(context);
         }
         let any = context.chance.below(u64::from(partitions)) as u32;
@@ -200,6 +206,7 @@ impl Client {
     fn answered(&mut self, context: &mut Context<'_>, what: What, response: Response) {
         match response {
             Response::Metadata(leaders) => {
+                self.unsure = false;
                 if self.leaders.is_empty() {
                     self.leaders = vec![(None, LeaderEpoch(-1)); context.plan.partitions as usize];
                 }

@@ -47,11 +47,13 @@ impl Oracle {
         self.acknowledged.len() as u64
     }
 
-    /// How many acknowledged records a log does not have where they were.
+    /// How many acknowledged records a log does not have where they were, though nobody deleted them.
     pub fn lost(&self, partition: u32, log: &Log) -> u64 {
         let there = read(log, log.start(), log.end());
         let there: BTreeMap<u64, u64> = there.map(|(offset, (_, value))| (offset, value)).collect();
-        let of_partition = self.acknowledged.iter().filter(|(_, at)| at.0 == partition);
+        let start = self.start(partition);
+        let kept = |at: &(u32, u64)| at.0 == partition && at.1 >= start;
+        let of_partition = self.acknowledged.iter().filter(|(_, at)| kept(at));
         of_partition.filter(|(value, at)| there.get(&at.1) != Some(*value)).count() as u64
     }
 

@@ -1,6 +1,6 @@
 //! The machines, the network between them, and the time: one event after the other.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
@@ -24,9 +24,10 @@ pub struct World {
     pub now: Duration,
     plan: Plan,
     chance: Chance,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: BTreeMap<u64, Event>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
     sequence: u64,
+    /// True when nothing is to go wrong any more.
+    calm: bool,
     numbers: u64,
     zoo: Zoo,
     pub hosts: BTreeMap<u32, Host>,
@@ -62,6 +63,13 @@ enum Event {
     Heal,
 }
 
+/// An event to come; those of one moment in the order in which they were made.
+struct Scheduled {
+    at: Duration,
+    number: u64,
+    event: Box<Event>,
+}
+
 /// The clients: producers, consumers, and who asks for ends.
 const PRODUCERS: u32 = 2;
 const CONSUMERS: u32 = 2;
@@ -90,8 +98,8 @@ impl World {
             plan: plan.clone(),
             chance: Chance::new(plan.seed),
             queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
             sequence: 0,
+            calm: false,
             numbers: 0,
             zoo: Zoo::new(state),
             hosts,
@@ -134,7 +142,7 @@ impl World {
     pub fn trouble(&mut self, until: Duration) {
         self.schedule(Duration::from_millis(100), Event::Trouble);
         self.run_until(until, |world| world.oracle.violation.is_some());
-        self.events.retain(|_, event| !matches!(event, Event::Trouble | Event::Fault(_)));
+        self.calm = true;
     }
 
     /// Puts everything right and waits until all is well; false if it does not become so.
@@ -178,17 +186,16 @@ impl World {
 
     pub fn run_until(&mut self, until: Duration, done: impl Fn(&World) -> bool) {
         while self.now < until && !done(self) {
-            let Some(Reverse((at, number))) = self.queue.pop() else { return };
-            let Some(event) = self.events.remove(&number) else { continue };
-            self.now = at.max(self.now);
-            self.happen(event);
+            let Some(Reverse(next)) = self.queue.pop() else { return };
+            self.now = next.at.max(self.now);
+            self.happen(*next.event);
         }
     }
 
     fn schedule(&mut self, after: Duration, event: Event) {
         self.sequence += 1;
-        self.queue.push(Reverse((self.now + after, self.sequence)));
-        self.events.insert(self.sequence, event);
+        let (at, number, event) = (self.now + after, self.sequence, Box::new(event));
+        self.queue.push(Reverse(Scheduled { at, number, event }));
     }
 
     fn happen(&mut self, event: Event) {
@@ -208,6 +215,7 @@ impl World {
             }
             Event::Start(place) => self.start(place),
             Event::Resume(place) => self.resume(place),
+            Event::Trouble | Event::Fault(_) if self.calm => {}
             Event::Fault(fault) => self.inject(fault),
             Event::Trouble => {
                 let fault = Fault::any(&self.plan, &mut self.chance);
@@ -663,6 +671,26 @@ impl World {
         });
     }
 }
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Scheduled) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Scheduled) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Scheduled) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Scheduled {}
 
 enum Actor<'a> {
     Zoo(&'a mut Zoo),

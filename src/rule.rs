@@ -13,7 +13,8 @@ pub enum Rule {
     JoinBeyondElection,
     /// Logs are cut where their epochs part, not at the follower's own high watermark (KIP-101).
     TruncateByEpoch,
-    /// A fetch of another leader epoch is refused (KIP-320).
+    /// A fetch of another leader epoch is refused (KIP-320), and so is the answer of a leader that is
+    /// none any more.
     FenceFetches,
     /// A follower fetches on only when what it has is synced, where the topic says so.
     SyncBeforeFetch,

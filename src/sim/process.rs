@@ -137,8 +137,8 @@ impl Process {
             Message::SessionOver { session } if self.session == Some(session) => {
                 self.session = None;
                 self.registered = false;
-                for number in self.asks.keys() {
-                    context.wake(Duration::from_millis(50), Wake::AskAgain(*number));
+                for number in self.asks.keys().copied().collect::<Vec<_>>() {
+                    self.ask_later(context, number);
                 }
                 let after = context.between(1_000, 60_000);
                 context.wake(after, Wake::Register);
@@ -373,8 +373,14 @@ impl Process {
                 let ask = Ask::Change(command);
                 context.send(Place::Zoo, Class::Session, Message::ToZoo { session, number, ask });
             }
-            None => context.wake(Duration::from_millis(50), Wake::AskAgain(number)),
+            None => self.ask_later(context, number),
         }
+    }
+
+    /// Within a while: it may be done already, and much else may happen until then.
+    fn ask_later(&self, context: &mut Context<'_>, number: u64) {
+        let after = context.between(20_000, 1_000_000);
+        context.wake(after, Wake::AskAgain(number));
     }
 
     fn shrink(&mut self, context: &mut Context<'_>) {

@@ -17,7 +17,7 @@ use super::oracle::{Oracle, life, partitions};
 use super::trace::Trace;
 use super::zoo::Zoo;
 use super::{Flush, Plan, TOPIC};
-use crate::zoo::state::{ClusterState, Command, Member};
+use crate::zoo::state::{ClusterState, Command, Member, Partition};
 
 /// All there is.
 pub struct World {
@@ -44,8 +44,8 @@ pub struct World {
     broken: BTreeSet<u64>,
     pub oracle: Oracle,
     pub trace: Trace,
-    /// This broker, in this life, has lost what it had: no other may until it has all again.
-    bereft: Option<Member>,
+    /// Who has lost what it had, in which life, and does not have all again as far as anybody knows.
+    bereft: Vec<Member>,
     pub injected: BTreeMap<&'static str, u64>,
 }
 
@@ -112,7 +112,7 @@ impl World {
             broken: BTreeSet::new(),
             oracle: Oracle::default(),
             trace: Trace::new(plan.prints),
-            bereft: None,
+            bereft: Vec::new(),
             injected: BTreeMap::new(),
         }
     }
@@ -577,18 +577,25 @@ impl World {
         *self.injected.entry(kind).or_default() += 1;
     }
 
-    /// True if a broker may lose records that were acknowledged, because the others have them: all are
-    /// in sync, and who lost some before has them again. `loses` tells whether it is about to.
+    /// True if a broker may lose records that were acknowledged, because others have them: nobody
+    /// counts on it, or all are in sync, and who lost some before has them again. `loses` tells whether
+    /// it is about to.
     fn may_bereave(&mut self, id: u32, loses: bool) -> bool {
         if !loses {
             return true;
         }
         let state = self.zoo.committed();
-        let is_over = |before: &Member| life(state, before.id) > before.epoch;
-        if !self.is_well() || !self.bereft.as_ref().is_none_or(is_over) {
+        let counts = |partition: &Partition| {
+            partition.isr.contains(&id) || partition.eligible.contains(&id)
+        };
+        let is_counted_on = partitions(state).iter().any(counts);
+        if self.is_well() {
+            self.bereft.retain(|before| life(state, before.id) <= before.epoch);
+        }
+        if is_counted_on && !(self.is_well() && self.bereft.is_empty()) {
             return false;
         }
-        self.bereft = Some(Member { id, epoch: life(state, id) });
+        self.bereft.push(Member { id, epoch: life(state, id) });
         true
     }
 

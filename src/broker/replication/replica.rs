@@ -345,7 +345,7 @@ impl Replica {
 impl Part {
     fn follows_in(&self, epoch: LeaderEpoch) -> Result<(), NotFollowed> {
         match self.role {
-            Role::Follower(_) if self.leader_epoch == epoch => Ok(()),
+            Role::Follower(_) if self.leader_epoch == epoch || !holds(Rule::FenceFetches) => Ok(()),
             _ => Err(NotFollowed::Superseded),
         }
     }

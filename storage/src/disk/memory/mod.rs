@@ -250,6 +250,10 @@ impl Disk for MemoryDisk {
             for change in pending {
                 if change.dir() == Some(dir) {
                     state.durable.apply(&change);
+                    if let Change::Rename(from, to) = &change {
+                        // What is not yet sure of a folder is its own wherever it goes.
+                        state.pending.iter_mut().for_each(|earlier| earlier.moved(from, to));
+                    }
                 } else {
                     state.pending.push(change);
                 }

@@ -10,7 +10,7 @@ pub mod broker;
 pub mod client;
 mod clock;
 pub mod rule;
+pub mod settings;
 #[cfg(any(test, feature = "simulation"))]
 pub mod sim;
-pub mod settings;
 pub mod zoo;

@@ -25,8 +25,14 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Role {
-    Producer { next: u64, sending: Option<Sending>, done: bool },
-    Consumer { offsets: Vec<u64> },
+    Producer {
+        next: u64,
+        sending: Option<Sending>,
+        done: bool,
+    },
+    Consumer {
+        offsets: Vec<u64>,
+    },
     /// Asks where logs end.
     Asker,
 }
@@ -196,8 +202,7 @@ impl Client {
         let to = leader.filter(|_| context.chance.one_in(2)).unwrap_or(any);
         let leader_epoch = if context.chance.one_in(2) { epoch } else { LeaderEpoch(-1) };
         let high_watermark = Offset(0);
-        let part =
-            FetchPart { partition, offset, leader_epoch, last_epoch: None, high_watermark };
+        let part = FetchPart { partition, offset, leader_epoch, last_epoch: None, high_watermark };
         let wait = Duration::from_millis(context.chance.below(50));
         let request = Request::Fetch { replica: None, wait, parts: vec![part] };
         self.ask(context, to, What::Fetch(partition), request);

@@ -57,7 +57,13 @@ impl Process {
                 let high_watermark = replica.log().high_watermark();
                 let (partition, leader_epoch) = (number, *epoch);
                 asked.push((*serial, *epoch));
-                parts.push(FetchPart { partition, offset, leader_epoch, last_epoch, high_watermark });
+                parts.push(FetchPart {
+                    partition,
+                    offset,
+                    leader_epoch,
+                    last_epoch,
+                    high_watermark,
+                });
             }
             let wait = order.lane.max_wait(IDLE_WAIT);
             let number = context.number();

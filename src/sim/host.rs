@@ -76,6 +76,15 @@ impl Host {
         self.disk = Machine::empty();
     }
 
+    /// A sync of a partition's last segment fails, if there is anything to sync.
+    pub fn fail_sync(&mut self, context: &mut Context<'_>, partition: u32) {
+        let Some(path) = self.disk.last_segment(partition) else { return };
+        // There is such a file.
+        let _ = self.disk.files.fail_next_sync(&path);
+        self.wake(context, &Wake::Flush(partition));
+        let _ = self.disk.files.succeed_syncs(&path);
+    }
+
     pub fn receive(&mut self, context: &mut Context<'_>, from: Place, message: Message) {
         if let Some(process) = &mut self.process {
             process.receive(context, &mut self.disk, from, message);
@@ -105,7 +114,12 @@ impl Machine {
     }
 
     /// Opens a partition's log, or makes it.
-    pub fn open(&self, store: &Arc<Store>, partition: u32, now_ms: i64) -> Result<Arc<Log>, String> {
+    pub fn open(
+        &self,
+        store: &Arc<Store>,
+        partition: u32,
+        now_ms: i64,
+    ) -> Result<Arc<Log>, String> {
         let dir = dir(partition);
         self.files.create_dir(&dir).map_err(|error| error.to_string())?;
         let opened = Log::open(store, &dir, SETTINGS, now_ms);
@@ -130,18 +144,11 @@ impl Machine {
         let _ = self.files.sync_dir(Path::new("/"));
     }
 
-    /// Makes the next sync of a partition's last segment fail.
-    pub fn fail_next_sync(&self, partition: u32) {
-        let logs = self.files.list(&dir(partition)).unwrap_or_default();
-        let mut logs: Vec<_> = logs
-            .into_iter()
-            .map(|entry| dir(partition).join(entry.name))
-            .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
-            .collect();
-        logs.sort();
-        if let Some(path) = logs.last() {
-            let _ = self.files.fail_next_sync(path);
-        }
+    /// The file of a partition's last segment.
+    fn last_segment(&self, partition: u32) -> Option<PathBuf> {
+        let files = self.files.list(&dir(partition)).unwrap_or_default();
+        let paths = files.into_iter().map(|entry| dir(partition).join(entry.name));
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "log")).max()
     }
 }
 

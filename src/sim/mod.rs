@@ -107,7 +107,9 @@ pub fn run(plan: &Plan) -> Outcome {
     world.trouble(world.now + plan.trouble);
     if world.oracle.violation.is_none() && !world.mend(world.now + REST) {
         let (now, unrest) = (world.now, world.unrest());
-        world.oracle.broken(now, &format!("left alone, the cluster does not come to rest\n{unrest}"));
+        world
+            .oracle
+            .broken(now, &format!("left alone, the cluster does not come to rest\n{unrest}"));
     }
     if world.oracle.violation.is_none() {
         world.look_at_rest();
@@ -131,7 +133,9 @@ pub fn lose_power_everywhere(plan: &Plan) -> Outcome {
     }
     if !world.mend(world.now + REST) && !world.oracle.loss_allowed {
         let (now, unrest) = (world.now, world.unrest());
-        world.oracle.broken(now, &format!("left alone, the cluster does not come to rest\n{unrest}"));
+        world
+            .oracle
+            .broken(now, &format!("left alone, the cluster does not come to rest\n{unrest}"));
     }
     outcome(world)
 }

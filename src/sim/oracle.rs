@@ -127,7 +127,9 @@ impl Oracle {
         let known = self.committed.get(&(partition, offset)).copied();
         if known != Some(found) {
             self.violated(now, || {
-                format!("a consumer reads {found:?} at {partition}:{offset}, committed is {known:?}")
+                format!(
+                    "a consumer reads {found:?} at {partition}:{offset}, committed is {known:?}"
+                )
             });
         }
         if self.refused.contains_key(&found.1) {
@@ -140,7 +142,9 @@ impl Oracle {
         let start = self.start(partition);
         if to > from.max(start) {
             self.violated(now, || {
-                format!("a consumer of {partition} gets {to} behind {from}, the log begins at {start}")
+                format!(
+                    "a consumer of {partition} gets {to} behind {from}, the log begins at {start}"
+                )
             });
         }
     }

@@ -177,7 +177,8 @@ impl Process {
     /// Begins to stop: its leaderships go to others first.
     pub fn hand_over(&mut self, context: &mut Context<'_>) {
         let Member { id, epoch } = self.me;
-        self.stopping = Some(self.ask(context, Asked::Change(Command::BeginShutdown { id, epoch })));
+        self.stopping =
+            Some(self.ask(context, Asked::Change(Command::BeginShutdown { id, epoch })));
     }
 
     fn register(&mut self, context: &mut Context<'_>, seen: u64) {
@@ -471,7 +472,9 @@ impl Part {
         log: Result<Arc<Log>, String>,
     ) -> Part {
         let log = log.inspect_err(|why| {
-            context.trace.say(context.now, || format!("broker {broker}: {number} is offline: {why}"));
+            context
+                .trace
+                .say(context.now, || format!("broker {broker}: {number} is offline: {why}"));
         });
         let replica = log.ok().map(Replica::new);
         let told = replica.as_ref().map_or(Offset(0), |replica| replica.log().high_watermark());

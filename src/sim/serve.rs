@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use mk_storage::Offset;
 use mk_storage::batch::CheckedBatch;
 use mk_storage::error::ReadError;
-use mk_storage::Offset;
 
 use super::Flush;
 use super::context::{Context, Wake};
@@ -54,13 +54,7 @@ const NEWS_DELAY: Duration = Duration::from_millis(10);
 const MOST_BYTES: u64 = 1024;
 
 impl Process {
-    pub fn serve(
-        &mut self,
-        context: &mut Context<'_>,
-        from: Place,
-        number: u64,
-        request: Request,
-    ) {
+    pub fn serve(&mut self, context: &mut Context<'_>, from: Place, number: u64, request: Request) {
         let to = (from, number);
         match request {
             Request::Metadata => {
@@ -289,10 +283,11 @@ fn fetched(replica: &Replica, diverging: Option<EpochEnd>, batches: Vec<u8>) -> 
 }
 
 fn batches(replica: &Replica, offset: Offset, limit: Offset) -> Result<Vec<u8>, Failure> {
-    let slice = replica.log().read_below(limit, offset, MOST_BYTES).map_err(|error| match error {
-        ReadError::OutOfRange { .. } => Failure::OutOfRange,
-        ReadError::Disk(_) | ReadError::Corrupt(_) => Failure::Storage,
-    })?;
+    let slice =
+        replica.log().read_below(limit, offset, MOST_BYTES).map_err(|error| match error {
+            ReadError::OutOfRange { .. } => Failure::OutOfRange,
+            ReadError::Disk(_) | ReadError::Corrupt(_) => Failure::Storage,
+        })?;
     let Some(range) = slice.range else { return Ok(Vec::new()) };
     range.read().map_err(|_| Failure::Storage)
 }

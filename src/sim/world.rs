@@ -427,7 +427,8 @@ impl World {
             }
             ends.push(end.0);
         }
-        let whole = |host: &Host| host.process.as_ref().is_some_and(super::process::Process::is_whole);
+        let whole =
+            |host: &Host| host.process.as_ref().is_some_and(super::process::Process::is_whole);
         self.is_well()
             && self.hosts.values().all(whole)
             && self.clients.values().all(|client| client.is_finished(&ends))
@@ -550,7 +551,11 @@ impl World {
             }
             Fault::FailSync(id, partition) => {
                 if self.may_bereave(id, true) && self.is_up(Place::Broker(id)) {
-                    self.hosts[&id].disk.fail_next_sync(partition);
+                    self.act(Place::Broker(id), |actor, context| {
+                        if let Actor::Broker(host) = actor {
+                            host.fail_sync(context, partition);
+                        }
+                    });
                     // Somebody looks at the machine.
                     let restart = Event::Fault(Fault::Kill(id, Duration::from_millis(50)));
                     self.schedule(Duration::from_millis(1500), restart);
@@ -585,9 +590,8 @@ impl World {
             return true;
         }
         let state = self.zoo.committed();
-        let counts = |partition: &Partition| {
-            partition.isr.contains(&id) || partition.eligible.contains(&id)
-        };
+        let counts =
+            |partition: &Partition| partition.isr.contains(&id) || partition.eligible.contains(&id);
         let is_counted_on = partitions(state).iter().any(counts);
         if self.is_well() {
             self.bereft.retain(|before| life(state, before.id) <= before.epoch);

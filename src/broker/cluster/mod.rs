@@ -172,7 +172,9 @@ pub fn fault_of(refused: &Refused) -> Fault {
         Refused::TopicExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
         Refused::PartitionCount { .. } => ErrorCode::INVALID_PARTITIONS,
         Refused::TooFewBrokers { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
-        Refused::Replicas(_) | Refused::UnknownBroker(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        Refused::Replicas(_) | Refused::UnknownBroker(_) | Refused::TooFewInSync { .. } => {
+            ErrorCode::INVALID_REPLICA_ASSIGNMENT
+        }
         Refused::NotMoving => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
         Refused::NobodyToElect => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
         Refused::StaleBroker { .. } => ErrorCode::STALE_BROKER_EPOCH,

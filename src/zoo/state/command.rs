@@ -304,6 +304,17 @@ pub enum Refused {
     /// The replicas cannot be those of a partition.
     #[error("{0:?} cannot be the replicas of a partition")]
     Replicas(Vec<u32>),
+    /// With these replicas too few would be left that have all records.
+    #[error(
+        "{in_sync:?} are in sync and would stay, {needed} must; it is being moved: wait until it has \
+         arrived"
+    )]
+    TooFewInSync {
+        /// Who is in sync and one of the replicas then.
+        in_sync: Vec<u32>,
+        /// How many of those that are in sync must stay.
+        needed: usize,
+    },
     /// The partition is not being moved.
     #[error("the partition is not being moved")]
     NotMoving,

@@ -110,10 +110,11 @@ impl ClusterState {
             return Err(Refused::UnknownBroker(*unknown));
         }
         let from = partition.origin().to_vec();
+        let others = from.iter().filter(|id| !replicas.contains(id));
+        let all: Vec<u32> = replicas.iter().chain(others).copied().collect();
+        self.keeps_records(topic, partition, &all)?;
         let version = self.version + 1;
         Ok(self.update_partition(topic, number, |electorate, partition| {
-            let others = from.iter().filter(|id| !replicas.contains(id));
-            let all = replicas.iter().chain(others).copied().collect();
             let moving = Move { from: from.clone(), to: replicas.to_vec() };
             partition.set_replicas(all, Some(moving), version);
             partition.finish_move(version);
@@ -127,14 +128,31 @@ impl ClusterState {
         let Some(Move { from, .. }) = partition.moving.clone() else {
             return Err(Refused::NotMoving);
         };
-        if !partition.isr.iter().any(|id| from.contains(id)) {
-            return Err(Refused::NobodyToElect);
-        }
+        self.keeps_records(topic, partition, &from)?;
         let version = self.version + 1;
         Ok(self.update_partition(topic, number, |electorate, partition| {
             partition.set_replicas(from, None, version);
             electorate.keep_leader(partition);
         }))
+    }
+
+    /// A move that is called off, or followed by another, takes replicas away that may be the only ones
+    /// to have what was committed since. As many as a commit needs must stay.
+    fn keeps_records(
+        &self,
+        topic: &str,
+        partition: &Partition,
+        replicas: &[u32],
+    ) -> Result<(), Refused> {
+        let have_all = if partition.isr.is_empty() { &partition.eligible } else { &partition.isr };
+        let stays = have_all.iter().copied().filter(|id| replicas.contains(id));
+        let in_sync: Vec<u32> = stays.collect();
+        let min_isr = self.min_insync_replicas(self.topic(topic)?).max(1);
+        let needed = min_isr.min(replicas.len()).min(have_all.len());
+        if in_sync.len() < needed {
+            return Err(Refused::TooFewInSync { in_sync, needed });
+        }
+        Ok(())
     }
 }
 

@@ -333,6 +333,38 @@ fn assert_sound(state: &ClusterState) {
     }
 }
 
+/// A partition was on its way from 1, 2, 3 to 4, 5, 1, and 4 and 5 alone were in sync, when another
+/// move took both of them away, with all records. Found by the simulator, seed 4900.
+#[test]
+fn a_move_that_follows_another_keeps_who_has_the_records() {
+    let mut state = cluster();
+    for id in 4..=5 {
+        state.apply(&broker(id)).unwrap();
+        unfence(&mut state, id);
+    }
+    let to = |replicas: &[u32]| Command::Move {
+        topic: "t".into(),
+        partition: 0,
+        replicas: replicas.to_vec(),
+    };
+    state.apply(&to(&[4, 5, 1])).unwrap();
+    fence(&mut state, 1);
+    state.apply(&Command::AlterPartition(alteration(&state, &[2, 3, 4, 5]))).unwrap();
+    fence(&mut state, 2);
+    fence(&mut state, 3);
+    assert_eq!(first(&state).isr, [4, 5]);
+    let cut = Refused::TooFewInSync { in_sync: vec![], needed: 2 };
+    assert_eq!(state.apply(&to(&[1, 2, 3])), Err(cut.clone()));
+    assert_eq!(
+        state.apply(&to(&[2, 3, 4])).map(drop),
+        Err(Refused::TooFewInSync { in_sync: vec![4], needed: 2 })
+    );
+    let cancel = Command::CancelMove { topic: "t".into(), partition: 0 };
+    assert_eq!(state.apply(&cancel), Err(cut));
+    state.apply(&to(&[4, 5, 2])).unwrap();
+    assert_eq!(first(&state).isr, [4, 5]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]

@@ -68,6 +68,10 @@ impl Inode {
         self.syncs = Syncs::FailOnce;
     }
 
+    pub fn succeed_syncs(&mut self) {
+        self.syncs = Syncs::Succeed;
+    }
+
     pub fn fail_syncs(&mut self) {
         self.syncs = Syncs::Fail;
     }

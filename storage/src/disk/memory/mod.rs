@@ -99,6 +99,12 @@ impl MemoryDisk {
         Ok(())
     }
 
+    /// Makes syncs of the file at `path` succeed from now on.
+    pub fn succeed_syncs(&self, path: &Path) -> io::Result<()> {
+        self.inode(path)?.lock().succeed_syncs();
+        Ok(())
+    }
+
     /// The file's bytes as they are now.
     pub fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
         Ok(self.inode(path)?.lock().bytes().to_vec())

@@ -368,6 +368,7 @@ fn a_session_in_process_is_the_same_without_heartbeats() {
     let dir = tempfile::tempdir().unwrap();
     let log = RedbLog::open(dir.path()).unwrap();
     let settings = NodeSettings {
+        cluster_id: None,
         liveness: Liveness::Embedded,
         defaults: BTreeMap::new(),
         beat_interval: Duration::from_millis(25),

@@ -121,8 +121,11 @@ pub fn fetch_frame(topic: &str, offset: u64, max_bytes: u32) -> Vec<u8> {
         offset,
         max_bytes,
         leader_epoch: -1,
+        last_epoch: -1,
+        high_watermark: 0,
     };
     let message = Fetch {
+        replica: None,
         max_wait_ms: 10_000,
         min_bytes: 1,
         max_bytes,

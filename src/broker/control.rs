@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::catalog::{self, Topic};
 use super::cleaner;
-use super::cluster::reconcile;
+use super::cluster::{fault_of, reconcile};
 use super::replication::replica::Standing;
 use super::shared::{Shared, not_leader, replica_of};
 use crate::clock::now_ms;
@@ -70,11 +70,12 @@ fn create_one(
     }
     let default = shared.settings.number("num.partitions") as u32;
     let partitions = check_count(new.partitions.unwrap_or(default))?;
-    let replication_factor = replication_factor(shared, new.replication_factor)?;
+    let replication_factor = replication_factor(shared, new.replication_factor);
     let settings = new.settings.iter().map(|s| (s.name.clone(), s.value.clone())).collect();
     check_settings(&settings)?;
     if validate_only {
-        return Ok((Uuid::nil(), partitions));
+        let places = shared.cluster.state().places(partitions, replication_factor);
+        return places.map(|_| (Uuid::nil(), partitions)).map_err(|refused| fault_of(&refused));
     }
     let (id, name) = (Uuid::new_v4(), name.clone());
     let create =
@@ -87,17 +88,15 @@ fn create_one(
     Ok((id, partitions))
 }
 
-/// As many as are asked for; else the cluster's number, but no more than there are brokers.
-fn replication_factor(shared: &Shared, asked: Option<u16>) -> Result<u32, Fault> {
-    let state = shared.cluster.state();
-    let alive = state.brokers.values().filter(|broker| !broker.fenced && !broker.stopping).count();
-    let default = shared.settings.number("default.replication.factor") as u32;
-    let factor = asked.map_or(default.min(state.brokers.len() as u32), u32::from);
-    if factor == 0 || factor as usize > alive {
-        let what = format!("{factor} replicas are asked for; {alive} brokers are alive");
-        return Err(Fault::new(ErrorCode::INVALID_REPLICATION_FACTOR, what));
+/// As many as are asked for; else `default.replication.factor`, which is 1 for a broker alone. A
+/// cluster whose brokers have not all come yet makes no topic with fewer replicas than it is to have:
+/// nobody would notice until a disk dies.
+fn replication_factor(shared: &Shared, asked: Option<u16>) -> u32 {
+    match (asked, shared.cluster.is_alone()) {
+        (Some(asked), _) => u32::from(asked),
+        (None, true) => 1,
+        (None, false) => shared.settings.number("default.replication.factor") as u32,
     }
-    Ok(factor)
 }
 
 /// Waits until this broker has done what the cluster says of a topic.

@@ -114,7 +114,7 @@ pub const ALL: &[Definition] = &[
         "default.replication.factor",
         Kind::Count { min: 1, max: 100 },
         "3",
-        "Replicas of a topic whose creator does not say; no more than there are brokers.",
+        "Replicas of a topic whose creator does not say; 1 for a broker without `--zoo`.",
     ),
     broker(
         "log.cleaner.backoff.ms",

@@ -7,8 +7,9 @@ use mk_net::envelope::{self, ResponseError, parse_response};
 use mk_net::fault::Fault;
 use mk_net::frame::{FrameHeader, HEADER_LEN, Kind};
 use mk_net::message::{
-    AddPartitions, AlterTopic, ApiVersions, CreateTopics, DeleteTopics, DescribeTopics, Fetch,
-    ListOffsets, Metadata, Produce, Request, TrimTopic,
+    AddPartitions, AlterTopic, ApiVersions, ClusterEvents, CreateTopics, DeleteTopics,
+    DescribeCluster, DescribeTopics, ElectLeaders, Fetch, ListOffsets, Metadata, MovePartitions,
+    Produce, Request, TrimTopic,
 };
 
 use crate::edit::edit;
@@ -19,7 +20,7 @@ const MOST_BYTES: usize = 4096;
 
 type Target = fn(&mut Input<'_>);
 
-const KINDS: [(Kind, Target); 11] = [
+const KINDS: [(Kind, Target); 15] = [
     target::<ApiVersions>(),
     target::<Metadata>(),
     target::<CreateTopics>(),
@@ -31,6 +32,10 @@ const KINDS: [(Kind, Target); 11] = [
     target::<Fetch>(),
     target::<ListOffsets>(),
     target::<TrimTopic>(),
+    target::<DescribeCluster>(),
+    target::<ElectLeaders>(),
+    target::<MovePartitions>(),
+    target::<ClusterEvents>(),
 ];
 const _: () = assert!(KINDS.len() == Kind::ALL.len(), "every kind is here");
 

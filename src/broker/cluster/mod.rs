@@ -35,6 +35,8 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub struct Cluster {
     me: u32,
+    /// True if this broker is all of it, with the mini-zookeeper inside.
+    alone: bool,
     /// Of this life; 0 until the mini-zookeeper has given it one.
     epoch: AtomicU64,
     state: RwLock<ClusterState>,
@@ -58,13 +60,14 @@ pub struct Queues {
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Cluster {
-    /// Nothing is known yet but what broker this is.
-    pub fn new(me: u32) -> (Cluster, Queues) {
+    /// Nothing is known yet but what broker this is, and whether there can be others.
+    pub fn new(me: u32, alone: bool) -> (Cluster, Queues) {
         let state = ClusterState::new(Uuid::nil());
         let (proposals, proposed) = unbounded_channel();
         let (follows, followed) = unbounded_channel();
         let cluster = Cluster {
             me,
+            alone,
             epoch: AtomicU64::new(0),
             state: RwLock::new(state),
             session: OnceLock::new(),
@@ -74,6 +77,11 @@ impl Cluster {
             started: Instant::now(),
         };
         (cluster, Queues { proposals: proposed, follows: followed })
+    }
+
+    /// True if this broker is all of the cluster, with the mini-zookeeper inside.
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// This broker in this life.

@@ -275,11 +275,15 @@ pub enum Refused {
         /// How many were asked for.
         asked: u32,
     },
-    /// There are not so many brokers that live.
-    #[error("{asked} replicas are asked for, {alive} brokers are alive")]
+    /// There are not so many brokers.
+    #[error(
+        "{asked} replicas are asked for; {known} brokers have registered, {alive} of them are alive"
+    )]
     TooFewBrokers {
-        /// How many there are.
+        /// How many live; one must.
         alive: u32,
+        /// How many have ever registered; there must be one a replica.
+        known: u32,
         /// How many are needed.
         asked: u32,
     },

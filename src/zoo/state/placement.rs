@@ -4,38 +4,44 @@ use std::collections::BTreeMap;
 
 use super::ClusterState;
 use super::command::Refused;
+use super::model::Broker;
 
 impl ClusterState {
-    /// Replicas for so many new partitions, each on `replication_factor` brokers that live: first
-    /// replicas spread over all brokers in turn, the replicas of one over racks as far as there are
-    /// racks.
-    pub(super) fn places(
+    /// Replicas for so many new partitions, each on `replication_factor` brokers: first replicas spread
+    /// over all brokers in turn, the replicas of one over racks as far as there are racks. Brokers that
+    /// do not live get the last replicas, and only if those that live are too few (as in Kafka): a
+    /// broker that is down or just starting keeps nobody from having a topic.
+    pub fn places(
         &self,
         partitions: u32,
         replication_factor: u32,
     ) -> Result<Vec<Vec<u32>>, Refused> {
-        let brokers = self.brokers_by_rack();
-        let (alive, asked) = (brokers.len() as u32, replication_factor);
-        if asked == 0 || asked > alive {
-            return Err(Refused::TooFewBrokers { alive, asked });
+        let brokers = self.brokers_by_rack(|broker| !broker.fenced && !broker.stopping);
+        let absent = self.brokers_by_rack(|broker| broker.fenced || broker.stopping);
+        let (known, asked) = (self.brokers.len() as u32, replication_factor);
+        if brokers.is_empty() || asked == 0 || asked > known {
+            return Err(Refused::TooFewBrokers { alive: brokers.len() as u32, known, asked });
         }
         let count = brokers.len();
+        let followers = (asked as usize).min(count) - 1;
+        let late = asked as usize - 1 - followers;
         let place = |number: u64| {
             let first = (number % count as u64) as usize;
             // The followers of neighbours begin at different brokers: when one dies, all others share
             // its leaderships.
             let shift = (number / count as u64) as usize;
             let follower = |at| (first + 1 + (at + shift) % (count - 1).max(1)) % count;
-            let all = std::iter::once(first).chain((0..asked as usize - 1).map(follower));
-            all.map(|at| brokers[at]).collect()
+            let all = std::iter::once(first).chain((0..followers).map(follower));
+            let late = (0..late).map(|at| absent[(first + at) % absent.len()]);
+            all.map(|at| brokers[at]).chain(late).collect()
         };
         Ok((0..u64::from(partitions)).map(|at| place(self.next_place + at)).collect())
     }
 
-    /// The brokers that may get partitions; neighbours are of different racks where they can be.
-    fn brokers_by_rack(&self) -> Vec<u32> {
+    /// These brokers; neighbours are of different racks where they can be.
+    fn brokers_by_rack(&self, these: impl Fn(&Broker) -> bool) -> Vec<u32> {
         let mut racks: BTreeMap<Option<&str>, Vec<u32>> = BTreeMap::new();
-        for (id, broker) in self.brokers.iter().filter(|(_, b)| !b.fenced && !b.stopping) {
+        for (id, broker) in self.brokers.iter().filter(|(_, broker)| these(broker)) {
             racks.entry(broker.rack.as_deref()).or_default().push(*id);
         }
         let longest = racks.values().map(Vec::len).max().unwrap_or(0);

@@ -101,6 +101,25 @@ fn replicas_are_on_different_racks() {
     assert!(racks[0] != racks[1] && racks[1] != racks[2] && racks[0] != racks[2], "{racks:?}");
 }
 
+/// The first record that came to a cluster of three that had just started found two of them unfenced,
+/// and got an error.
+#[test]
+fn a_broker_that_is_away_gets_replicas_that_are_not_in_sync() {
+    let mut state = cluster();
+    fence(&mut state, 2);
+    create(&mut state, "u", 4, 3);
+    for partition in &state.topics["u"].partitions {
+        assert_eq!(partition.replicas[2], 2, "{partition:?}");
+        assert!(!partition.isr.contains(&2) && partition.isr.len() == 2, "{partition:?}");
+    }
+    let name = "v".to_owned();
+    let (id, settings) = (Uuid::from_u128(101), BTreeMap::new());
+    let too_many =
+        Command::CreateTopic { name, id, partitions: 1, replication_factor: 4, settings };
+    let refused = state.apply(&too_many).unwrap_err();
+    assert_eq!(refused, Refused::TooFewBrokers { alive: 2, known: 3, asked: 4 });
+}
+
 #[test]
 fn another_leads_when_the_leader_is_fenced() {
     let mut state = cluster();

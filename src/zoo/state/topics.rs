@@ -74,8 +74,12 @@ impl ClusterState {
         self.next_place += places.len() as u64;
         let Some(topic) = self.topics.get_mut(name) else { return Vec::new() };
         let version = self.version + 1;
-        let fresh = places.into_iter().map(|replicas| Partition::new(replicas, version));
-        topic.partitions.extend(fresh);
+        let alive = |id: &u32| self.brokers.get(id).is_some_and(|broker| !broker.fenced);
+        topic.partitions.extend(places.into_iter().map(|replicas| {
+            let mut fresh = Partition::new(replicas, version);
+            fresh.isr.retain(alive);
+            fresh
+        }));
         self.update_partitions(|electorate, _, partition| electorate.elect(partition))
     }
 

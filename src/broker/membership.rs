@@ -24,6 +24,8 @@ pub struct Membership {
     pub state_version: u64,
     /// The boot of the machine; empty where the system does not tell.
     pub boot_id: String,
+    /// True for a broker of a cluster with a mini-zookeeper of its own; false for one that stands alone.
+    pub of_cluster: bool,
     /// True from a start after which records may be missing until the cluster has been told.
     pub lost_unsynced: bool,
 }
@@ -39,6 +41,13 @@ pub enum MembershipError {
         "{MEMBERSHIP_FILE} is damaged: {0}\nhint: without it the broker counts as one that lost its records"
     )]
     Damaged(String),
+    /// The broker was started without a mini-zookeeper to ask, and is one of several.
+    #[error(
+        "the data directory belongs to a broker of a cluster, and would be led without the others\n\
+         hint: start it with --zoo; to rescue what it has, use a copy with of_cluster = false in \
+         {MEMBERSHIP_FILE}"
+    )]
+    OfCluster,
 }
 
 impl Membership {
@@ -61,9 +70,9 @@ impl Membership {
     }
 
     /// What holds from now on.
-    pub fn now(state_version: u64) -> Membership {
+    pub fn now(state_version: u64, of_cluster: bool) -> Membership {
         let (version, boot_id, lost_unsynced) = (VERSION, boot_id(), false);
-        Membership { version, state_version, boot_id, lost_unsynced }
+        Membership { version, state_version, boot_id, of_cluster, lost_unsynced }
     }
 
     /// Writes it down.
@@ -84,6 +93,15 @@ pub fn restart(before: Option<&Membership>, stopped_clean: bool) -> Restart {
         Some(_) if stopped_clean => Restart::Kept,
         Some(before) if !before.boot_id.is_empty() && before.boot_id == boot_id() => Restart::Kept,
         Some(_) => Restart::LostUnsynced,
+    }
+}
+
+/// Refuses to have a broker of a cluster lead what it has by itself: the others go on without it, in the
+/// same epochs.
+pub fn check_alone(before: Option<&Membership>, alone: bool) -> Result<(), MembershipError> {
+    match before {
+        Some(before) if alone && before.of_cluster => Err(MembershipError::OfCluster),
+        _ => Ok(()),
     }
 }
 
@@ -121,7 +139,7 @@ mod tests {
         let disk = MemoryDisk::new();
         let data = Path::new("data");
         assert_eq!(Membership::read(&disk, data).unwrap(), None);
-        let now = Membership::now(7);
+        let now = Membership::now(7, true);
         now.write(&disk, data).unwrap();
         assert_eq!(Membership::read(&disk, data).unwrap(), Some(now.clone()));
         let other = Membership { boot_id: "another".to_owned(), ..now.clone() };
@@ -135,20 +153,37 @@ mod tests {
         }
     }
 
+    /// A broker of a cluster that was started without `--zoo` led all that it had, in epochs that the
+    /// cluster gave to others.
+    #[test]
+    fn a_broker_of_a_cluster_does_not_stand_alone() {
+        let of_cluster = Membership::now(7, true);
+        let refused = check_alone(Some(&of_cluster), true);
+        assert!(matches!(refused, Err(MembershipError::OfCluster)));
+        for (before, alone) in [
+            (Some(of_cluster), false),
+            (Some(Membership::now(7, false)), true),
+            (Some(Membership::now(7, false)), false),
+            (None, true),
+        ] {
+            check_alone(before.as_ref(), alone).unwrap();
+        }
+    }
+
     /// A machine lost its power; the broker started, could not reach the mini-zookeeper, and was stopped
     /// in good order. Its next start said that nothing was lost, and it was elected.
     #[test]
     fn a_loss_is_known_until_the_cluster_has_been_told() {
         let disk = MemoryDisk::new();
         let data = Path::new("data");
-        let before = Membership { boot_id: "another".to_owned(), ..Membership::now(7) };
+        let before = Membership { boot_id: "another".to_owned(), ..Membership::now(7, true) };
         before.write(&disk, data).unwrap();
         let first = restart(Some(&before), false);
         note_loss(&disk, data, Some(&before), first).unwrap();
         let then = Membership::read(&disk, data).unwrap().unwrap();
         assert_eq!((then.state_version, &then.boot_id), (7, &before.boot_id));
         assert_eq!(restart(Some(&then), true), Restart::LostUnsynced);
-        Membership::now(8).write(&disk, data).unwrap();
+        Membership::now(8, true).write(&disk, data).unwrap();
         let told = Membership::read(&disk, data).unwrap().unwrap();
         assert_eq!(restart(Some(&told), true), Restart::Kept);
         // A directory that was wiped stays one until the cluster knows.

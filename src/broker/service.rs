@@ -53,6 +53,9 @@ impl BrokerService {
         }
         let reply = Reply { index: self.index, to, header };
         let shared = &self.shared;
+        if !matches!(header.kind, Kind::PRODUCE | Kind::FETCH | Kind::API_VERSIONS) {
+            shared.cluster.require_known()?;
+        }
         match header.kind {
             Kind::PRODUCE => return self.produces.request(context, reply, parse(fields)?, payload),
             Kind::FETCH => self.fetches.request(context, reply, parse(fields)?),

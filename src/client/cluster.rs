@@ -133,6 +133,7 @@ impl Cluster {
             let error = match self.call_once(request, patience, None).await {
                 Ok(response) => return Ok(response),
                 Err(error @ ClientError::Unreachable { .. }) => error,
+                Err(error) if error.code() == Some(ErrorCode::LEADER_NOT_AVAILABLE) => error,
                 Err(error) if may_repeat && error.is_retriable() => error,
                 Err(error) => return Err(error),
             };
@@ -164,6 +165,13 @@ impl Cluster {
                 }
             };
             let answer = connection.call(request, Bytes::new(), patience).await;
+            if let Err(ClientError::Broker(fault)) = &answer
+                && fault.code == ErrorCode::LEADER_NOT_AVAILABLE
+            {
+                // It has just started, and has done nothing.
+                last = ClientError::Broker(fault.clone());
+                continue;
+            }
             let is_up = !answer.as_ref().is_err_and(ClientError::is_unreachable);
             *self.inner.last_answer.lock() = is_up.then_some(address);
             return Ok(answer?.0);

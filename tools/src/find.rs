@@ -68,7 +68,7 @@ pub fn look<T>(
 }
 
 /// Most often that the folder of a broker that runs is looked at.
-pub const MOST_LOOKS: usize = 5;
+const MOST_LOOKS: usize = 5;
 
 /// The partitions at and below `path`, in the order of their paths; partition 2 before 10.
 pub fn partitions(disk: &dyn Disk, path: &Path) -> Result<Vec<PartitionFiles>, InspectError> {

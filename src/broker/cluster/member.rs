@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::super::config::BrokerConfig;
-use super::super::membership::{Membership, note_loss, restart};
+use super::super::membership::{Membership, check_alone, note_loss, restart};
 use super::super::progress::Progress;
 use super::super::server::StartError;
 use super::super::shared::Shared;
@@ -53,6 +53,7 @@ impl Member {
         directory: &DataDirectory,
     ) -> Result<Member, StartError> {
         let before = Membership::read(shared.store.disk(), directory.path())?;
+        check_alone(before.as_ref(), config.zoo.is_none())?;
         let me = me(shared, config, directory, before.as_ref());
         note_loss(shared.store.disk(), directory.path(), before.as_ref(), me.restart)?;
         shared.cluster.followed.store(me.seen_version, Ordering::Release);

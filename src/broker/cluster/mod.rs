@@ -84,6 +84,16 @@ impl Cluster {
         self.alone
     }
 
+    /// An error while this broker has not registered: it does not know what there is, and must not say
+    /// that a topic is not there.
+    pub fn require_known(&self) -> Result<(), Fault> {
+        if self.me().epoch == BrokerEpoch::NONE {
+            let what = "the broker has just started and does not know the cluster yet";
+            return Err(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what));
+        }
+        Ok(())
+    }
+
     /// This broker in this life.
     pub fn me(&self) -> state::Member {
         state::Member { id: self.me, epoch: BrokerEpoch(self.epoch.load(Ordering::Acquire)) }

@@ -47,7 +47,8 @@ pub fn topic_or_report(shared: &Arc<Shared>, name: &str) {
 
 /// Writes down that the disk follows this version of the state.
 pub fn write_down(shared: &Shared, version: u64) {
-    if let Err(error) = Membership::now(version).write(shared.store.disk(), &shared.data) {
+    let now = Membership::now(version, !shared.cluster.is_alone());
+    if let Err(error) = now.write(shared.store.disk(), &shared.data) {
         error!(%error, "the state that the disk follows could not be written down");
     }
 }

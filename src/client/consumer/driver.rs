@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ pub(super) enum Command {
     Unassign(PartitionKey),
     Subscribe(Arc<str>),
 }
+
+/// A topic is gone when brokers have not known it for so long.
+const GONE_AFTER: Duration = Duration::from_secs(2);
 
 /// Keeps fetches going.
 pub(super) struct Driver {
@@ -309,15 +313,17 @@ impl Driver {
         let now = Instant::now();
         let (since, backoff) = position.failing.get_or_insert_with(|| (now, Backoff::new(seed)));
         let waited = now.saturating_duration_since(*since);
-        // A topic that is gone is not made anew by those who read it.
-        let is_gone = matches!(
-            error.code(),
-            Some(
-                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-                    | ErrorCode::UNKNOWN_TOPIC_ID
-                    | ErrorCode::INCONSISTENT_TOPIC_ID
-            )
-        );
+        // A topic that is gone is not made anew by those who read it. Brokers hear of a fresh one one after
+        // the other.
+        let is_gone = waited >= GONE_AFTER
+            && matches!(
+                error.code(),
+                Some(
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                        | ErrorCode::UNKNOWN_TOPIC_ID
+                        | ErrorCode::INCONSISTENT_TOPIC_ID
+                )
+            );
         if error.is_retriable() && !is_gone && waited < self.settings.give_up_after {
             if waited.is_zero() {
                 tracing::warn!(topic = %key.0, partition = key.1, %error, "trying again");

@@ -12,6 +12,8 @@ mod walk;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint, CheckpointError};
 use mk_storage::directory;
@@ -23,7 +25,7 @@ use mk_storage::{Epoch, Offset, Position};
 
 use self::walk::LogCheck;
 use crate::InspectError;
-use crate::find::{MOST_LOOKS, PartitionFiles, data_directory};
+use crate::find::{PartitionFiles, data_directory};
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,11 +114,18 @@ pub struct Examined {
     pub end: Offset,
 }
 
+/// What looks damaged while a broker runs must look so again so many times.
+const LOOKS_AT_THE_SAME: u32 = 5;
+/// And so often at most, while it goes on changing.
+const LOOKS_AT_ALL: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
 /// Checks a partition: a report for each of its files.
 pub fn partition(disk: &dyn Disk, files: &PartitionFiles) -> Result<Vec<FileReport>, InspectError> {
     let running = data_directory(&files.dir).is_some_and(|data| directory::is_locked(&data));
     let mut files = files.clone();
-    for look in 1..MOST_LOOKS {
+    let mut same = 0;
+    for _ in 0..LOOKS_AT_ALL {
         let seals = find_seals(disk, &files)?;
         let found = examine(disk, &files, running);
         let is_sound = |found: &Examined| found.files.iter().all(|file| file.damage.is_empty());
@@ -128,11 +137,16 @@ pub fn partition(disk: &dyn Disk, files: &PartitionFiles) -> Result<Vec<FileRepo
             return Ok(found?.files);
         }
         // Segments that a broker makes, compacts or removes meanwhile look damaged, or are gone. In
-        // the end there is another list of segments, or another seal; if not, a second look tells.
+        // the end there is another list of segments, or another seal. Where there is not, a broker may
+        // be between two files of a segment that it makes, for as long as it gets no time.
         let now = files.again(disk)?;
         let is_same = now == files && find_seals(disk, &now)? == seals;
-        if is_same && now.unfinished.is_empty() && look > 1 {
+        same = if is_same && now.unfinished.is_empty() { same + 1 } else { 0 };
+        if same > LOOKS_AT_THE_SAME {
             return Ok(found?.files);
+        }
+        if same > 0 {
+            thread::sleep(BETWEEN_LOOKS);
         }
         files = now;
     }

@@ -105,7 +105,8 @@ fn each_once(names: Option<Vec<String>>, shared: &Shared) -> Vec<String> {
 
 fn describe(shared: &Shared, topic: &Topic) -> DescribedTopic {
     let own = topic.settings();
-    let settings = TopicSettings::describe(&own.own, &shared.settings);
+    let settings =
+        TopicSettings::describe(&own.own, &shared.cluster.state().defaults, &shared.settings);
     let settings = settings.into_iter().map(|(name, value, source)| DescribedSetting {
         name: name.to_owned(),
         value,

@@ -21,6 +21,7 @@ mod membership;
 mod note;
 mod offsets;
 mod open;
+mod operate;
 mod partition;
 mod produce;
 mod progress;

@@ -1,7 +1,7 @@
 //! A partition as the broker serves it: its replica, if it has one, and who is to be told when it moves.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
@@ -11,6 +11,7 @@ use mk_storage::store::Store;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::replication::replica::Replica;
+use crate::zoo::state::LeaderEpoch;
 
 /// A partition. Event loops and flush threads share it.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Partition {
     pub(super) flush_timed: AtomicBool,
     /// True while a checkpoint is timed.
     pub(super) checkpoint_timed: AtomicBool,
+    /// The last leader epoch in which a record was acknowledged that everybody in sync has.
+    acknowledged_in: AtomicI32,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl Partition {
             flush_queued: AtomicBool::new(false),
             flush_timed: AtomicBool::new(false),
             checkpoint_timed: AtomicBool::new(false),
+            acknowledged_in: AtomicI32::new(-1),
         }
     }
 
@@ -161,6 +165,13 @@ impl Partition {
     /// Its log, or why there is none.
     pub fn log(&self) -> Result<&Arc<Log>, Absent<'_>> {
         self.replica().map(Replica::log)
+    }
+
+    /// True if no record was acknowledged in this epoch before, since the broker started.
+    pub fn is_first_in(&self, epoch: LeaderEpoch) -> bool {
+        // The plain load keeps the line shared, which it is for all records but the first.
+        self.acknowledged_in.load(Ordering::Relaxed) != epoch.0
+            && self.acknowledged_in.swap(epoch.0, Ordering::Relaxed) != epoch.0
     }
 
     /// Says whether what is acknowledged must be synced.

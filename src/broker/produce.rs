@@ -13,12 +13,14 @@ use mk_storage::Offset;
 use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch, records};
 use mk_storage::error::AppendError;
 
+use super::cluster::Cluster;
 use super::partition::Partition;
 use super::replication::replica::{NotAppended, Replica};
 use super::reply::Reply;
 use super::shared::{LONGEST_WAIT, Shared, not_leader, replica_of};
 use super::waiting::Waiting;
 use crate::clock::now_ms;
+use crate::zoo::message::Report;
 use crate::zoo::state::LeaderEpoch;
 
 /// The produce requests of one loop.
@@ -74,7 +76,7 @@ impl Produces {
             return Ok(());
         }
         let mut produce = WaitingProduce { reply, parts };
-        if settle(self.index, &mut produce) {
+        if settle(&self.shared, self.index, &mut produce) {
             produce.answer(context);
         } else {
             let timeout = Duration::from_millis(request.timeout_ms.into()).min(LONGEST_WAIT);
@@ -152,8 +154,9 @@ impl Produces {
     /// More of a partition is committed, or it will not be.
     pub fn on_committed(&mut self, context: &mut Context, serial: u64) {
         for ticket in self.waiting.waiting_for(serial) {
-            let index = self.index;
-            let settled = self.waiting.request_mut(ticket).is_some_and(|p| settle(index, p));
+            let (shared, index) = (&self.shared, self.index);
+            let produce = self.waiting.request_mut(ticket);
+            let settled = produce.is_some_and(|produce| settle(shared, index, produce));
             if settled && let Some(produce) = self.waiting.take(ticket) {
                 produce.answer(context);
             }
@@ -163,7 +166,7 @@ impl Produces {
     /// Answers requests that have waited long enough.
     pub fn on_deadline(&mut self, context: &mut Context) {
         while let Some(mut produce) = self.waiting.take_expired(context.now()) {
-            if !settle(self.index, &mut produce) {
+            if !settle(&self.shared, self.index, &mut produce) {
                 for result in &mut produce.parts {
                     if let Ok(Part { uncommitted: Some(batch), .. }) = result {
                         *result = Err(too_late(batch));
@@ -184,7 +187,7 @@ impl Produces {
 }
 
 /// Looks at what is committed by now. True if nothing is to be waited for any more.
-fn settle(index: usize, produce: &mut WaitingProduce) -> bool {
+fn settle(shared: &Arc<Shared>, index: usize, produce: &mut WaitingProduce) -> bool {
     let mut settled = true;
     for result in &mut produce.parts {
         let Ok(Part { appended, uncommitted }) = result else { continue };
@@ -195,6 +198,7 @@ fn settle(index: usize, produce: &mut WaitingProduce) -> bool {
             Ok(None) => settled = false,
             Ok(Some(durability)) => {
                 appended.durability = durability;
+                batch.tell_first(shared);
                 *uncommitted = None;
             }
             Err(fault) => *result = Err(fault),
@@ -204,6 +208,20 @@ fn settle(index: usize, produce: &mut WaitingProduce) -> bool {
 }
 
 impl Uncommitted {
+    /// Tells the timeline that a new leader acknowledges.
+    fn tell_first(&self, shared: &Arc<Shared>) {
+        let Uncommitted { partition, epoch, .. } = self;
+        if partition.is_first_in(*epoch) && epoch.0 > 1 {
+            let report = Report::FirstAcknowledged {
+                topic: partition.topic().to_owned(),
+                partition: partition.number(),
+                leader_epoch: epoch.0,
+                leader: shared.cluster.me().id,
+            };
+            Cluster::report(shared, report);
+        }
+    }
+
     /// How safe it is, once it is committed.
     fn look(&self) -> Result<Option<Durability>, Fault> {
         let Uncommitted { partition, end, epoch } = self;

@@ -139,7 +139,7 @@ impl Broker {
         recovery.stopped_clean = directory.stopped_clean();
 
         let mailboxes = prepared.mailboxes();
-        let (cluster, queues) = Cluster::new(identity.broker_id, config.zoo.is_none());
+        let (cluster, queues) = Cluster::new(identity.broker_id, config.zoo.clone());
         let (flusher, flush_threads) = start_flushers(settings, mailboxes.clone())?;
         let (control, control_thread) = WorkerThread::start("mk-control")?;
         let (admin, admin_thread) = WorkerThread::start("mk-admin")?;

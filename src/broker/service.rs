@@ -15,7 +15,7 @@ use super::note::Note;
 use super::produce::Produces;
 use super::reply::Reply;
 use super::shared::Shared;
-use super::{control, describe, offsets};
+use super::{control, describe, offsets, operate};
 
 /// Answers the requests of one event loop.
 pub struct BrokerService {
@@ -79,6 +79,10 @@ impl BrokerService {
             Kind::ALTER_TOPIC => reply.later(shared, parse(fields)?, control::alter),
             Kind::ADD_PARTITIONS => reply.later(shared, parse(fields)?, control::add_partitions),
             Kind::TRIM_TOPIC => reply.later(shared, parse(fields)?, control::trim),
+            Kind::DESCRIBE_CLUSTER => reply.later(shared, parse(fields)?, operate::describe),
+            Kind::ELECT_LEADERS => reply.later(shared, parse(fields)?, operate::elect),
+            Kind::MOVE_PARTITIONS => reply.later(shared, parse(fields)?, operate::move_partitions),
+            Kind::CLUSTER_EVENTS => reply.later(shared, parse(fields)?, operate::events),
             // `Kind::check` has refused all others.
             other => {
                 let what = format!("{other} is not served");

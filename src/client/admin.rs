@@ -1,10 +1,14 @@
 //! Topics, settings, offsets.
 
-use mk_net::fault::Fault;
+use std::collections::BTreeMap;
+
+use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     AddPartitions, AlterTopic, AlterTopicResponse, ApiVersions, ApiVersionsResponse, At,
-    CreateTopics, CreatedTopic, DeleteTopics, DescribeTopics, DescribedTopic, FoundOffset,
-    ListOffsets, ListOffsetsPart, MetadataResponse, NewTopic, TopicResult, TrimPart, TrimTopic,
+    ClusterEvent, ClusterEvents, CreateTopics, CreatedTopic, DeleteTopics, DescribeCluster,
+    DescribeClusterResponse, DescribeTopics, DescribedTopic, ElectLeaders, Election, FoundOffset,
+    ListOffsets, ListOffsetsPart, MetadataResponse, MovePartitions, NewTopic, PartitionMove,
+    PartitionOf, TopicPlaces, TopicResult, TrimPart, TrimTopic,
 };
 
 use super::by_leader::{self, Parted};
@@ -58,12 +62,71 @@ impl Admin {
         Ok(self.cluster.call_any(&DeleteTopics { names }, false).await?.topics)
     }
 
-    /// Settings and sizes of topics; `None` is all. A result for each.
+    /// Settings and sizes of topics; `None` is all. A result for each. The sizes of a partition are
+    /// those that its leader has; where it cannot be reached, its fault says so.
     pub async fn describe_topics(
         &self,
         names: Option<Vec<String>>,
     ) -> Result<Vec<(String, Result<DescribedTopic, Fault>)>, ClientError> {
-        Ok(self.cluster.call_any(&DescribeTopics { names }, true).await?.topics)
+        let metadata = self.cluster.metadata(names.clone(), false).await?;
+        let request = DescribeTopics { names };
+        let mut topics = self.cluster.call_any(&request, true).await?.topics;
+        let mut told: BTreeMap<u32, Vec<DescribedByName>> = BTreeMap::new();
+        if metadata.brokers.len() > 1 {
+            for broker in &metadata.brokers {
+                if let Ok(answer) = self.cluster.call_broker(broker.id, &request).await {
+                    told.insert(broker.id, answer.topics);
+                }
+            }
+            for (name, topic) in &mut topics {
+                let places = metadata.topics.iter().find(|known| known.name == *name);
+                if let (Ok(topic), Some(Ok(places))) = (topic, places.map(|p| &p.result)) {
+                    take_from_leaders(name, topic, places, &told);
+                }
+            }
+        }
+        Ok(topics)
+    }
+
+    /// The cluster as its mini-zookeeper has it.
+    pub async fn describe_cluster(
+        &self,
+        ask_zookeeper: bool,
+    ) -> Result<DescribeClusterResponse, ClientError> {
+        self.cluster.call_any(&DescribeCluster { ask_zookeeper }, true).await
+    }
+
+    /// What has happened behind an event; at most so many, the newest; 0: all.
+    pub async fn cluster_events(
+        &self,
+        after: u64,
+        most: u32,
+    ) -> Result<Vec<ClusterEvent>, ClientError> {
+        Ok(self.cluster.call_any(&ClusterEvents { after, most }, true).await?.events)
+    }
+
+    /// Elects leaders of these partitions; `None`: wherever it makes sense. The leader then, of each.
+    pub async fn elect_leaders(
+        &self,
+        election: Election,
+        partitions: Option<Vec<PartitionOf>>,
+    ) -> Result<Vec<(PartitionOf, Result<Option<u32>, Fault>)>, ClientError> {
+        let request = ElectLeaders { election, partitions };
+        Ok(self.cluster.call_any(&request, false).await?.partitions)
+    }
+
+    /// Begins to give a partition other replicas, the preferred leader first; `None` calls it off.
+    pub async fn move_partition(
+        &self,
+        partition: PartitionOf,
+        replicas: Option<Vec<u32>>,
+    ) -> Result<(), ClientError> {
+        let moves = vec![PartitionMove { partition, replicas }];
+        let answer = self.cluster.call_any(&MovePartitions { moves }, true).await?;
+        let result = answer.moves.into_iter().next();
+        let missing =
+            || Fault::new(ErrorCode::UNKNOWN_SERVER_ERROR, "the broker says nothing of it");
+        result.unwrap_or_else(|| Err(missing())).map_err(ClientError::Broker)
     }
 
     /// Changes a topic's own settings, or says whether it would work; answers all that it then
@@ -118,6 +181,36 @@ impl Admin {
         let parts = before.iter().map(part).collect();
         let request = |parts| TrimTopic { parts };
         by_leader::call(&self.cluster, Parted { topic, parts, request, results: |r| r.parts }).await
+    }
+}
+
+type DescribedByName = (String, Result<DescribedTopic, Fault>);
+
+fn take_from_leaders(
+    name: &str,
+    topic: &mut DescribedTopic,
+    places: &TopicPlaces,
+    told: &BTreeMap<u32, Vec<DescribedByName>>,
+) {
+    for partition in &mut topic.partitions {
+        let number = partition.partition;
+        let place = places.partitions.iter().find(|place| place.partition == number);
+        let Some(leader) = place.and_then(|place| place.leader) else {
+            let what = format!("nobody leads partition {number}");
+            partition.fault = Some(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what));
+            continue;
+        };
+        let by_leader = told.get(&leader).and_then(|topics| {
+            let (_, topic) = topics.iter().find(|(known, _)| known == name)?;
+            topic.as_ref().ok()?.partitions.iter().find(|found| found.partition == number)
+        });
+        match by_leader {
+            Some(found) => partition.clone_from(found),
+            None => {
+                let what = format!("broker {leader}, which leads, does not answer");
+                partition.fault = Some(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what));
+            }
+        }
     }
 }
 

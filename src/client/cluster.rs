@@ -205,6 +205,16 @@ impl Cluster {
         self.connect(&address, self.inner.settings.connect_timeout).await
     }
 
+    /// Sends a request to this broker, once.
+    pub(super) async fn call_broker<R: Request>(
+        &self,
+        broker: u32,
+        request: &R,
+    ) -> Result<R::Response, ClientError> {
+        let connection = self.connection_to(broker).await?;
+        Ok(connection.call(request, Bytes::new(), self.inner.settings.request_timeout).await?.0)
+    }
+
     /// Waits until others say that one of these partitions has another leader than this one, which is
     /// asked and does not answer: a broker that stands still does not refuse anything.
     pub(super) async fn other_leader(&self, leader: u32, partitions: &[PartitionKey]) -> Fault {

@@ -93,8 +93,13 @@ impl TopicSettings {
         }
     }
 
-    /// All settings of a topic, for people.
-    pub fn describe(own: &BTreeMap<String, String>, broker: &BrokerSettings) -> Described {
+    /// All settings of a topic, for people. What holds in the cluster for topics that do not say goes
+    /// before what the broker has.
+    pub fn describe(
+        own: &BTreeMap<String, String>,
+        defaults: &BTreeMap<String, String>,
+        broker: &BrokerSettings,
+    ) -> Described {
         let topics = registry::ALL.iter().filter_map(|definition| match definition.scope {
             Scope::Topic { default_from } => Some((definition.name, default_from)),
             Scope::Broker | Scope::Zoo => None,
@@ -102,10 +107,14 @@ impl TopicSettings {
         topics
             .map(|(name, default_from)| match own.get(name) {
                 Some(text) => (name, text.clone(), SettingSource::Topic),
-                None if broker.is_default(default_from) => {
-                    (name, broker.text(default_from), SettingSource::Default)
+                None => {
+                    let text = broker.text(default_from);
+                    let text = defaults.get(name).cloned().unwrap_or(text);
+                    match broker.is_default(default_from) {
+                        true => (name, text, SettingSource::Default),
+                        false => (name, text, SettingSource::Broker),
+                    }
                 }
-                None => (name, broker.text(default_from), SettingSource::Broker),
             })
             .collect()
     }

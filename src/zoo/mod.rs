@@ -28,5 +28,6 @@ mod server;
 pub mod session;
 pub mod state;
 pub mod store;
+pub mod tell;
 pub mod watch;
 mod wire;

@@ -20,9 +20,8 @@ message! {
         pub state_version: u64,
         /// Where its mini-zookeeper is; empty if this broker carries it inside.
         pub zookeeper: String,
-        /// How long ago, in milliseconds, the mini-zookeeper has answered this broker's heartbeat;
-        /// none if it carries it inside.
-        pub zookeeper_heard_ms: Option<u64>,
+        /// Why it was asked in vain, if it was.
+        pub zookeeper_fault: Option<Fault>,
         /// The broker that answers.
         pub answered_by: u32,
         /// All brokers that have ever registered.

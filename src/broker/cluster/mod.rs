@@ -26,7 +26,8 @@ pub use replicate::Replicator;
 
 use super::partition::Partition;
 use super::replication::leader::Proposal;
-use crate::zoo::message::{Request, Response};
+use super::shared::Shared;
+use crate::zoo::message::{Report, Request, Response};
 use crate::zoo::session::Session;
 use crate::zoo::state::{self, BrokerEpoch, ClusterState, Command, Delta, Refused};
 use uuid::Uuid;
@@ -35,8 +36,8 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub struct Cluster {
     me: u32,
-    /// True if this broker is all of it, with the mini-zookeeper inside.
-    alone: bool,
+    /// Where the mini-zookeeper is; none: inside, and this broker is all of the cluster.
+    zookeeper: Option<String>,
     /// Of this life; 0 until the mini-zookeeper has given it one.
     epoch: AtomicU64,
     state: RwLock<ClusterState>,
@@ -60,14 +61,14 @@ pub struct Queues {
 const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Cluster {
-    /// Nothing is known yet but what broker this is, and whether there can be others.
-    pub fn new(me: u32, alone: bool) -> (Cluster, Queues) {
+    /// Nothing is known yet but what broker this is, and where the mini-zookeeper is if it is not inside.
+    pub fn new(me: u32, zookeeper: Option<String>) -> (Cluster, Queues) {
         let state = ClusterState::new(Uuid::nil());
         let (proposals, proposed) = unbounded_channel();
         let (follows, followed) = unbounded_channel();
         let cluster = Cluster {
             me,
-            alone,
+            zookeeper,
             epoch: AtomicU64::new(0),
             state: RwLock::new(state),
             session: OnceLock::new(),
@@ -81,7 +82,25 @@ impl Cluster {
 
     /// True if this broker is all of the cluster, with the mini-zookeeper inside.
     pub fn is_alone(&self) -> bool {
-        self.alone
+        self.zookeeper.is_none()
+    }
+
+    /// Where the mini-zookeeper is, if it is not inside.
+    pub fn zookeeper(&self) -> Option<&str> {
+        self.zookeeper.as_deref()
+    }
+
+    /// Adds to the timeline, where there is one for others; does not wait.
+    pub fn report(shared: &Arc<Shared>, report: Report) {
+        if shared.cluster.is_alone() {
+            return;
+        }
+        let for_worker = shared.clone();
+        shared.admin.run(move || {
+            if let Err(fault) = for_worker.cluster.ask(Request::Report(vec![report])) {
+                tracing::warn!(error = fault.message, "the timeline misses something");
+            }
+        });
     }
 
     /// An error while this broker has not registered: it does not know what there is, and must not say

@@ -20,8 +20,10 @@ use super::super::replication::epochs::EpochEnd;
 use super::super::replication::fetcher::{Fetcher, Lane, Order, Outcome};
 use super::super::replication::replica::{LeaderLog, NotFollowed, Replica};
 use super::super::shared::Shared;
+use super::Cluster;
 use crate::client::{ClientError, Connection};
 use crate::clock::now_ms;
+use crate::zoo::message::Report;
 use crate::zoo::state::LeaderEpoch;
 
 /// What is to be fetched from now on.
@@ -274,7 +276,7 @@ impl Driver {
         let result = match &fetched.diverging {
             Some(end) => {
                 let end = EpochEnd { epoch: Epoch(end.epoch), end: Offset(end.end) };
-                cut(partition, replica, epoch, end)
+                self.cut(partition, replica, epoch, end)
             }
             None => self.copy(partition, replica, epoch, fetched, batches),
         };
@@ -326,23 +328,33 @@ impl Driver {
         }
         Ok(Outcome::Moved)
     }
-}
 
-fn cut(
-    partition: &Partition,
-    replica: &Replica,
-    epoch: LeaderEpoch,
-    leader: EpochEnd,
-) -> Result<Outcome, NotFollowed> {
-    let (topic, number, before) = (partition.topic(), partition.number(), replica.log().end());
-    let (end, committed) = replica.cut(epoch, leader)?;
-    if committed > 0 {
-        // Only after an unclean election.
-        error!(topic, partition = number, %end, committed, "committed records were cut");
-    } else {
-        warn!(topic, partition = number, %before, %end, "the log parted from the leader's, and was cut");
+    fn cut(
+        &self,
+        partition: &Partition,
+        replica: &Replica,
+        epoch: LeaderEpoch,
+        leader: EpochEnd,
+    ) -> Result<Outcome, NotFollowed> {
+        let (topic, number, before) = (partition.topic(), partition.number(), replica.log().end());
+        let (end, committed) = replica.cut(epoch, leader)?;
+        if committed > 0 {
+            // Only after an unclean election.
+            error!(topic, partition = number, %end, committed, "committed records were cut");
+        } else {
+            warn!(topic, partition = number, %before, %end, "the log parted from the leader's, and was cut");
+        }
+        let report = Report::RecordsCut {
+            topic: topic.to_owned(),
+            partition: number,
+            broker: self.shared.cluster.me().id,
+            from: end.0,
+            to: before.0,
+            committed: committed > 0,
+        };
+        Cluster::report(&self.shared, report);
+        Ok(Outcome::Moved)
     }
-    Ok(Outcome::Moved)
 }
 
 async fn call(

@@ -17,8 +17,10 @@ Examples:
   mkctl produce pictures --whole *.png           a file, a record
   mkctl consume orders -o @-1h -J | jq .value    the last hour, as JSON
   mkctl topic create orders -p 8 -c flush=interval:50ms
+  mkctl cluster start --brokers 3                three brokers and a zookeeper, until Ctrl-C
+  mkctl cluster events -f                        who was fenced, who leads, as it happens
 
-Exit codes: 0 all done, 1 something failed, 2 usage, 3 no broker reached or time is up.
+Exit codes: 0 all done, 1 something failed, 2 usage, 3 no broker reached or time is up, 10 unhealthy.
 ";
 
 /// Produce to, consume from and look after an mk broker.
@@ -55,9 +57,13 @@ pub enum Command {
     #[command(subcommand)]
     Topic(TopicCommand),
     Offsets(OffsetsArgs),
-    /// Look at the cluster.
+    /// Bring a cluster up, look at it, see what has happened.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    Elect(ElectArgs),
+    /// Give partitions other replicas.
+    #[command(subcommand)]
+    Partition(PartitionCommand),
 }
 
 /// Send records: a line of stdin, or of files, each.
@@ -300,12 +306,110 @@ pub struct OffsetsArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show the cluster's id, its brokers, and what they speak.
+    Start(StartArgs),
+    /// Show the cluster's id, its brokers, its zookeeper, and partitions that are being moved.
     Info {
         /// A JSON object.
         #[arg(short = 'J', long)]
         json: bool,
     },
+    /// Say what is wrong, in sentences; exit code 10 if anything is.
+    Health {
+        /// Say it again whenever it changes.
+        #[arg(short, long)]
+        watch: bool,
+        /// With --watch: end as soon as nothing is wrong.
+        #[arg(short, long, requires = "watch")]
+        exit_when_healthy: bool,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Print what has happened: who was heard of last, fenced, elected, with the time between.
+    Events {
+        /// Then print what happens.
+        #[arg(short, long)]
+        follow: bool,
+        /// The newest so many; 0: all that are kept.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        count: u32,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+}
+
+/// Run a zookeeper and brokers on this machine, until Ctrl-C. On the same directory they go on where
+/// they were.
+#[derive(Debug, clap::Args)]
+pub struct StartArgs {
+    /// How many brokers.
+    #[arg(long, default_value_t = 3)]
+    pub brokers: u32,
+    /// Directory of all of them; made if there is none.
+    #[arg(long, value_name = "DIR", default_value = "./cluster")]
+    pub data: PathBuf,
+    /// Port of the first broker, the others take those behind it; 0: any free ones.
+    #[arg(long, default_value_t = 9092)]
+    pub port: u16,
+    /// Port of the zookeeper; 0: any free one.
+    #[arg(long, default_value_t = 2181)]
+    pub zoo_port: u16,
+}
+
+/// Have the preferred replicas lead, or, where nobody does, any that lives.
+///
+///   mkctl elect                       wherever the preferred replica is in sync and does not lead
+///   mkctl elect orders orders.eu:3    all of a topic, one partition
+///   mkctl elect --unclean orders:0    somebody leads again; records may be lost
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct ElectArgs {
+    /// Partitions; without any, all for which it makes sense.
+    #[arg(value_name = "TOPIC[:PARTITION]", value_parser = partition)]
+    pub partitions: Vec<(String, Option<u32>)>,
+    /// Any replica that lives, of partitions that nobody leads. Records may be lost.
+    #[arg(long)]
+    pub unclean: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PartitionCommand {
+    /// Move a partition to other brokers, the preferred leader first. The new ones are added, and
+    /// the others go once all of them are in sync.
+    Move {
+        /// The partition.
+        #[arg(value_name = "TOPIC:PARTITION", value_parser = partition)]
+        partition: (String, Option<u32>),
+        /// The brokers, by their ids.
+        #[arg(
+            long,
+            value_name = "ID,ID,...",
+            value_delimiter = ',',
+            required_unless_present = "cancel"
+        )]
+        to: Vec<u32>,
+        /// Let it stay where it was.
+        #[arg(long, conflicts_with_all = ["to", "wait"])]
+        cancel: bool,
+        /// Wait until it is there, and say how far it is.
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+/// A topic, or one of its partitions: names of topics have no colon.
+fn partition(text: &str) -> Result<(String, Option<u32>), String> {
+    match text.split_once(':') {
+        None => Ok((text.to_owned(), None)),
+        Some((topic, number)) => match number.parse() {
+            Ok(number) => Ok((topic.to_owned(), Some(number))),
+            Err(_) => Err(format!("'{number}' is no partition: write it as orders:0")),
+        },
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -4,11 +4,13 @@
 mod args;
 mod cluster;
 mod consume;
+mod elect;
 mod format;
 mod grep;
 mod json;
 mod offsets;
 mod outcome;
+mod partition;
 mod place;
 mod produce;
 mod progress;
@@ -68,5 +70,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Topic(command) => topic::run(&cluster, command).await,
         Command::Offsets(args) => offsets::run(&cluster, args).await,
         Command::Cluster(command) => cluster::run(&cluster, command).await,
+        Command::Elect(args) => elect::run(&cluster, args).await,
+        Command::Partition(command) => partition::run(&cluster, command).await,
     }
 }

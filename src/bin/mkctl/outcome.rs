@@ -18,6 +18,8 @@ pub enum Failure {
     Unreachable(String),
     /// The command line makes no sense.
     Usage(String),
+    /// The cluster is not well; what is wrong was printed.
+    Unhealthy,
 }
 
 impl Failure {
@@ -26,6 +28,7 @@ impl Failure {
         let (code, message) = match self {
             Failure::NobodyReads => return ExitCode::SUCCESS,
             Failure::Reported => return ExitCode::from(1),
+            Failure::Unhealthy => return ExitCode::from(10),
             Failure::Failed(message) => (1, message),
             Failure::Usage(message) => (2, message),
             Failure::Unreachable(message) => (3, message),

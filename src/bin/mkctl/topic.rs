@@ -2,10 +2,14 @@
 
 use mk::client::{Admin, ClientError, Cluster, StartAt, offsets};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{AlterTopic, At, DescribedTopic, NewTopic, Removal, Setting, SettingSource};
+use mk_net::message::{
+    AlterTopic, At, DescribedPartition, DescribedTopic, NewTopic, PartitionMetadata, Removal,
+    Setting, SettingSource,
+};
 use serde_json::json;
 
 use crate::args::TopicCommand;
+use crate::cluster::ids;
 use crate::offsets::partitions_of;
 use crate::outcome::{Failure, describe};
 use crate::table;
@@ -90,7 +94,8 @@ async fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
 }
 
 fn sizes(topic: &DescribedTopic) -> (u64, u64) {
-    let records = topic.partitions.iter().map(|p| p.high_watermark - p.log_start_offset).sum();
+    let records = |p: &DescribedPartition| p.high_watermark.saturating_sub(p.log_start_offset);
+    let records = topic.partitions.iter().map(records).sum();
     (records, topic.partitions.iter().map(|partition| partition.size_bytes).sum())
 }
 
@@ -135,16 +140,20 @@ fn all(results: impl Iterator<Item = Result<(), Fault>>) -> Result<(), Failure> 
 }
 
 async fn show(admin: &Admin, names: Vec<String>, json: bool) -> Result<(), Failure> {
+    let places = admin.metadata(Some(names.clone())).await?.topics;
     let topics = admin.describe_topics(Some(names)).await?;
     let mut results = Vec::new();
     for (name, described) in topics {
+        let places = places.iter().find(|places| places.name == name);
+        let places = places.and_then(|places| places.result.as_ref().ok());
+        let places = places.map_or(&[][..], |places| &places.partitions);
         results.push(match described {
             Ok(topic) if json => {
-                table::print_json(&as_json(&name, &topic))?;
+                table::print_json(&as_json(&name, &topic, places))?;
                 Ok(())
             }
             Ok(topic) => {
-                show_one(&name, &topic)?;
+                show_one(&name, &topic, places)?;
                 Ok(())
             }
             Err(fault) => Err(fault),
@@ -153,7 +162,11 @@ async fn show(admin: &Admin, names: Vec<String>, json: bool) -> Result<(), Failu
     all(results.into_iter())
 }
 
-fn show_one(name: &str, topic: &DescribedTopic) -> std::io::Result<()> {
+fn show_one(
+    name: &str,
+    topic: &DescribedTopic,
+    places: &[PartitionMetadata],
+) -> std::io::Result<()> {
     let created = jiff::Timestamp::from_millisecond(topic.created_ms);
     let created = created.map_or_else(|_| topic.created_ms.to_string(), |time| time.to_string());
     let (records, bytes) = sizes(topic);
@@ -169,8 +182,13 @@ fn show_one(name: &str, topic: &DescribedTopic) -> std::io::Result<()> {
             (None, Some(damage)) => format!("online, but {damage}"),
             (None, None) => "online".to_owned(),
         };
+        let place = places.iter().find(|place| place.partition == partition.partition);
+        let leader = place.and_then(|place| place.leader);
         vec![
             partition.partition.to_string(),
+            leader.map_or("none".to_owned(), |leader| leader.to_string()),
+            place.map_or(String::new(), |place| ids(&place.replicas)),
+            place.map_or(String::new(), |place| ids(&place.in_sync_replicas)),
             partition.log_start_offset.to_string(),
             partition.log_end_offset.to_string(),
             table::bytes(partition.size_bytes),
@@ -178,18 +196,24 @@ fn show_one(name: &str, topic: &DescribedTopic) -> std::io::Result<()> {
             state,
         ]
     });
-    let header = ["PARTITION", "START", "END", "SIZE", "SEGMENTS", "STATE"];
+    let header =
+        ["PARTITION", "LEADER", "REPLICAS", "IN SYNC", "START", "END", "SIZE", "SEGMENTS", "STATE"];
     table::print(&header, &partitions.collect::<Vec<_>>())
 }
 
-fn as_json(name: &str, topic: &DescribedTopic) -> serde_json::Value {
+fn as_json(name: &str, topic: &DescribedTopic, places: &[PartitionMetadata]) -> serde_json::Value {
     let settings = topic.settings.iter().map(|setting| {
         let value = json!({ "value": setting.value, "source": source(setting.source) });
         (setting.name.clone(), value)
     });
     let partitions = topic.partitions.iter().map(|partition| {
+        let place = places.iter().find(|place| place.partition == partition.partition);
         json!({
             "partition": partition.partition,
+            "leader": place.and_then(|place| place.leader),
+            "leader_epoch": place.map(|place| place.leader_epoch),
+            "replicas": place.map(|place| place.replicas.clone()),
+            "in_sync_replicas": place.map(|place| place.in_sync_replicas.clone()),
             "start": partition.log_start_offset,
             "high_watermark": partition.high_watermark,
             "end": partition.log_end_offset,

@@ -1,0 +1,223 @@
+//! `mkctl cluster start`: mkzoo and brokers as processes of their own, until Ctrl-C.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::args::StartArgs;
+use crate::outcome::Failure;
+use crate::table;
+
+/// A process of the cluster.
+struct Member {
+    name: String,
+    address: String,
+    pid: u32,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+/// A process has ended.
+struct Ended {
+    pid: u32,
+    status: std::io::Result<ExitStatus>,
+}
+
+/// How long a process may take to be ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of a log that are shown when its process ends by itself.
+const LAST_LINES: usize = 5;
+
+pub async fn run(args: StartArgs) -> Result<(), Failure> {
+    if args.brokers == 0 || args.brokers > 100 {
+        return Err(Failure::Usage("a cluster has 1 to 100 brokers".to_owned()));
+    }
+    let system = |error: std::io::Error| Failure::Failed(format!("cannot watch signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    let (tell, mut ended) = unbounded_channel();
+    let mut members = Vec::new();
+    let started = tokio::select! {
+        started = start_all(&args, &tell, &mut members) => started,
+        _ = interrupt.recv() => Err(Failure::Failed("interrupted".to_owned())),
+        _ = terminate.recv() => Err(Failure::Failed("terminated".to_owned())),
+    };
+    if started.is_ok() {
+        print(&members)?;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                Some(end) = ended.recv() => report(&mut members, &end),
+            }
+        }
+        eprintln!("stopping");
+    }
+    stop_all(members, ended).await;
+    started
+}
+
+async fn start_all(
+    args: &StartArgs,
+    tell: &UnboundedSender<Ended>,
+    members: &mut Vec<Member>,
+) -> Result<(), Failure> {
+    let logs = args.data.join("logs");
+    fs::create_dir_all(&logs)
+        .map_err(|error| Failure::Failed(format!("cannot make {}: {error}", logs.display())))?;
+    let data = args.data.join("zoo");
+    let mut zoo = Command::new(program("mkzoo")?);
+    zoo.arg("--data").arg(&data).args(["--listen", &format!("127.0.0.1:{}", args.zoo_port)]);
+    members.push(start("mkzoo", zoo, data, logs.join("mkzoo.log"), tell).await?);
+    let zoo = members[0].address.clone();
+    for id in 1..=args.brokers {
+        let name = format!("broker-{id}");
+        let data = args.data.join(&name);
+        let port = if args.port == 0 { 0 } else { args.port + (id - 1) as u16 };
+        let mut broker = Command::new(program("mkbroker")?);
+        broker.arg("--data").arg(&data).args(["--listen", &format!("127.0.0.1:{port}")]);
+        broker.args(["--zoo", &zoo, "--set", &format!("broker.id={id}")]);
+        broker.args(["--set", &format!("default.replication.factor={}", args.brokers.min(3))]);
+        let log = logs.join(format!("{name}.log"));
+        members.push(start(&name, broker, data, log, tell).await?);
+    }
+    Ok(())
+}
+
+/// The program that lies beside this one, or is on the path.
+fn program(name: &str) -> Result<PathBuf, Failure> {
+    let me = std::env::current_exe()
+        .map_err(|error| Failure::Failed(format!("where mkctl lies is not known: {error}")))?;
+    let beside = me.with_file_name(name);
+    Ok(if beside.exists() { beside } else { PathBuf::from(name) })
+}
+
+/// Starts a process, and waits until it says where it is ready.
+async fn start(
+    name: &str,
+    mut command: Command,
+    data: PathBuf,
+    log: PathBuf,
+    tell: &UnboundedSender<Ended>,
+) -> Result<Member, Failure> {
+    let failed = |what: String| Failure::Failed(format!("{name} does not start: {what}"));
+    let stderr = File::options().create(true).append(true).open(&log);
+    let stderr = stderr.map_err(|error| failed(format!("{}: {error}", log.display())))?;
+    // Ctrl-C is for this process alone: it ends the others in their order.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+    let mut child = command.spawn().map_err(|error| {
+        let program = command.get_program().display();
+        failed(format!("{program}: {error}\nhint: mkctl, mkzoo and mkbroker belong in one folder"))
+    })?;
+    let pid = child.id();
+    let ready = ready_line(&mut child);
+    let tell = tell.clone();
+    thread::spawn(move || _ = tell.send(Ended { pid, status: child.wait() }));
+    let line = match tokio::time::timeout(PATIENCE, ready).await {
+        Ok(Ok(line)) => line,
+        _ => String::new(),
+    };
+    let address = line.split_once("ready on ").and_then(|(_, rest)| rest.split_once(','));
+    match address {
+        Some((address, _)) => {
+            let (name, address) = (name.to_owned(), address.to_owned());
+            Ok(Member { name, address, pid, data, log })
+        }
+        None => {
+            signal_to(pid, Signal::KILL);
+            Err(failed(last_lines(&log)))
+        }
+    }
+}
+
+/// The first line that a process prints.
+fn ready_line(child: &mut Child) -> tokio::task::JoinHandle<String> {
+    let stdout = child.stdout.take();
+    tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        if let Some(stdout) = stdout {
+            // A process that ends says nothing.
+            let _ = BufReader::new(stdout).read_line(&mut line);
+        }
+        line
+    })
+}
+
+fn print(members: &[Member]) -> Result<(), Failure> {
+    let rows = members.iter().map(|member| {
+        let Member { name, address, pid, data, log } = member;
+        let (data, log) = (data.display().to_string(), log.display().to_string());
+        vec![name.clone(), address.clone(), pid.to_string(), data, log]
+    });
+    table::print(&["NAME", "ADDRESS", "PID", "DATA", "LOG"], &rows.collect::<Vec<_>>())?;
+    if let Some(broker) = members.get(1) {
+        eprintln!("try: echo hello | mkctl -b {} produce greetings", broker.address);
+    }
+    eprintln!("Ctrl-C ends them all");
+    Ok(())
+}
+
+/// A process that has ended by itself.
+fn report(members: &mut Vec<Member>, end: &Ended) {
+    let Some(at) = members.iter().position(|member| member.pid == end.pid) else { return };
+    let Member { name, pid, log, .. } = members.remove(at);
+    let how = match &end.status {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    eprintln!("{name} (pid {pid}) has ended: {how}; its log ends with\n{}", last_lines(&log));
+}
+
+/// The brokers first: they give their leaderships away, for which the zookeeper is needed.
+async fn stop_all(members: Vec<Member>, mut ended: UnboundedReceiver<Ended>) {
+    let (zoos, brokers): (Vec<Member>, Vec<Member>) =
+        members.into_iter().partition(|member| member.name == "mkzoo");
+    for group in [brokers, zoos] {
+        let mut pids: Vec<u32> = group.iter().map(|member| member.pid).collect();
+        pids.iter().for_each(|pid| signal_to(*pid, Signal::TERM));
+        let all_ended = async {
+            while !pids.is_empty()
+                && let Some(end) = ended.recv().await
+            {
+                pids.retain(|pid| *pid != end.pid);
+            }
+        };
+        if tokio::time::timeout(PATIENCE, all_ended).await.is_err() {
+            for member in &group {
+                eprintln!("{} did not end in {PATIENCE:?} and is killed", member.name);
+                signal_to(member.pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// One that has ended does not mind.
+fn signal_to(pid: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid as i32) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+fn last_lines(log: &Path) -> String {
+    const MOST: u64 = 4096;
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        Ok(String::from_utf8_lossy(&end).into_owned())
+    };
+    let text = read().unwrap_or_else(|error| format!("{}: {error}", log.display()));
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(LAST_LINES);
+    lines[from..].iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

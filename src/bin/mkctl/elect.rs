@@ -1,0 +1,75 @@
+//! `mkctl elect`.
+
+use std::io::IsTerminal;
+
+use mk::client::{Admin, Cluster};
+use mk_net::message::{Election, PartitionOf};
+
+use crate::args::ElectArgs;
+use crate::outcome::{Failure, describe};
+
+pub async fn run(cluster: &Cluster, args: ElectArgs) -> Result<(), Failure> {
+    let ElectArgs { partitions, unclean, yes } = args;
+    let election = if unclean { Election::Unclean } else { Election::Preferred };
+    if unclean && !yes {
+        confirm("An unclean election may lose records that were acknowledged. Go on?")?;
+    }
+    let admin = Admin::new(cluster.clone());
+    let partitions = match partitions.is_empty() {
+        true => None,
+        false => Some(all_of(&admin, partitions).await?),
+    };
+    let elected = admin.elect_leaders(election, partitions).await?;
+    if elected.is_empty() {
+        eprintln!("nobody is to be elected: each partition that can is led as it should be");
+    }
+    let mut failed = false;
+    for (PartitionOf { topic, partition }, result) in elected {
+        match result {
+            Ok(Some(leader)) => eprintln!("{topic}:{partition} broker {leader} leads"),
+            Ok(None) => eprintln!("{topic}:{partition} nobody leads"),
+            Err(fault) => {
+                eprintln!("mkctl: {topic}:{partition}: {}", describe(&fault.into()));
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(Failure::Reported) } else { Ok(()) }
+}
+
+/// A topic's name stands for all of its partitions.
+async fn all_of(
+    admin: &Admin,
+    named: Vec<(String, Option<u32>)>,
+) -> Result<Vec<PartitionOf>, Failure> {
+    let mut all = Vec::new();
+    for (topic, partition) in named {
+        if let Some(partition) = partition {
+            all.push(PartitionOf { topic, partition });
+            continue;
+        }
+        let metadata = admin.metadata(Some(vec![topic.clone()])).await?;
+        for found in metadata.topics {
+            let places = found.result.map_err(mk::client::ClientError::from)?;
+            all.extend(places.partitions.iter().map(|place| {
+                let (topic, partition) = (topic.clone(), place.partition);
+                PartitionOf { topic, partition }
+            }));
+        }
+    }
+    Ok(all)
+}
+
+/// Asks whoever sits there; a script says `-y`.
+fn confirm(question: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!("{question}\nhint: -y says yes")));
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    match read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        true => Ok(()),
+        false => Err(Failure::Failed("nothing was done".to_owned())),
+    }
+}

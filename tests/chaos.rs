@@ -61,7 +61,7 @@ fn start_machines(links: &Arc<Links>, seed: u64) -> (Machines, Vec<String>) {
 
 async fn create_topic(admin: &Admin) {
     let setting =
-        |name: &str, value: &str| Setting { name: name.to_owned(), value: Some(value.to_owned()) };
+        |name: &str, value: &str| Setting { name: name.to_owned(), value: value.to_owned() };
     let topic = NewTopic {
         name: TOPIC.to_owned(),
         partitions: Some(PARTITIONS),
@@ -127,7 +127,7 @@ fn nothing_acknowledged_is_lost_whatever_breaks() {
     runtime.block_on(create_topic(&Admin::new(admin_cluster.clone())));
     let racks: Vec<String> = BROKERS.map(|id| format!("r{id}")).collect();
     let writers = Writers::start(&runtime, &addresses, 2, seed, origin);
-    let readers = Readers::start(&runtime, &addresses, &racks);
+    let readers = Readers::start(&runtime, &addresses, &racks, origin);
     wait_until("records are acknowledged", || writers.acknowledged() >= 100);
 
     let mut chaos = Chaos::new(&mut machines, links.clone(), Random::new(seed), pace, origin);

@@ -200,16 +200,21 @@ pub struct Readers {
 
 impl Readers {
     /// One from the leaders, one from each rack, and one that begins anew.
-    pub fn start(runtime: &Runtime, addresses: &[String], racks: &[String]) -> Readers {
+    pub fn start(
+        runtime: &Runtime,
+        addresses: &[String],
+        racks: &[String],
+        origin: Instant,
+    ) -> Readers {
         let (ends, known) = watch::channel(None);
         let mut tasks = Vec::new();
         let none = String::new();
         for rack in std::iter::once(&none).chain(racks) {
             let name = if rack.is_empty() { "leaders".to_owned() } else { format!("rack {rack}") };
-            let work = follow(cluster(addresses), rack.clone(), name, known.clone());
+            let work = follow(cluster(addresses), rack.clone(), name, origin, known.clone());
             tasks.push(runtime.spawn(work));
         }
-        tasks.push(runtime.spawn(begin_anew(cluster(addresses), racks.to_vec(), known)));
+        tasks.push(runtime.spawn(begin_anew(cluster(addresses), racks.to_vec(), origin, known)));
         Readers { ends, tasks }
     }
 
@@ -242,9 +247,10 @@ async fn follow(
     cluster: Cluster,
     rack: String,
     name: String,
+    origin: Instant,
     ends: watch::Receiver<Ends>,
 ) -> (Vec<Reading>, Vec<String>) {
-    let (reading, errors) = read(cluster, &rack, name, ends, None).await;
+    let (reading, errors) = read(cluster, &rack, name, origin, ends, None).await;
     (vec![reading], errors)
 }
 
@@ -252,6 +258,7 @@ async fn follow(
 async fn begin_anew(
     cluster: Cluster,
     racks: Vec<String>,
+    origin: Instant,
     ends: watch::Receiver<Ends>,
 ) -> (Vec<Reading>, Vec<String>) {
     let (mut readings, mut errors) = (Vec::<Reading>::new(), Vec::new());
@@ -261,14 +268,14 @@ async fn begin_anew(
         let rack = racks.get(round % (racks.len() + 1)).map_or("", String::as_str);
         let limit = (!is_last).then_some(Duration::from_secs(2));
         let name = format!("anew {round}");
-        let (reading, wrong) = read(cluster.clone(), rack, name, ends.clone(), limit).await;
+        let (reading, wrong) = read(cluster.clone(), rack, name, origin, ends.clone(), limit).await;
         errors.extend(wrong);
         readings.push(reading);
         if is_last || !errors.is_empty() {
             return (readings, errors);
         }
         // Not everything that is read again and again is kept: the last ones are.
-        if readings.len() > 20 {
+        if readings.len() > 5 {
             readings.remove(0);
         }
         round += 1;
@@ -280,17 +287,20 @@ async fn read(
     cluster: Cluster,
     rack: &str,
     name: String,
+    origin: Instant,
     mut ends: watch::Receiver<Ends>,
     limit: Option<Duration>,
 ) -> (Reading, Vec<String>) {
     let mut reading = Reading { name, ..Reading::default() };
     let mut errors = Vec::new();
+    let at =
+        |name: &str, what: &str| format!("{:>8} ms  {name}: {what}", origin.elapsed().as_millis());
     let mut consumer = consumer(cluster, rack);
     let partitions: Vec<u32> = (0..PARTITIONS).collect();
     let assigned = consumer.assign(TOPIC, &partitions, StartAt::Offset(0)).await;
     if let Err(error) = assigned {
         // No broker can be reached for a minute: not in this test.
-        errors.push(format!("{}: assign: {error}", reading.name));
+        errors.push(at(&reading.name, &format!("assign: {error}")));
         return (reading, errors);
     }
     let mut next = vec![0u64; PARTITIONS as usize];
@@ -307,7 +317,7 @@ async fn read(
             return (reading, errors);
         }
         if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-            errors.push(format!("{} has not come to the end: {next:?}", reading.name));
+            errors.push(at(&reading.name, &format!("has not come to the end: {next:?}")));
             return (reading, errors);
         }
         let batches = tokio::select! {
@@ -318,7 +328,7 @@ async fn read(
         let batches = match batches {
             Ok(batches) => batches,
             Err(error) => {
-                errors.push(format!("{}: {error}", reading.name));
+                errors.push(at(&reading.name, &error.to_string()));
                 return (reading, errors);
             }
         };
@@ -332,7 +342,7 @@ async fn read(
                     next[partition as usize] = offset + 1;
                     reading.seen.push(Seen { partition, offset, number });
                 }
-                Err(error) => errors.push(format!("{}: {error}", reading.name)),
+                Err(error) => errors.push(at(&reading.name, &error.to_string())),
             }
         }
     }

@@ -391,7 +391,9 @@ impl<'a> Chaos<'a> {
         let begun = self.now_ms();
         self.machines.kill_broker(id);
         std::fs::remove_dir_all(self.machines.data(id)).unwrap();
-        self.launch(id);
+        // Ready: mkzoo knows what it has lost, and no longer counts it among the in-sync replicas.
+        self.machines.start_broker(id);
+        self.links.set_process(id, self.machines.brokers[&id].id());
         self.spans.push(begun..=self.now_ms());
     }
 

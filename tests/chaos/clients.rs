@@ -231,7 +231,11 @@ impl Readers {
 /// After the ends are known, nobody takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn consumer(cluster: Cluster, rack: &str) -> Consumer {
+/// A consumer that has failed, which none should, is followed by another so soon.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A consumer of all partitions, each from an offset on.
+async fn begin(cluster: &Cluster, rack: &str, offsets: &[u64]) -> Result<Consumer, ClientError> {
     let settings = ConsumerSettings {
         max_wait: Duration::from_secs(1),
         rack: rack.to_owned(),
@@ -240,7 +244,11 @@ fn consumer(cluster: Cluster, rack: &str) -> Consumer {
         give_up_after: Duration::from_secs(600),
         ..ConsumerSettings::default()
     };
-    Consumer::new(cluster, settings)
+    let consumer = Consumer::new(cluster.clone(), settings);
+    for (partition, offset) in (0..).zip(offsets) {
+        consumer.assign(TOPIC, &[partition], StartAt::Offset(*offset)).await?;
+    }
+    Ok(consumer)
 }
 
 async fn follow(
@@ -271,7 +279,7 @@ async fn begin_anew(
         let (reading, wrong) = read(cluster.clone(), rack, name, origin, ends.clone(), limit).await;
         errors.extend(wrong);
         readings.push(reading);
-        if is_last || !errors.is_empty() {
+        if is_last {
             return (readings, errors);
         }
         // Not everything that is read again and again is kept: the last ones are.
@@ -295,15 +303,8 @@ async fn read(
     let mut errors = Vec::new();
     let at =
         |name: &str, what: &str| format!("{:>8} ms  {name}: {what}", origin.elapsed().as_millis());
-    let mut consumer = consumer(cluster, rack);
-    let partitions: Vec<u32> = (0..PARTITIONS).collect();
-    let assigned = consumer.assign(TOPIC, &partitions, StartAt::Offset(0)).await;
-    if let Err(error) = assigned {
-        // No broker can be reached for a minute: not in this test.
-        errors.push(at(&reading.name, &format!("assign: {error}")));
-        return (reading, errors);
-    }
     let mut next = vec![0u64; PARTITIONS as usize];
+    let mut consumer = None;
     let begun = Instant::now();
     let mut deadline = None;
     loop {
@@ -320,8 +321,19 @@ async fn read(
             errors.push(at(&reading.name, &format!("has not come to the end: {next:?}")));
             return (reading, errors);
         }
+        if consumer.is_none() {
+            match begin(&cluster, rack, &next).await {
+                Ok(begun) => consumer = Some(begun),
+                Err(error) => {
+                    errors.push(at(&reading.name, &format!("cannot begin at {next:?}: {error}")));
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+        }
+        let Some(reader) = &mut consumer else { continue };
         let batches = tokio::select! {
-            batches = consumer.next() => batches,
+            batches = reader.next() => batches,
             _ = ends.changed() => continue,
             () = tokio::time::sleep(Duration::from_millis(500)) => continue,
         };
@@ -329,7 +341,10 @@ async fn read(
             Ok(batches) => batches,
             Err(error) => {
                 errors.push(at(&reading.name, &error.to_string()));
-                return (reading, errors);
+                // Another goes on where this one has ended.
+                consumer = None;
+                tokio::time::sleep(RETRY).await;
+                continue;
             }
         };
         let partition = batches.partition;

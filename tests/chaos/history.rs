@@ -188,7 +188,7 @@ impl History {
                     verdict.acknowledged += 1;
                     let missed: Vec<_> =
                         whole.iter().filter(|(_, read)| !read.contains(&number)).collect();
-                    if missed.len() == whole.len() {
+                    if !whole.is_empty() && missed.len() == whole.len() {
                         verdict.violations.insert(Violation::Lost { number, partition, offset });
                         continue;
                     }

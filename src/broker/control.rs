@@ -37,8 +37,11 @@ pub fn create(shared: &Arc<Shared>, request: CreateTopics) -> Result<CreateTopic
 
 /// The topic of this name, created if there is none.
 pub fn topic_or_new(shared: &Arc<Shared>, name: &str) -> Result<Arc<Topic>, Fault> {
-    if let Ok(topic) = shared.topic(name) {
-        return Ok(topic);
+    match shared.topic(name) {
+        Ok(topic) => return Ok(topic),
+        // Nobody knows whether it is there.
+        Err(fault) if !shared.cluster.is_entered() => return Err(fault),
+        Err(_) => {}
     }
     let new = NewTopic {
         name: name.to_owned(),
@@ -128,7 +131,7 @@ fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
 
 fn known_id(shared: &Shared, name: &str) -> Result<Uuid, Fault> {
     let state = shared.cluster.state();
-    state.topics.get(name).map(|topic| topic.id).ok_or_else(|| shared.unknown_topic(name))
+    state.topics.get(name).map(|topic| topic.id).ok_or_else(|| shared.unknown_topic(name, &state))
 }
 
 /// Changes a topic's own settings.

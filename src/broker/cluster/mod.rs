@@ -100,6 +100,12 @@ impl Cluster {
         self.followed.load(Ordering::Acquire)
     }
 
+    /// True once the mini-zookeeper has taken this broker in, in this life: until then it knows nothing
+    /// of the cluster.
+    pub fn is_entered(&self) -> bool {
+        self.me().epoch != BrokerEpoch(0)
+    }
+
     /// The cluster's state, as far as this broker has heard. To be let go of soon.
     pub fn state(&self) -> RwLockReadGuard<'_, ClusterState> {
         self.state.read()

@@ -22,7 +22,7 @@ mod machines;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use clients::{MOST_BYTES, Notes, PARTITIONS, Readers, TOPIC, Writers};
+use clients::{MOST_BYTES, Notes, PARTITIONS, Pause, Readers, TOPIC, Writers};
 use common::wait_until;
 use faults::{Chaos, Pace, Random};
 use history::{History, Verdict};
@@ -34,7 +34,7 @@ use tokio::runtime::Runtime;
 
 const BROKERS: std::ops::RangeInclusive<u32> = 1..=3;
 /// So long the faults of the short run last.
-const SHORT: Duration = Duration::from_secs(9);
+const SHORT: Duration = Duration::from_secs(12);
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect(name))
@@ -77,7 +77,8 @@ async fn create_topic(admin: &Admin) {
 
 /// Waits until each broker says that all replicas are in sync.
 fn settle(runtime: &Runtime, addresses: &[String]) {
-    let admins = addresses.iter().map(|address| Admin::new(clients::cluster(&[address.clone()])));
+    let admins =
+        addresses.iter().map(|address| Admin::new(clients::cluster(std::slice::from_ref(address))));
     let admins: Vec<Admin> = admins.collect();
     wait_until("all replicas are in sync", || {
         admins.iter().all(|admin| {
@@ -105,7 +106,8 @@ fn report(seed: u64, chaos: &Chaos<'_>, notes: &Notes, verdict: &Verdict) {
         lost.count(),
         verdict.doubled,
     );
-    println!("longest pause of a writer: {:?}", notes.longest_pause);
+    let Pause { length, ended_ms, partition } = notes.longest_pause;
+    println!("longest pause: {length:?} up to {ended_ms} ms, a writer of partition {partition}");
     println!("errors of writers: {:?}", notes.errors);
 }
 
@@ -117,7 +119,7 @@ fn nothing_acknowledged_is_lost_whatever_breaks() {
     println!("MK_CHAOS_SEED={seed}");
     let pace = match long {
         Some(_) => Pace { between: Duration::from_secs(2), lasting: Duration::from_secs(10) },
-        None => Pace { between: Duration::from_millis(600), lasting: Duration::from_secs(1) },
+        None => Pace { between: Duration::from_millis(600), lasting: Duration::from_millis(1500) },
     };
     let origin = Instant::now();
     let links = Arc::new(Links::default());

@@ -47,11 +47,19 @@ pub struct Writers {
     tasks: Vec<JoinHandle<Notes>>,
 }
 
+/// A time without an acknowledgement for a writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pause {
+    pub length: Duration,
+    pub ended_ms: u64,
+    pub partition: u32,
+}
+
 /// What one writer has to say.
 #[derive(Default)]
 pub struct Notes {
     pub written: Vec<Written>,
-    pub longest_pause: Duration,
+    pub longest_pause: Pause,
     /// Why records failed, and how many.
     pub errors: BTreeMap<String, usize>,
 }
@@ -77,7 +85,8 @@ impl Writers {
         for writer in 0..producers {
             let settings = ProducerSettings {
                 linger: Duration::from_millis(u64::from(writer)),
-                delivery_timeout: Duration::from_secs(8),
+                // The odd ones give up soon, and do not know what became of a record.
+                delivery_timeout: Duration::from_secs(if writer % 2 == 1 { 2 } else { 120 }),
                 ..ProducerSettings::default()
             };
             let producer = Arc::new(Producer::new(cluster(addresses), settings));
@@ -112,8 +121,8 @@ impl Writers {
 
 /// A key whose records come to this partition.
 fn key_for(partition: u32) -> Bytes {
-    let keys = (0u32..).map(|n| Bytes::from(format!("key-{n}")));
-    keys.filter(|key| partition_of_key(key, PARTITIONS) == partition).next().unwrap()
+    let mut keys = (0u32..).map(|n| Bytes::from(format!("key-{n}")));
+    keys.find(|key| partition_of_key(key, PARTITIONS) == partition).unwrap()
 }
 
 async fn write(
@@ -166,7 +175,9 @@ async fn write(
             if let Err(error) = result {
                 *notes.errors.entry(name_of(&error)).or_default() += 1;
             } else {
-                notes.longest_pause = notes.longest_pause.max(last.elapsed());
+                let ended_ms = desk.origin.elapsed().as_millis() as u64;
+                let pause = Pause { length: last.elapsed(), ended_ms, partition };
+                notes.longest_pause = notes.longest_pause.max(pause);
                 last = Instant::now();
                 desk.acknowledged.fetch_add(1, Ordering::Relaxed);
             }

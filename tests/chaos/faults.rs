@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -265,7 +266,7 @@ impl<'a> Chaos<'a> {
     /// How long a fault lasts: 0.1 s at least, mostly much less than the most.
     fn duration(&mut self) -> Duration {
         let most = self.pace.lasting.as_millis() as u64;
-        let most = if self.random.chance(25) { most } else { (most / 4).max(200) };
+        let most = if self.random.chance(25) { most } else { (most / 4).max(600) };
         Duration::from_millis(100 + self.random.below(most.saturating_sub(100).max(1)))
     }
 
@@ -437,7 +438,10 @@ impl<'a> Chaos<'a> {
         let Some(broker) = self.machines.brokers.get_mut(&id) else { return true };
         let took = Duration::from_millis(self.origin.elapsed().as_millis() as u64 - due.broken_ms);
         match broker.ended() {
-            Some(status) if status.success() => true,
+            // One that has just begun does not watch for signals yet.
+            Some(status) if status.success() || status.signal() == Some(Signal::TERM.as_raw()) => {
+                true
+            }
             Some(status) => {
                 self.complaints.push(format!("broker {id} was told to end: {status}"));
                 true

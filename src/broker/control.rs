@@ -128,7 +128,7 @@ fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
 
 fn known_id(shared: &Shared, name: &str) -> Result<Uuid, Fault> {
     let state = shared.cluster.state();
-    state.topics.get(name).map(|topic| topic.id).ok_or_else(|| shared.unknown_topic(name))
+    state.topics.get(name).map(|topic| topic.id).ok_or_else(|| shared.unknown_topic(name, &state))
 }
 
 /// Changes a topic's own settings.

@@ -49,7 +49,7 @@ fn answer(shared: &Shared, topics: Vec<(String, Result<Arc<Topic>, Fault>)>) -> 
     let state = shared.cluster.state();
     let places = |name: &str, known: &Topic| {
         let topic = state.topics.get(name).filter(|topic| topic.id == known.id);
-        let topic = topic.ok_or_else(|| shared.unknown_topic(name))?;
+        let topic = topic.ok_or_else(|| shared.unknown_topic(name, &state))?;
         let partitions = (0..).zip(&topic.partitions).map(|(number, partition)| {
             let offline = known.partition(number).is_some_and(|known| {
                 partition.leader == Some(shared.cluster.me().id)

@@ -22,6 +22,7 @@ use super::replication::replica::Replica;
 use super::scrubber::ScrubCounters;
 use super::worker::Worker;
 use crate::settings::{BrokerSettings, FlushPolicy};
+use crate::zoo::state::ClusterState;
 
 /// What the threads of a broker share.
 pub struct Shared {
@@ -61,13 +62,20 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 impl Shared {
     /// A topic by its name.
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>, Fault> {
-        self.topics.load().get(name).cloned().ok_or_else(|| self.unknown_topic(name))
+        let topic = self.topics.load().get(name).cloned();
+        topic.ok_or_else(|| self.unknown_topic(name, &self.cluster.state()))
     }
 
-    /// What is said of a topic that there is not.
-    pub fn unknown_topic(&self, name: &str) -> Fault {
+    /// What is said of a topic that there is not, as far as this broker can know: one that has just
+    /// started has not heard of any, or has not made all of them on its disk.
+    pub fn unknown_topic(&self, name: &str, state: &ClusterState) -> Fault {
         let shown: String = name.chars().take(60).collect();
-        let what = format!("there is no topic '{}'", shown.escape_debug());
+        let shown = shown.escape_debug();
+        if !self.cluster.is_entered() || state.topics.contains_key(name) {
+            let what = format!("broker {} does not have topic '{shown}' yet", self.address.id);
+            return Fault::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, what);
+        }
+        let what = format!("there is no topic '{shown}'");
         Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
     }
 

@@ -283,13 +283,28 @@ impl Cluster {
     }
 
     async fn refresh(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
-        let topics = self.metadata(Some(vec![name.to_owned()]), true).await?.topics;
-        let topic = topics.into_iter().find(|topic| topic.name == name);
-        let places = topic.map(|topic| topic.result).transpose()?;
-        if places.is_none() {
-            return Err(ClientError::Invalid(format!("the broker says nothing of '{name}'")));
+        let deadline = Instant::now() + self.inner.settings.api_timeout;
+        let mut backoff = Backoff::new(self.inner.seed);
+        loop {
+            let topics = self.metadata(Some(vec![name.to_owned()]), true).await?.topics;
+            let topic = topics.into_iter().find(|topic| topic.name == name);
+            match topic.map(|topic| topic.result) {
+                Some(Ok(_)) => return self.known(name),
+                // The broker has just started.
+                Some(Err(fault)) if fault.code == ErrorCode::NOT_LEADER_OR_FOLLOWER => {
+                    let wait = backoff.failed();
+                    if Instant::now() + wait >= deadline {
+                        return Err(fault.into());
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+                Some(Err(fault)) => return Err(fault.into()),
+                None => {
+                    let what = format!("the broker says nothing of '{name}'");
+                    return Err(ClientError::Invalid(what));
+                }
+            }
         }
-        self.known(name)
     }
 
     fn known(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
@@ -380,12 +395,23 @@ impl Cluster {
                     let info = Arc::new(info);
                     known.insert(name.clone(), Known { info, suspect: false });
                 }
+                // A broker that has just started, or cannot ask: that says nothing of the topic.
+                Err(fault) if is_passing(fault) => {
+                    if let Some(known) = known.get_mut(name) {
+                        known.suspect = true;
+                    }
+                }
                 _ => {
                     known.remove(name);
                 }
             }
         }
     }
+}
+
+/// True if a fault of a topic may pass; false if there is no such topic.
+fn is_passing(fault: &Fault) -> bool {
+    fault.code.is_retriable() && fault.code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
 }
 
 fn address_of(broker: &BrokerAddress) -> String {

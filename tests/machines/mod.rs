@@ -1,9 +1,11 @@
 //! A cluster of real processes: mkzoo and brokers, on free ports of the loopback.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +15,7 @@ use mk_net::message::PartitionMetadata;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::wait_until;
+use crate::common::{assert_clean, wait_until};
 
 /// A process that is killed when this is dropped.
 pub struct Process {
@@ -23,13 +25,28 @@ pub struct Process {
 
 impl Process {
     /// Starts a program and waits until it says where it is ready.
-    fn start(mut command: Command) -> Process {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    fn start(command: Command) -> Process {
+        let mut process = Process::launch(command, String::new());
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.split_once("ready on ").expect(&line).1;
-        let address = address.split_once(',').expect(&line).0.to_owned();
-        Process { child, address }
+        process.address = address.split_once(',').expect(&line).0.to_owned();
+        process
+    }
+
+    /// Starts a program that will be ready at a known address, some time.
+    fn launch(mut command: Command, address: String) -> Process {
+        Process { child: command.stdout(Stdio::piped()).spawn().unwrap(), address }
+    }
+
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -63,36 +80,77 @@ pub struct Machines {
     pub zoo: Option<Process>,
     zoo_address: String,
     pub brokers: BTreeMap<u32, Process>,
-    addresses: BTreeMap<u32, String>,
+    setups: BTreeMap<u32, Setup>,
+}
+
+/// How a broker is started.
+pub struct Setup {
+    /// Where it listens; once it has, the port is known.
+    pub listen: String,
+    /// Where it finds mkzoo.
+    pub zoo: String,
+    /// `NAME=VALUE`, beside `broker.id`.
+    pub settings: Vec<String>,
 }
 
 impl Machines {
     /// Three brokers that are ready.
     pub fn start() -> Machines {
-        let root = tempfile::tempdir().unwrap();
-        let zoo = start_zoo(root.path(), "127.0.0.1:0");
-        let zoo_address = zoo.address.clone();
-        let (brokers, addresses) = (BTreeMap::new(), BTreeMap::new());
-        let mut machines = Machines { root, zoo: Some(zoo), zoo_address, brokers, addresses };
+        let mut machines = Machines::start_zoo("127.0.0.1:0");
         for id in 1..=3 {
+            let (listen, zoo) = ("127.0.0.1:0".to_owned(), machines.zoo_address.clone());
+            machines.set_up(id, Setup { listen, zoo, settings: Vec::new() });
             machines.start_broker(id);
         }
         machines
+    }
+
+    /// A mkzoo that is ready, and no broker.
+    pub fn start_zoo(listen: &str) -> Machines {
+        let root = tempfile::tempdir().unwrap();
+        let zoo = start_zoo(root.path(), listen);
+        let zoo_address = zoo.address.clone();
+        let (brokers, setups) = (BTreeMap::new(), BTreeMap::new());
+        Machines { root, zoo: Some(zoo), zoo_address, brokers, setups }
+    }
+
+    pub fn zoo_address(&self) -> &str {
+        &self.zoo_address
     }
 
     pub fn data(&self, id: u32) -> PathBuf {
         self.root.path().join(format!("broker-{id}"))
     }
 
+    /// Says how a broker is to be started.
+    pub fn set_up(&mut self, id: u32, setup: Setup) {
+        self.setups.insert(id, setup);
+    }
+
     /// Starts a broker, at the address that it had before if it had one.
     pub fn start_broker(&mut self, id: u32) {
-        let listen = self.addresses.get(&id).map_or("127.0.0.1:0", String::as_str);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mkbroker"));
-        command.arg("--data").arg(self.data(id)).args(["--listen", listen]);
-        command.args(["--zoo", &self.zoo_address, "--set", &format!("broker.id={id}")]);
-        let broker = Process::start(command.env("MKBROKER_LOG", log_level()).take());
-        self.addresses.insert(id, broker.address.clone());
+        let broker = Process::start(self.broker_command(id));
+        self.setups.get_mut(&id).unwrap().listen = broker.address.clone();
         self.brokers.insert(id, broker);
+    }
+
+    /// The same for one that was ready before, without waiting until it is again.
+    pub fn launch_broker(&mut self, id: u32) {
+        let address = self.setups[&id].listen.clone();
+        let broker = Process::launch(self.broker_command(id), address);
+        self.brokers.insert(id, broker);
+    }
+
+    fn broker_command(&self, id: u32) -> Command {
+        let Setup { listen, zoo, settings } = &self.setups[&id];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkbroker"));
+        command.arg("--data").arg(self.data(id)).args(["--listen", listen, "--zoo", zoo]);
+        command.args(["--set", &format!("broker.id={id}")]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command.env("MKBROKER_LOG", log_level());
+        command
     }
 
     pub fn kill_broker(&mut self, id: u32) {
@@ -105,7 +163,8 @@ impl Machines {
 
     /// A client of the cluster.
     pub fn client(&self) -> Cluster {
-        Cluster::new(self.addresses.values().cloned().collect(), ClusterSettings::default())
+        let addresses = self.setups.values().map(|setup| setup.listen.clone());
+        Cluster::new(addresses.collect(), ClusterSettings::default())
     }
 }
 
@@ -116,18 +175,8 @@ fn log_level() -> String {
 fn start_zoo(root: &Path, listen: &str) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mkzoo"));
     command.arg("--data").arg(root.join("zoo")).args(["--listen", listen]);
-    Process::start(command.env("MKZOO_LOG", log_level()).take())
-}
-
-/// [`Command`] has methods by reference only.
-trait Take {
-    fn take(&mut self) -> Command;
-}
-
-impl Take for Command {
-    fn take(&mut self) -> Command {
-        std::mem::replace(self, Command::new("false"))
-    }
+    command.env("MKZOO_LOG", log_level());
+    Process::start(command)
 }
 
 /// A producer of numbers, 0 on, each acknowledged before long.
@@ -222,4 +271,35 @@ pub fn wait_in_sync(runtime: &tokio::runtime::Runtime, cluster: &Cluster, topic:
         let place = runtime.block_on(place(cluster, topic));
         place.in_sync_replicas.len() == 3 && place.leader.is_some()
     });
+}
+
+/// The replicas are the same, byte for byte, once the brokers have stopped.
+pub fn assert_replicas_equal(machines: &mut Machines, topic: &str, partitions: u32) {
+    for id in [1, 2, 3] {
+        machines.brokers.remove(&id).unwrap().stop();
+        assert_clean(&machines.data(id));
+    }
+    for partition in 0..partitions {
+        let bytes = |id| log_of(&machines.data(id), topic, partition);
+        let first = bytes(1);
+        for id in [2, 3] {
+            let other = bytes(id);
+            let differs = first.iter().zip(&other).position(|(one, other)| one != other);
+            let lengths = (first.len(), other.len());
+            assert!(
+                first == other,
+                "partition {partition} of brokers 1 and {id}: {lengths:?} bytes, {differs:?} differs"
+            );
+        }
+    }
+}
+
+/// What a stopped broker has of a partition, its segments one behind the other.
+fn log_of(data: &Path, topic: &str, partition: u32) -> Vec<u8> {
+    let entries = std::fs::read_dir(data.join("topics").join(topic).join(partition.to_string()));
+    let paths = entries.unwrap().map(|entry| entry.unwrap().path());
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "log");
+    let mut logs: Vec<PathBuf> = paths.filter(is_log).collect();
+    logs.sort();
+    logs.into_iter().flat_map(|path| std::fs::read(path).unwrap()).collect()
 }

@@ -106,7 +106,7 @@ impl Cluster {
     /// An error while this broker has not registered: it does not know what there is, and must not say
     /// that a topic is not there.
     pub fn require_known(&self) -> Result<(), Fault> {
-        if self.me().epoch == BrokerEpoch::NONE {
+        if !self.is_entered() {
             let what = "the broker has just started and does not know the cluster yet";
             return Err(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what));
         }
@@ -127,6 +127,12 @@ impl Cluster {
     /// here by then must be there.
     pub fn followed_before(&self) -> u64 {
         self.followed.load(Ordering::Acquire)
+    }
+
+    /// True once the mini-zookeeper has taken this broker in, in this life: until then it knows nothing
+    /// of the cluster.
+    pub fn is_entered(&self) -> bool {
+        self.me().epoch != BrokerEpoch::NONE
     }
 
     /// The cluster's state, as far as this broker has heard. To be let go of soon.

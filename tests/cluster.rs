@@ -131,6 +131,32 @@ fn all_brokers_die_at_once_and_one_comes_back_without_its_data() {
     assert_replicas_equal(&mut machines, "t", 1);
 }
 
+/// After an incident the load is spread again, without anybody's doing and without an error.
+#[test]
+fn a_preferred_leader_leads_again_after_a_while() {
+    let mut machines = Machines::start_with(&["leader.rebalance.hold.down.ms=500ms"]);
+    let runtime = Runtime::new().unwrap();
+    let cluster = machines.client();
+    let numbers = Numbers::start(&runtime, cluster.clone(), "t");
+    numbers.wait_for(100);
+    let before = runtime.block_on(place(&cluster, "t"));
+    let preferred = before.replicas[0];
+    assert_eq!(before.leader, Some(preferred));
+    machines.kill_broker(preferred);
+    numbers.wait_for(100);
+    assert_ne!(runtime.block_on(place(&cluster, "t")).leader, Some(preferred));
+    machines.start_broker(preferred);
+    numbers.longest_pause();
+    wait_until("the preferred leader leads again", || {
+        runtime.block_on(place(&cluster, "t")).leader == Some(preferred)
+    });
+    numbers.wait_for(100);
+    println!("given back: {:?} without", numbers.longest_pause());
+    let receipts = numbers.stop(&runtime);
+    check(&receipts, &runtime.block_on(read_all(&machines, "t")));
+    assert_replicas_equal(&mut machines, "t", 1);
+}
+
 /// A broker that has nothing catches up while others are being written to.
 #[test]
 fn a_replica_that_was_wiped_is_made_anew() {

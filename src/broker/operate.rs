@@ -106,10 +106,7 @@ pub fn elect(shared: &Arc<Shared>, request: ElectLeaders) -> Result<ElectLeaders
 /// The partitions for which an election would change something.
 fn candidates(state: &ClusterState, election: Election) -> Vec<PartitionOf> {
     let makes_sense = |partition: &Partition| match election {
-        Election::Preferred => {
-            let preferred = partition.preferred();
-            partition.leader != preferred && preferred.is_some_and(|id| partition.isr.contains(&id))
-        }
+        Election::Preferred => state.preferred_instead(partition).is_some(),
         Election::Unclean => partition.leader.is_none(),
     };
     let all = state.topics.iter().flat_map(|(name, topic)| {

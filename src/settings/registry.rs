@@ -401,6 +401,13 @@ pub const ALL: &[Definition] = &[
         "unclean.leader.election.enable",
         "Let a replica lead that may miss acknowledged records when no other is left.",
     ),
+    zoo(
+        "auto.leader.rebalance.enable",
+        Kind::Bool,
+        "true",
+        "Let the preferred leader of a partition (the first of its replicas) lead again by itself, once it \
+         has caught up and leader.rebalance.hold.down.ms has gone by.",
+    ),
     zoo("broker.heartbeat.interval.ms", HEARTBEAT, "25ms", "Brokers beat so often."),
     zoo(
         "broker.session.timeout.ms",
@@ -426,6 +433,13 @@ pub const ALL: &[Definition] = &[
         Kind::Flush,
         "ack",
         "When records are synced, for topics that do not say: ack, interval:<time>, os.",
+    ),
+    zoo(
+        "leader.rebalance.hold.down.ms",
+        HEARTBEAT,
+        "30s",
+        "A preferred leader leads again when it could and nothing has happened to its partition for so \
+         long: a broker that comes and goes does not take its leaderships along each time.",
     ),
     zoo(
         "min.insync.replicas",

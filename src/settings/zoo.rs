@@ -15,6 +15,8 @@ pub struct ZooSettings {
     pub patience: Patience,
     /// `broker.heartbeat.interval.ms`
     pub beat_interval: Duration,
+    /// `leader.rebalance.hold.down.ms`, unless `auto.leader.rebalance.enable` is false.
+    pub rebalance_after: Option<Duration>,
     /// What holds for topics that do not say, by the topic setting's name.
     pub defaults: BTreeMap<String, String>,
 }
@@ -52,7 +54,14 @@ impl ZooSettings {
             });
         }
         let of_topics = OF_TOPICS.map(|name| (name.to_owned(), texts[name].trim().to_owned()));
-        Ok(ZooSettings { patience, beat_interval, defaults: of_topics.into() })
+        let hold_down = time("leader.rebalance.hold.down.ms")?;
+        let is_automatic = flag("auto.leader.rebalance.enable", &texts)?;
+        Ok(ZooSettings {
+            patience,
+            beat_interval,
+            rebalance_after: is_automatic.then_some(hold_down),
+            defaults: of_topics.into(),
+        })
     }
 }
 
@@ -60,6 +69,13 @@ fn number(name: &str, texts: &BTreeMap<&str, &str>) -> Result<u64, SettingError>
     match find(name, |scope| scope == Scope::Zoo)?.parse(texts[name])? {
         Value::Number(number) => Ok(number),
         other => unreachable!("{name} is {other:?}, not a number"),
+    }
+}
+
+fn flag(name: &str, texts: &BTreeMap<&str, &str>) -> Result<bool, SettingError> {
+    match find(name, |scope| scope == Scope::Zoo)?.parse(texts[name])? {
+        Value::Bool(flag) => Ok(flag),
+        other => unreachable!("{name} is {other:?}, not a switch"),
     }
 }
 
@@ -80,6 +96,9 @@ mod tests {
         assert_eq!(settings.defaults["flush"], "os");
         let settings = resolve(&[("broker.session.timeout.ms", "2s")]).unwrap();
         assert_eq!(settings.patience.session, Duration::from_secs(2));
+        assert_eq!(settings.rebalance_after, Some(Duration::from_secs(30)));
+        let by_hand = resolve(&[("auto.leader.rebalance.enable", "false")]).unwrap();
+        assert_eq!(by_hand.rebalance_after, None);
         assert!(resolve(&[("broker.session.timeout.ms", "74")]).is_err(), "three beats are 75");
         assert!(resolve(&[("flush", "never")]).is_err());
         let error = resolve(&[("broker.session.timeout", "1s")]).unwrap_err().to_string();

@@ -61,7 +61,8 @@ const TRIES: u32 = 20;
 impl Zookeeper {
     /// Begins to serve. Within a tokio runtime.
     pub fn start(config: &ZooConfig) -> Result<Zookeeper, ZooError> {
-        let ZooSettings { patience, beat_interval, defaults } = config.settings.clone();
+        let ZooSettings { patience, beat_interval, rebalance_after, defaults } =
+            config.settings.clone();
         let log = RedbLog::open(&config.data)?;
         let wrong = |source| ZooError::Listen { address: config.listen.clone(), source };
         let (tcp, udp) = listen(&config.listen).map_err(wrong)?;
@@ -72,8 +73,14 @@ impl Zookeeper {
         let watch = Arc::new(Watch::new(patience));
         let liveness = Liveness::Watched(watch.clone());
         let session_timeout = patience.session;
-        let settings =
-            NodeSettings { liveness, cluster_id: None, defaults, beat_interval, session_timeout };
+        let settings = NodeSettings {
+            liveness,
+            cluster_id: None,
+            defaults,
+            beat_interval,
+            session_timeout,
+            rebalance_after,
+        };
         let node = Node::start(Box::new(log), settings)?;
         let watcher = Watcher::start(watch, udp, node.handle().clone());
         let watcher = watcher.map_err(ZooError::Thread)?;

@@ -79,6 +79,8 @@ pub struct Machines {
     root: tempfile::TempDir,
     pub zoo: Option<Process>,
     zoo_address: String,
+    /// `NAME=VALUE`, for mkzoo.
+    zoo_settings: Vec<String>,
     pub brokers: BTreeMap<u32, Process>,
     setups: BTreeMap<u32, Setup>,
 }
@@ -96,7 +98,12 @@ pub struct Setup {
 impl Machines {
     /// Three brokers that are ready.
     pub fn start() -> Machines {
-        let mut machines = Machines::start_zoo("127.0.0.1:0");
+        Machines::start_with(&[])
+    }
+
+    /// The same, with settings of mkzoo.
+    pub fn start_with(zoo_settings: &[&str]) -> Machines {
+        let mut machines = Machines::start_zoo("127.0.0.1:0", zoo_settings);
         for id in 1..=3 {
             let (listen, zoo) = ("127.0.0.1:0".to_owned(), machines.zoo_address.clone());
             machines.set_up(id, Setup { listen, zoo, settings: Vec::new() });
@@ -106,12 +113,13 @@ impl Machines {
     }
 
     /// A mkzoo that is ready, and no broker.
-    pub fn start_zoo(listen: &str) -> Machines {
+    pub fn start_zoo(listen: &str, settings: &[&str]) -> Machines {
         let root = tempfile::tempdir().unwrap();
-        let zoo = start_zoo(root.path(), listen);
+        let zoo_settings: Vec<String> = settings.iter().map(|text| text.to_string()).collect();
+        let zoo = start_zoo(root.path(), listen, &zoo_settings);
         let zoo_address = zoo.address.clone();
         let (brokers, setups) = (BTreeMap::new(), BTreeMap::new());
-        Machines { root, zoo: Some(zoo), zoo_address, brokers, setups }
+        Machines { root, zoo: Some(zoo), zoo_address, zoo_settings, brokers, setups }
     }
 
     pub fn zoo_address(&self) -> &str {
@@ -158,7 +166,7 @@ impl Machines {
     }
 
     pub fn restart_zoo(&mut self) {
-        self.zoo = Some(start_zoo(self.root.path(), &self.zoo_address));
+        self.zoo = Some(start_zoo(self.root.path(), &self.zoo_address, &self.zoo_settings));
     }
 
     /// A client of the cluster.
@@ -172,9 +180,12 @@ fn log_level() -> String {
     std::env::var("MK_TEST_LOG").unwrap_or_else(|_| "error".to_owned())
 }
 
-fn start_zoo(root: &Path, listen: &str) -> Process {
+fn start_zoo(root: &Path, listen: &str, settings: &[String]) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mkzoo"));
     command.arg("--data").arg(root.join("zoo")).args(["--listen", listen]);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
     command.env("MKZOO_LOG", log_level());
     Process::start(command)
 }

@@ -201,6 +201,7 @@ fn start_inside(
         defaults: defaults(&shared.settings),
         beat_interval: Duration::ZERO,
         session_timeout: Duration::ZERO,
+        rebalance_after: None,
     };
     Ok(Node::start(Box::new(log), settings)?)
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod describe;
+mod rebalance;
 mod run;
 mod sessions;
 #[cfg(test)]
@@ -47,6 +48,9 @@ pub struct NodeSettings {
     pub beat_interval: Duration,
     /// They are fenced when they are silent for so long.
     pub session_timeout: Duration,
+    /// A preferred leader gets its partition back when nothing has happened to it for so long; none:
+    /// when somebody asks for it.
+    pub rebalance_after: Option<Duration>,
 }
 
 /// Who knows which brokers live.
@@ -121,10 +125,21 @@ pub enum Output {
 /// What a node takes.
 #[derive(Debug)]
 enum Input {
-    Opened { session: u64, outputs: mpsc::Sender<Output> },
-    Asked { session: u64, number: u32, request: Request },
-    Closed { session: u64 },
+    Opened {
+        session: u64,
+        outputs: mpsc::Sender<Output>,
+    },
+    Asked {
+        session: u64,
+        number: u32,
+        request: Request,
+    },
+    Closed {
+        session: u64,
+    },
     Found(Finding),
+    /// Some time has gone by.
+    Tick,
     Stop,
 }
 
@@ -188,6 +203,11 @@ impl NodeHandle {
         let opened = Input::Opened { session: id, outputs: sender };
         self.inputs.send(opened).map_err(|_| Stopped)?;
         Ok((NodeSession { id, inputs: self.inputs.clone() }, outputs))
+    }
+
+    /// Some time has gone by. A node that has ended does not mind.
+    pub(super) fn tick(&self) {
+        let _ = self.inputs.send(Input::Tick);
     }
 
     /// The detector has found something. A node that has ended does not mind.

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::batch::{Answer, Batch};
+use super::rebalance::Rebalance;
 use super::sessions::Sessions;
 use super::{Input, Liveness, NodeError, NodeSettings, Summary};
 use crate::clock;
@@ -25,6 +26,7 @@ pub(super) struct Machine {
     pub batch: Batch,
     timeline: Timeline,
     sessions: Sessions,
+    rebalance: Option<Rebalance>,
     pub started: Instant,
 }
 
@@ -49,6 +51,7 @@ impl Machine {
             }
         };
         let mut machine = Machine {
+            rebalance: settings.rebalance_after.map(Rebalance::new),
             settings,
             log,
             batch: Batch::new(saved.state),
@@ -116,6 +119,7 @@ impl Machine {
                 self.batch.answers.push((session, number, answer));
             }
             Input::Found(finding) => self.obey(finding),
+            Input::Tick => self.give_back(),
             Input::Stop => return false,
         }
         true
@@ -147,6 +151,16 @@ impl Machine {
         };
         if let Err(refused) = result {
             info!(broker = id, %refused, "it was not {done}");
+        }
+    }
+
+    /// Lets preferred leaders lead that have waited for long enough.
+    fn give_back(&mut self) {
+        let Some(rebalance) = &mut self.rebalance else { return };
+        for command in rebalance.due(&self.batch.state, self.started.elapsed()) {
+            if let Err(refused) = self.apply(command) {
+                info!(%refused, "a preferred leader does not lead again");
+            }
         }
     }
 

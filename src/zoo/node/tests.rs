@@ -47,6 +47,7 @@ fn settings(liveness: Liveness) -> NodeSettings {
         defaults: BTreeMap::new(),
         beat_interval: Duration::from_millis(25),
         session_timeout: Duration::from_millis(250),
+        rebalance_after: None,
     }
 }
 

@@ -60,6 +60,14 @@ impl ClusterState {
         }))
     }
 
+    /// The preferred leader of a partition, if it does not lead and could.
+    pub fn preferred_instead(&self, partition: &Partition) -> Option<u32> {
+        partition.preferred().filter(|preferred| {
+            let stays = self.brokers.get(preferred).is_some_and(|b| !b.fenced && !b.stopping);
+            partition.isr.contains(preferred) && stays && partition.leader != Some(*preferred)
+        })
+    }
+
     /// The first of the replicas leads, if it is in sync.
     pub(super) fn elect_preferred(
         &mut self,
@@ -67,11 +75,9 @@ impl ClusterState {
         number: u32,
     ) -> Result<Vec<Change>, Refused> {
         let partition = self.partition(topic, number)?;
-        let preferred = partition.preferred().filter(|preferred| {
-            let stays = self.brokers.get(preferred).is_some_and(|b| !b.fenced && !b.stopping);
-            partition.isr.contains(preferred) && stays && partition.leader != Some(*preferred)
-        });
-        let Some(preferred) = preferred else { return Err(Refused::NobodyToElect) };
+        let Some(preferred) = self.preferred_instead(partition) else {
+            return Err(Refused::NobodyToElect);
+        };
         Ok(self.update_partition(topic, number, |_, partition| {
             partition.set_leader(Some(preferred));
         }))

@@ -58,6 +58,8 @@ pub struct Watcher {
 
 /// The detector looks at the time at least so often.
 const TICK: Duration = Duration::from_millis(10);
+/// The node looks at the time so often.
+const NODE_TICK: Duration = Duration::from_secs(1);
 /// Datagrams that are read before it does: more are the work of somebody who floods the port.
 const MOST_AT_ONCE: usize = 1024;
 /// Brokers that were alive when the zookeeper began have at least so long to register again.
@@ -224,6 +226,7 @@ impl Drop for Watcher {
 }
 
 fn run(watch: &Watch, socket: &UdpSocket, node: &NodeHandle, stop: &AtomicBool) {
+    let mut ticked = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let (pause, probes) = watch.pause();
         let probes = probes.iter().map(Arc::as_ref);
@@ -247,6 +250,10 @@ fn run(watch: &Watch, socket: &UdpSocket, node: &NodeHandle, stop: &AtomicBool) 
         findings.extend(watch.tick(socket));
         for finding in findings {
             node.found(finding);
+        }
+        if ticked.elapsed() >= NODE_TICK {
+            ticked = Instant::now();
+            node.tick();
         }
     }
 }

@@ -373,6 +373,7 @@ fn a_session_in_process_is_the_same_without_heartbeats() {
         defaults: BTreeMap::new(),
         beat_interval: Duration::from_millis(25),
         session_timeout: Duration::from_millis(300),
+        rebalance_after: None,
     };
     let node = Node::start(Box::new(log), settings).unwrap();
     let member = Member::local(node.handle(), 1);

@@ -128,6 +128,7 @@ fn sizes(partition: &Partition) -> DescribedPartition {
         log_end_offset: 0,
         size_bytes: 0,
         segments: 0,
+        follower_ends: Vec::new(),
         fault: None,
         damage: partition.damage().map(str::to_owned),
     };
@@ -138,6 +139,9 @@ fn sizes(partition: &Partition) -> DescribedPartition {
             described.log_end_offset = log.end().0;
             described.size_bytes = log.size_bytes();
             described.segments = log.segments().len() as u32;
+            let followers = partition.replica().map(|replica| replica.follower_ends());
+            let followers = followers.unwrap_or_default().into_iter();
+            described.follower_ends = followers.map(|(id, end)| (id, end.0)).collect();
             let poisoned = log.poisoned().map(|poisoned| poisoned.to_string());
             described.damage = poisoned.or(described.damage);
         }

@@ -78,6 +78,7 @@ fn moves(state: &ClusterState) -> Vec<DescribedMove> {
                 from: moving.from.clone(),
                 to: moving.to.clone(),
                 arrived: arrived.copied().collect(),
+                throttle: moving.throttle,
             });
         }
     }
@@ -123,14 +124,19 @@ pub fn move_partitions(
     shared: &Arc<Shared>,
     request: MovePartitions,
 ) -> Result<MovePartitionsResponse, Fault> {
-    let moves = request.moves.into_iter().map(|PartitionMove { partition: of, replicas }| {
-        let PartitionOf { topic, partition } = of;
+    let moves = request.moves.into_iter().map(|PartitionMove { partition, replicas, throttle }| {
+        let PartitionOf { topic, partition } = partition;
+        if throttle == Some(0) {
+            let what = "a throttle of 0 bytes a second: the partition would never arrive";
+            return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+        }
         shared.cluster.change(match replicas {
-            Some(replicas) => Command::Move { topic, partition, replicas },
+            Some(replicas) => Command::Move { topic, partition, replicas, throttle },
             None => Command::CancelMove { topic, partition },
         })
     });
-    Ok(MovePartitionsResponse { moves: moves.collect() })
+    let moves = moves.collect();
+    Ok(MovePartitionsResponse { state_version: shared.cluster.state().version, moves })
 }
 
 /// What has happened behind an event; the newest, if there is more than was asked for.

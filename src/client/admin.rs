@@ -115,18 +115,34 @@ impl Admin {
         Ok(self.cluster.call_any(&request, false).await?.partitions)
     }
 
-    /// Begins to give a partition other replicas, the preferred leader first; `None` calls it off.
+    /// Begins to give a partition other replicas, the preferred leader first, each of which fetches
+    /// at most `throttle` bytes a second. Asked for again it goes on with another throttle.
+    ///
+    /// It has arrived when a broker whose state is not older than the version answered describes the
+    /// cluster without the move.
     pub async fn move_partition(
         &self,
         partition: PartitionOf,
-        replicas: Option<Vec<u32>>,
-    ) -> Result<(), ClientError> {
-        let moves = vec![PartitionMove { partition, replicas }];
+        replicas: Vec<u32>,
+        throttle: Option<u64>,
+    ) -> Result<u64, ClientError> {
+        self.change_move(PartitionMove { partition, replicas: Some(replicas), throttle }).await
+    }
+
+    /// Lets a partition that is being moved stay where it was.
+    pub async fn cancel_move(&self, partition: PartitionOf) -> Result<(), ClientError> {
+        self.change_move(PartitionMove { partition, replicas: None, throttle: None }).await?;
+        Ok(())
+    }
+
+    async fn change_move(&self, change: PartitionMove) -> Result<u64, ClientError> {
+        let moves = vec![change];
         let answer = self.cluster.call_any(&MovePartitions { moves }, true).await?;
         let result = answer.moves.into_iter().next();
         let missing =
             || Fault::new(ErrorCode::UNKNOWN_SERVER_ERROR, "the broker says nothing of it");
-        result.unwrap_or_else(|| Err(missing())).map_err(ClientError::Broker)
+        result.unwrap_or_else(|| Err(missing())).map_err(ClientError::Broker)?;
+        Ok(answer.state_version)
     }
 
     /// Changes a topic's own settings, or says whether it would work; answers all that it then

@@ -73,7 +73,7 @@ impl Process {
             context.wake(wait + PATIENCE, Wake::GiveUp(number));
             self.fetches.under_way.insert(number, (order, asked));
         }
-        let deadline = self.fetches.fetcher.next_deadline();
+        let deadline = self.fetches.fetcher.next_deadline(context.now);
         if let Some(at) = deadline.filter(|at| self.fetches.wakes != Some(*at)) {
             self.fetches.wakes = Some(at);
             let after = at.saturating_sub(context.now).max(Duration::from_millis(1));

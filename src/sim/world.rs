@@ -575,7 +575,8 @@ impl World {
                 "election"
             }
             Fault::Move(partition, replicas) => {
-                self.command(Command::Move { topic: TOPIC.to_owned(), partition, replicas });
+                let (topic, throttle) = (TOPIC.to_owned(), None);
+                self.command(Command::Move { topic, partition, replicas, throttle });
                 "move"
             }
         };

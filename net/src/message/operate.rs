@@ -60,6 +60,8 @@ message! {
         pub to: Vec<u32>,
         /// Those of them that have caught up.
         pub arrived: Vec<u32>,
+        /// How fast each new replica may fetch, in bytes a second; `None`: as fast as it can.
+        pub throttle: Option<u64>,
     }
 
     /// Names a partition.
@@ -96,10 +98,14 @@ message! {
         pub partition: PartitionOf,
         /// Its replicas, the preferred leader first; `None`: it stays where it was.
         pub replicas: Option<Vec<u32>>,
+        /// How fast each new replica may fetch, in bytes a second, more than 0; `None`: as fast as it can.
+        pub throttle: Option<u64>,
     }
 
     /// One result a move, in the same order.
     pub struct MovePartitionsResponse {
+        /// The state has all that has begun from this version on.
+        pub state_version: u64,
         /// Begun, or why not.
         pub moves: Vec<Result<(), Fault>>,
     }

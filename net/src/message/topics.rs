@@ -116,6 +116,9 @@ message! {
         pub size_bytes: u64,
         /// How many segments it has.
         pub segments: u32,
+        /// How far the followers that have fetched are, by their ids: each has everything before this
+        /// offset. Empty if this broker does not lead it.
+        pub follower_ends: Vec<(u32, u64)>,
         /// Why it is not served, if it is not.
         pub fault: Option<Fault>,
         /// Why it takes no more records, or the first damage that was found in it since the broker

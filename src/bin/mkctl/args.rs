@@ -392,8 +392,12 @@ pub enum PartitionCommand {
             required_unless_present = "cancel"
         )]
         to: Vec<u32>,
+        /// How fast each new replica fetches, in bytes a second, such as 20MiB; without it as fast as
+        /// it can. The same move asked for again gets another throttle.
+        #[arg(long, value_name = "RATE", value_parser = rate)]
+        throttle: Option<u64>,
         /// Let it stay where it was.
-        #[arg(long, conflicts_with_all = ["to", "wait"])]
+        #[arg(long, conflicts_with_all = ["to", "wait", "throttle"])]
         cancel: bool,
         /// Wait until it is there, and say how far it is.
         #[arg(long)]
@@ -410,6 +414,11 @@ fn partition(text: &str) -> Result<(String, Option<u32>), String> {
             Err(_) => Err(format!("'{number}' is no partition: write it as orders:0")),
         },
     }
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    let rate = mk::settings::parse_bytes(text.trim_end_matches("/s"));
+    rate.filter(|rate| *rate > 0).ok_or_else(|| "bytes a second, such as 20MiB".to_owned())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -115,6 +115,7 @@ fn assign_one(
             leader,
             epoch,
             in_sync: wanted.isr.contains(&me.id),
+            throttle: wanted.moving.as_ref().and_then(|moving| moving.throttle),
         },
         _ => Change::Leave(partition.serial()),
     };

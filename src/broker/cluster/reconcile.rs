@@ -110,10 +110,26 @@ pub fn is_due(shared: &Shared, name: &str) -> bool {
 
 /// Makes a topic as the state has it.
 pub fn topic(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
-    let (wanted, defaults) = {
-        let state: &ClusterState = &shared.cluster.state();
-        (state.topics.get(name).cloned(), state.defaults.clone())
-    };
+    loop {
+        let (wanted, defaults) = {
+            let state: &ClusterState = &shared.cluster.state();
+            (state.topics.get(name).cloned(), state.defaults.clone())
+        };
+        make_as(shared, name, wanted.clone(), &defaults)?;
+        // What has changed meanwhile was compared with what was here before, and may have looked as if
+        // nothing was due.
+        if shared.cluster.state().topics.get(name) == wanted.as_ref() {
+            return Ok(());
+        }
+    }
+}
+
+fn make_as(
+    shared: &Arc<Shared>,
+    name: &str,
+    wanted: Option<state::Topic>,
+    defaults: &BTreeMap<String, String>,
+) -> Result<(), Fault> {
     let mut known = shared.topics.load().get(name).cloned();
     if let Some(topic) = known.take_if(|known| wanted.as_ref().is_none_or(|w| w.id != known.id)) {
         remove(shared, &topic)?;
@@ -121,10 +137,10 @@ pub fn topic(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
     let Some(wanted) = wanted else { return Ok(()) };
     let topic = match known {
         Some(topic) => {
-            change(shared, &topic, &wanted, &defaults)?;
+            change(shared, &topic, &wanted, defaults)?;
             topic
         }
-        None => create(shared, name, &wanted, &defaults)?,
+        None => create(shared, name, &wanted, defaults)?,
     };
     follow::assign(shared, &topic);
     Ok(())

@@ -39,6 +39,8 @@ pub enum Change {
         epoch: LeaderEpoch,
         /// True if this broker is in sync.
         in_sync: bool,
+        /// Bytes a second that it may fetch until it is.
+        throttle: Option<u64>,
     },
     /// A partition, by its serial number, has no leader, or this broker leads it or has it no more.
     Leave(u64),
@@ -124,9 +126,8 @@ impl Driver {
             while let Some(order) = self.fetcher.next(self.shared.cluster.now()) {
                 requests.spawn(self.request(order));
             }
-            let wake = self.fetcher.next_deadline().map(|at| {
-                at.saturating_sub(self.shared.cluster.now()).max(Duration::from_millis(1))
-            });
+            let now = self.shared.cluster.now();
+            let wake = self.fetcher.next_deadline(now).map(|at| at.saturating_sub(now));
             tokio::select! {
                 change = changes.recv() => match change {
                     Some(change) => self.obey(change),
@@ -144,11 +145,12 @@ impl Driver {
 
     fn obey(&mut self, change: Change) {
         match change {
-            Change::Follow { partition, leader, epoch, in_sync } => {
+            Change::Follow { partition, leader, epoch, in_sync, throttle } => {
                 let serial = partition.serial();
                 partition.fetching.store(Some(self.synced.clone()));
                 self.partitions.insert(serial, partition);
                 self.fetcher.follow(serial, leader, epoch, in_sync);
+                self.fetcher.throttle(serial, throttle);
                 self.look_if_synced(serial);
             }
             Change::Leave(serial) => {
@@ -207,12 +209,13 @@ impl Driver {
         let replica = partition.replica().ok()?;
         let (offset, last_epoch) = replica.fetch_from(partition.sync_first())?;
         let topic = self.shared.topic(partition.topic()).ok()?;
+        let most = self.shared.settings.number("replica.fetch.max.bytes");
         Some(FetchPart {
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition: partition.number(),
             offset: offset.0,
-            max_bytes: self.shared.settings.number("replica.fetch.max.bytes") as u32,
+            max_bytes: self.fetcher.most_bytes(serial, most) as u32,
             leader_epoch: epoch.0,
             last_epoch: last_epoch.map_or(-1, |epoch| epoch.0),
             high_watermark: replica.log().high_watermark().0,
@@ -256,6 +259,7 @@ impl Driver {
                     Outcome::Failed
                 }
             };
+            self.fetcher.brought(serial, batches.len() as u64, now);
             self.fetcher.came(serial, epoch, outcome, now);
             if outcome == Outcome::Moved {
                 self.look_if_synced(serial);

@@ -68,6 +68,10 @@ struct Part {
     moving: bool,
     state: State,
     failures: u32,
+    /// Bytes a second that it may bring until it is in sync.
+    throttle: Option<u64>,
+    /// What it has brought is paid for by then.
+    not_before: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,8 @@ const IDLE_REQUESTS: usize = 4;
 const MOST_PARTS: usize = 5000;
 /// So long a partition that has begun to move may have to wait until it is asked for.
 const SHORT_WAIT: Duration = Duration::from_millis(10);
+/// Answers a second that a throttled partition comes in, at most.
+const THROTTLED_ANSWERS: u64 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(320);
 
@@ -94,7 +100,16 @@ impl Fetcher {
     /// Follows a leader in this epoch; `in_sync` if the zookeeper counts this broker among those in
     /// sync.
     pub fn follow(&mut self, serial: u64, leader: u32, epoch: LeaderEpoch, in_sync: bool) {
-        let fresh = Part { leader, epoch, in_sync, moving: true, state: State::Ready, failures: 0 };
+        let fresh = Part {
+            leader,
+            epoch,
+            in_sync,
+            moving: true,
+            state: State::Ready,
+            failures: 0,
+            throttle: None,
+            not_before: Duration::ZERO,
+        };
         let part = self.parts.entry(serial).or_insert(fresh.clone());
         if part.epoch < epoch {
             // What is under way is for another epoch, and comes to nothing; a sync is still awaited.
@@ -102,6 +117,30 @@ impl Fetcher {
             *part = Part { state, ..fresh };
         }
         part.in_sync = in_sync;
+    }
+
+    /// Lets a partition bring at most so many bytes a second until it is in sync.
+    pub fn throttle(&mut self, serial: u64, rate: Option<u64>) {
+        let Some(part) = self.parts.get_mut(&serial) else { return };
+        part.throttle = rate.filter(|_| !part.in_sync);
+        if part.throttle.is_none() {
+            part.not_before = Duration::ZERO;
+        }
+    }
+
+    /// The most bytes of a partition that are to be asked for at once, of `most`.
+    pub fn most_bytes(&self, serial: u64, most: u64) -> u64 {
+        let rate = self.parts.get(&serial).and_then(|part| part.throttle);
+        rate.map_or(most, |rate| most.min(rate / THROTTLED_ANSWERS).max(1))
+    }
+
+    /// A partition has brought so much.
+    pub fn brought(&mut self, serial: u64, bytes: u64, now: Duration) {
+        let Some(part) = self.parts.get_mut(&serial) else { return };
+        if let Some(rate) = part.throttle {
+            let time = Duration::from_secs_f64(bytes as f64 / rate as f64);
+            part.not_before = part.not_before.max(now) + time;
+        }
     }
 
     /// Follows nobody any more.
@@ -186,13 +225,15 @@ impl Fetcher {
         }
     }
 
-    /// When something is to be tried again.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    /// When something is to be tried again, or may bring more.
+    pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
         let later = |part: &Part| match part.state {
-            State::Later(at) => Some(at),
-            _ => None,
+            State::Later(at) => Some(at.max(part.not_before)),
+            State::Ready => Some(part.not_before),
+            State::UnderWay | State::Syncing | State::Broken => None,
         };
-        self.parts.values().filter_map(later).min()
+        // What could be asked for by now waits for its lane.
+        self.parts.values().filter_map(later).filter(|at| *at > now).min()
     }
 }
 
@@ -206,8 +247,8 @@ impl Lane {
 impl Part {
     fn is_ready(&self, now: Duration) -> bool {
         match self.state {
-            State::Ready => true,
-            State::Later(at) => at <= now,
+            State::Ready => self.not_before <= now,
+            State::Later(at) => at.max(self.not_before) <= now,
             State::UnderWay | State::Syncing | State::Broken => false,
         }
     }
@@ -310,7 +351,7 @@ mod tests {
             let order = fetcher.next(now).unwrap();
             fetcher.landed(&order);
             fetcher.came(1, EPOCH, Outcome::Failed, now);
-            assert_eq!(fetcher.next_deadline(), Some(now + ms(expected)));
+            assert_eq!(fetcher.next_deadline(now), Some(now + ms(expected)));
             assert_eq!(fetcher.next(now), None);
             now += ms(expected);
         }
@@ -319,7 +360,36 @@ mod tests {
         assert_eq!(serials(&fetcher.next(now)), Some((8, Lane::Live, vec![1])));
         fetcher.landed(&old);
         fetcher.came(1, EPOCH, Outcome::Failed, now);
-        assert_eq!(fetcher.next_deadline(), None, "what the old leader says does not count");
+        assert_eq!(fetcher.next_deadline(now), None, "what the old leader says does not count");
+    }
+
+    #[test]
+    fn what_is_throttled_waits_until_it_is_paid_for() {
+        let mut fetcher = Fetcher::default();
+        fetcher.follow(1, 7, EPOCH, false);
+        fetcher.throttle(1, Some(1_000_000));
+        assert_eq!(fetcher.most_bytes(1, 4_000_000), 100_000);
+        let mut now = ms(0);
+        for _ in 0..20 {
+            let order = fetcher.next(now).unwrap();
+            fetcher.landed(&order);
+            fetcher.brought(1, 100_000, now);
+            fetcher.came(1, EPOCH, Outcome::Moved, now);
+            fetcher.syncs(1);
+            fetcher.synced(1);
+            assert_eq!(fetcher.next(now), None);
+            now = fetcher.next_deadline(now).unwrap();
+        }
+        assert_eq!(now, ms(2000), "2 MB at 1 MB a second");
+        // Once it is in sync it must keep up.
+        let order = fetcher.next(now).unwrap();
+        fetcher.landed(&order);
+        fetcher.brought(1, 100_000, now);
+        fetcher.came(1, EPOCH, Outcome::Moved, now);
+        fetcher.follow(1, 7, EPOCH, true);
+        fetcher.throttle(1, Some(1_000_000));
+        assert_eq!(serials(&fetcher.next(now)), Some((7, Lane::Live, vec![1])));
+        assert_eq!(fetcher.most_bytes(1, 4_000_000), 4_000_000);
     }
 
     #[test]
@@ -331,6 +401,6 @@ mod tests {
         fetcher.came(1, EPOCH, Outcome::Broken, ms(0));
         fetcher.syncs(1);
         fetcher.synced(1);
-        assert_eq!((fetcher.next(ms(9000)), fetcher.next_deadline()), (None, None));
+        assert_eq!((fetcher.next(ms(9000)), fetcher.next_deadline(ms(0))), (None, None));
     }
 }

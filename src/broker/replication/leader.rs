@@ -133,6 +133,12 @@ impl Leader {
         known.then_some(self.high_watermark)
     }
 
+    /// How far the followers are that have been heard of, by their ids: they have everything before.
+    pub fn follower_ends(&self) -> Vec<(u32, Offset)> {
+        let followers = self.followers.iter().filter(|(id, _)| self.replicas.contains(id));
+        followers.map(|(id, follower)| (*id, follower.end)).collect()
+    }
+
     /// How many replicas are in sync, and how many must be for anything to be committed.
     pub fn in_sync(&self) -> (usize, usize) {
         (self.isr.len(), self.min_isr)

@@ -233,6 +233,14 @@ impl Replica {
         }
     }
 
+    /// How far the followers are, by their ids; none if this broker does not lead.
+    pub fn follower_ends(&self) -> Vec<(u32, Offset)> {
+        match &self.part.read().role {
+            Role::Leader(leader) => leader.lock().follower_ends(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Where the log ends for consumers; none while that is not known.
     pub fn known_high_watermark(&self) -> Option<Offset> {
         match &self.part.read().role {

@@ -123,6 +123,9 @@ pub enum Command {
         partition: u32,
         /// Those that it gets, the preferred leader first.
         replicas: Vec<u32>,
+        /// How fast each new replica may fetch, in bytes a second; none: as fast as it can.
+        #[serde(default)]
+        throttle: Option<u64>,
     },
     /// A partition stays where it was.
     CancelMove {

@@ -94,8 +94,8 @@ impl ClusterState {
             Command::AlterPartition(alter) => self.alter_partition(alter),
             Command::ElectPreferred { topic, partition } => self.elect_preferred(topic, *partition),
             Command::ElectUnclean { topic, partition } => self.elect_unclean(topic, *partition),
-            Command::Move { topic, partition, replicas } => {
-                self.move_partition(topic, *partition, replicas)
+            Command::Move { topic, partition, replicas, throttle } => {
+                self.move_partition(topic, *partition, replicas, *throttle)
             }
             Command::CancelMove { topic, partition } => self.cancel_move(topic, *partition),
         }

@@ -84,6 +84,9 @@ pub struct Move {
     pub from: Vec<u32>,
     /// Its replicas when all of these are in sync.
     pub to: Vec<u32>,
+    /// How fast each new replica may fetch, in bytes a second; none: as fast as it can.
+    #[serde(default)]
+    pub throttle: Option<u64>,
 }
 
 impl Topic {

@@ -107,6 +107,7 @@ impl ClusterState {
         topic: &str,
         number: u32,
         replicas: &[u32],
+        throttle: Option<u64>,
     ) -> Result<Vec<Change>, Refused> {
         let partition = self.partition(topic, number)?;
         if replicas.is_empty() || has_doubles(replicas) {
@@ -121,7 +122,7 @@ impl ClusterState {
         self.keeps_records(topic, partition, &all)?;
         let version = self.version + 1;
         Ok(self.update_partition(topic, number, |electorate, partition| {
-            let moving = Move { from: from.clone(), to: replicas.to_vec() };
+            let moving = Move { from: from.clone(), to: replicas.to_vec(), throttle };
             partition.set_replicas(all, Some(moving), version);
             partition.finish_move(version);
             electorate.keep_leader(partition);

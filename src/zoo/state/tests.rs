@@ -230,7 +230,8 @@ fn a_start_in_between_does_not_go_unseen() {
 fn a_move_adds_first_and_takes_away_then() {
     let mut state = cluster();
     restart_new(&mut state, 4);
-    let to = Command::Move { topic: "t".into(), partition: 0, replicas: vec![4, 2, 3] };
+    let to =
+        Command::Move { topic: "t".into(), partition: 0, replicas: vec![4, 2, 3], throttle: None };
     state.apply(&to).unwrap();
     assert_eq!(first(&state).replicas, [4, 2, 3, 1]);
     assert_eq!((first(&state).leader, first(&state).isr.len()), (Some(1), 3));
@@ -272,7 +273,7 @@ fn build(
         5 => Command::AddPartitions { name: topic, total: number },
         6 => Command::ElectPreferred { topic, partition: number },
         7 => Command::ElectUnclean { topic, partition: number },
-        8 => Command::Move { topic, partition: number, replicas: ids },
+        8 => Command::Move { topic, partition: number, replicas: ids, throttle: None },
         9 => Command::CancelMove { topic, partition: number },
         10 => {
             let value = if odd { "1" } else { "2" };
@@ -346,6 +347,7 @@ fn a_move_that_follows_another_keeps_who_has_the_records() {
         topic: "t".into(),
         partition: 0,
         replicas: replicas.to_vec(),
+        throttle: None,
     };
     state.apply(&to(&[4, 5, 1])).unwrap();
     fence(&mut state, 1);

@@ -3,18 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod common;
+#[path = "common/wire.rs"]
+mod wire;
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::{Broker, data_dir};
-use mk_net::codec::decode;
-use mk_net::envelope::request;
 use mk_net::fault::ErrorCode;
-use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{Fetch, FetchPart, FetchResponse};
 use uuid::Uuid;
+use wire::exchange;
 
 /// Offset, and most bytes of the part.
 fn fetch(
@@ -41,16 +40,7 @@ fn fetch(
         replica: None,
         parts: parts.collect(),
     };
-    stream.write_all(&request(1, &message, 0)).unwrap();
-    let mut head = [0; HEADER_LEN];
-    stream.read_exact(&mut head).unwrap();
-    let header = FrameHeader::parse(&head, 1 << 30).unwrap();
-    assert!(!header.failed);
-    let mut fields = vec![0; header.fields_len as usize];
-    stream.read_exact(&mut fields).unwrap();
-    let mut payload = vec![0; header.payload_len as usize];
-    stream.read_exact(&mut payload).unwrap();
-    (decode(&fields).unwrap(), payload)
+    exchange(stream, &message)
 }
 
 #[test]

@@ -179,6 +179,11 @@ impl Fetches {
             }
             None => {
                 check_consumer(&partition, replica, part)?;
+                if let Some(nearest) = self.nearest(replica, &request.rack, part) {
+                    found.complete = true;
+                    let preferred_replica = Some(nearest);
+                    return Ok(Fetched { preferred_replica, ..fetched(replica, 0) });
+                }
                 if holds(Rule::ReadCommitted) {
                     replica.log().high_watermark()
                 } else {
@@ -188,6 +193,19 @@ impl Fetches {
         };
         let length = read_log(&partition, replica, part, limit, most, found)?;
         Ok(fetched(replica, length))
+    }
+
+    /// The replica in a consumer's rack that the leader sends it to, if there is one (KIP-392).
+    fn nearest(&self, replica: &Replica, rack: &str, part: &FetchPart) -> Option<u32> {
+        if rack.is_empty() {
+            return None;
+        }
+        let state = self.shared.cluster.state();
+        let is_there = |id: u32| {
+            let broker = state.brokers.get(&id).filter(|broker| !broker.fenced);
+            broker.is_some_and(|broker| broker.rack.as_deref() == Some(rack))
+        };
+        replica.nearest(Offset(part.offset), is_there)
     }
 
     /// Takes note of what a follower says; where it must cut its log, if it must.
@@ -266,9 +284,15 @@ fn fetched(replica: &Replica, length: u32) -> Fetched {
 impl Found {
     /// True if there is nothing to wait for: enough bytes, or something to say.
     fn suffices(&self, request: &Fetch) -> bool {
+        // Whom the leader has sent here knows more of what is committed for a moment: the next answer of
+        // the leader tells the replica.
+        let may_come = |fault: &Fault| {
+            fault.code == ErrorCode::OFFSET_NOT_AVAILABLE && !request.rack.is_empty()
+        };
+        let has_failed = |part: &Result<_, Fault>| part.as_ref().is_err_and(|f| !may_come(f));
         self.bytes >= u64::from(request.min_bytes)
             || self.complete
-            || self.parts.iter().any(Result::is_err)
+            || self.parts.iter().any(has_failed)
     }
 
     fn answer(self, context: &mut Context, reply: Reply) {

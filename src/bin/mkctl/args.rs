@@ -132,6 +132,9 @@ pub struct ConsumeArgs {
     /// Only this partition; may be given again.
     #[arg(short, long = "partition")]
     pub partitions: Vec<u32>,
+    /// Read from replicas in this rack (broker.rack) where one is in sync, from leaders otherwise.
+    #[arg(long)]
+    pub rack: Option<String>,
     #[command(flatten)]
     pub output: OutputArgs,
 }

@@ -22,6 +22,8 @@ pub struct Plan {
     pub count: Option<u64>,
     /// Only these partitions; none is all.
     pub partitions: Vec<u32>,
+    /// Read from replicas in this rack; empty: from leaders.
+    pub rack: String,
 }
 
 /// Where output goes.
@@ -37,15 +39,22 @@ pub async fn run(cluster: &Cluster, args: ConsumeArgs) -> Result<(), Failure> {
         until_end: args.end,
         count: args.count,
         partitions: args.partitions,
+        rack: args.rack.unwrap_or_default(),
     };
     print(cluster, plan, format).await
 }
 
 pub async fn cat(cluster: &Cluster, args: CatArgs) -> Result<(), Failure> {
     let format = Format::of(&args.output).map_err(Failure::Usage)?;
-    let (topics, start) = (args.topics, StartAt::Earliest);
-    print(cluster, Plan { topics, start, until_end: true, count: None, partitions: vec![] }, format)
-        .await
+    let plan = Plan {
+        topics: args.topics,
+        start: StartAt::Earliest,
+        until_end: true,
+        count: None,
+        partitions: vec![],
+        rack: String::new(),
+    };
+    print(cluster, plan, format).await
 }
 
 pub async fn tail(cluster: &Cluster, args: TailArgs) -> Result<(), Failure> {
@@ -56,6 +65,7 @@ pub async fn tail(cluster: &Cluster, args: TailArgs) -> Result<(), Failure> {
         until_end: !args.follow,
         count: None,
         partitions: vec![],
+        rack: String::new(),
     };
     print(cluster, plan, format).await
 }
@@ -75,7 +85,8 @@ pub async fn read(
     mut each: impl FnMut(&mut Out, &FetchedBatches, &Record) -> std::io::Result<bool>,
 ) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(OUT_BYTES, std::io::stdout().lock());
-    let mut consumer = Consumer::new(cluster.clone(), ConsumerSettings::default());
+    let settings = ConsumerSettings { rack: plan.rack.clone(), ..Default::default() };
+    let mut consumer = Consumer::new(cluster.clone(), settings);
     let mut ends = begin(cluster, &consumer, &plan).await?;
     let mut left = plan.count.unwrap_or(u64::MAX);
     while left > 0 && !(plan.until_end && ends.is_empty()) {

@@ -18,6 +18,7 @@ pub async fn run(cluster: &Cluster, args: GrepArgs) -> Result<(), Failure> {
         until_end: true,
         count: None,
         partitions: vec![],
+        rack: String::new(),
     };
     let mut found = false;
     read(cluster, plan, |out, from, record| {

@@ -4,6 +4,7 @@
 //! for. A record is committed when everybody in sync has it, and enough are in sync. Who is in sync
 //! only the zookeeper decides: until it has answered, whoever is or may be about to be in sync counts.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -137,6 +138,20 @@ impl Leader {
     pub fn follower_ends(&self) -> Vec<(u32, Offset)> {
         let followers = self.followers.iter().filter(|(id, _)| self.replicas.contains(id));
         followers.map(|(id, follower)| (*id, follower.end)).collect()
+    }
+
+    /// The follower that a consumer is to read from that wants records from `offset` on, of those that
+    /// are where the consumer is: of those in sync the one that has most. None if the leader is there
+    /// itself.
+    pub fn nearest(&self, offset: Offset, is_there: impl Fn(u32) -> bool) -> Option<u32> {
+        if is_there(self.me.id) {
+            return None;
+        }
+        let in_sync = self.isr.iter().filter(|id| is_there(**id));
+        let ends = in_sync.filter_map(|id| Some((self.followers.get(id)?.end, *id)));
+        let (_, id) =
+            ends.filter(|(end, _)| *end >= offset).max_by_key(|(end, id)| (*end, Reverse(*id)))?;
+        Some(id)
     }
 
     /// How many replicas are in sync, and how many must be for anything to be committed.
@@ -428,5 +443,21 @@ mod tests {
         assert_eq!(refused(of(7, 11)), Fenced::OldBroker(BrokerEpoch(11)));
         let stranger = FollowerFetch { follower: life(9), ..of(7, 12) };
         assert_eq!(refused(stranger), Fenced::NoReplica(9));
+    }
+
+    #[test]
+    fn a_consumer_is_sent_to_a_follower_that_is_there_and_has_what_it_wants() {
+        let mut leader = leader(&[1, 2, 3]);
+        let at = |rack: &'static [u32]| move |id: u32| rack.contains(&id);
+        assert_eq!(leader.nearest(Offset(5), at(&[2, 3])), None, "nobody has been heard of");
+        fetch(&mut leader, 2, 100, 100, 1);
+        fetch(&mut leader, 3, 110, 110, 1);
+        assert_eq!(leader.nearest(Offset(5), at(&[2])), Some(2));
+        assert_eq!(leader.nearest(Offset(5), at(&[2, 3])), Some(3), "it has more");
+        assert_eq!(leader.nearest(Offset(101), at(&[2])), None, "it has less");
+        assert_eq!(leader.nearest(Offset(5), at(&[1, 2, 3])), None, "the leader is there");
+        assert_eq!(leader.nearest(Offset(5), at(&[9])), None);
+        leader.updated(&state(2, &[1, 3]), 2, ms(2));
+        assert_eq!(leader.nearest(Offset(5), at(&[2])), None, "it is not in sync");
     }
 }

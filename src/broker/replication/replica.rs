@@ -241,6 +241,15 @@ impl Replica {
         }
     }
 
+    /// The follower that a consumer is to read from that asks this leader for records from `offset` on;
+    /// none if this broker is itself where the consumer is, or does not lead.
+    pub fn nearest(&self, offset: Offset, is_there: impl Fn(u32) -> bool) -> Option<u32> {
+        match &self.part.read().role {
+            Role::Leader(leader) => leader.lock().nearest(offset, is_there),
+            _ => None,
+        }
+    }
+
     /// Where the log ends for consumers; none while that is not known.
     pub fn known_high_watermark(&self) -> Option<Offset> {
         match &self.part.read().role {

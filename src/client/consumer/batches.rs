@@ -18,6 +18,8 @@ pub struct FetchedBatches {
     pub next_offset: u64,
     /// Consumers saw records below when this was read.
     pub high_watermark: u64,
+    /// The broker that they come from.
+    pub broker: u32,
     /// Records before this were not asked for.
     pub(super) from: u64,
     pub(super) check_crcs: bool,

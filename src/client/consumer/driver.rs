@@ -1,18 +1,20 @@
 //! Keeps a fetch going for every partition, and puts by what it brings.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{At, Fetch, FetchPart, Fetched};
+use mk_net::message::{At, Fetch, FetchPart, FetchResponse, Fetched};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::batches::{FetchedBatches, end_of};
+use super::nearest::{Nearest, REPLICA_PATIENCE, REPLICA_WAIT, Source};
 use super::settings::{ConsumerSettings, OffsetReset};
 use crate::client::admin::offsets;
 use crate::client::backoff::{Backoff, sleep_until};
@@ -55,6 +57,7 @@ struct Position {
     offset: u64,
     in_flight: bool,
     retry_at: Option<Instant>,
+    nearest: Nearest,
     /// Set while it fails.
     failing: Option<(Instant, Backoff)>,
 }
@@ -67,8 +70,20 @@ struct Asked {
     offset: u64,
 }
 
+/// Whom a fetch goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    /// The broker; none: it is to be found out who leads.
+    broker: Option<u32>,
+    source: Source,
+}
+
 /// What became of a fetch.
-type Landed = (Vec<Asked>, Result<Answer, ClientError>);
+struct Landed {
+    target: Target,
+    asked: Vec<Asked>,
+    result: Result<Answer, ClientError>,
+}
 
 impl Driver {
     /// A driver that has nothing to read yet.
@@ -102,7 +117,7 @@ impl Driver {
                     None => return,
                 },
                 Some(landed) = fetches.join_next() => match landed {
-                    Ok((keys, result)) => self.take_in(keys, result).await,
+                    Ok(landed) => self.take_in(landed).await,
                     Err(error) => tracing::error!(%error, "a fetch has panicked"),
                 },
                 permit = outbox.reserve(), if !self.ready.is_empty() => {
@@ -143,6 +158,7 @@ impl Driver {
             offset,
             in_flight: false,
             retry_at: None,
+            nearest: Nearest::Unknown,
             failing: None,
         };
         self.positions.insert(key, position);
@@ -194,28 +210,36 @@ impl Driver {
             return;
         }
         let now = Instant::now();
-        let mut groups: BTreeMap<Option<u32>, Vec<Asked>> = BTreeMap::new();
+        let mut groups: BTreeMap<Target, Vec<Asked>> = BTreeMap::new();
         for (key, position) in &mut self.positions {
             if position.in_flight || position.retry_at.is_some_and(|at| now < at) {
                 continue;
             }
             position.in_flight = true;
             position.retry_at = None;
-            let leader = self.cluster.known_leader(&key.0, key.1);
+            let source = match self.settings.rack.as_str() {
+                "" => Source::Leader,
+                _ => position.nearest.source(now),
+            };
+            let broker = match source {
+                Source::Replica(replica) => Some(replica),
+                _ => self.cluster.known_leader(&key.0, key.1),
+            };
             let Position { assignment, topic_id, offset, .. } = *position;
             let asked = Asked { key: key.clone(), assignment, topic_id, offset };
-            groups.entry(leader).or_default().push(asked);
+            groups.entry(Target { broker, source }).or_default().push(asked);
         }
-        for (leader, mut parts) in groups {
+        for (target, mut parts) in groups {
             // Brokers fill an answer in the order of its parts: each is first in its turn.
             self.turn = self.turn.wrapping_add(1);
             let first = self.turn % parts.len();
             parts.rotate_left(first);
-            fetches.spawn(fetch(self.cluster.clone(), self.settings.clone(), leader, parts));
+            fetches.spawn(fetch(self.cluster.clone(), self.settings.clone(), target, parts));
         }
     }
 
-    async fn take_in(&mut self, asked: Vec<Asked>, result: Result<Answer, ClientError>) {
+    async fn take_in(&mut self, landed: Landed) {
+        let Landed { target, asked, result } = landed;
         // What was asked for before the partition was assigned anew is thrown away.
         let mut current = Vec::with_capacity(asked.len());
         for Asked { key, assignment, .. } in &asked {
@@ -230,7 +254,9 @@ impl Driver {
             Ok(found) => found,
             Err(error) => {
                 for (Asked { key, .. }, _) in asked.iter().zip(current).filter(|(_, now)| *now) {
-                    self.failed(key, error.clone());
+                    if !self.leave_replica(key, target, &error) {
+                        self.failed(key, error.clone());
+                    }
                 }
                 return;
             }
@@ -240,7 +266,8 @@ impl Driver {
             let data = payload.split_to(length.min(payload.len()));
             match part {
                 _ if !current => {}
-                Ok(fetched) => self.received(key, &fetched, data),
+                Ok(fetched) => self.received(key, target, &fetched, data),
+                Err(fault) if self.leave_replica(key, target, &fault) => {}
                 Err(fault) if fault.code == ErrorCode::OFFSET_OUT_OF_RANGE => {
                     self.reset(key, fault).await;
                 }
@@ -255,9 +282,26 @@ impl Driver {
         }
     }
 
-    fn received(&mut self, key: &PartitionKey, fetched: &Fetched, data: Bytes) {
+    /// Goes back to the leader if it was a replica that has failed: the leader knows what is true.
+    fn leave_replica(&mut self, key: &PartitionKey, target: Target, error: &impl Display) -> bool {
+        let Source::Replica(replica) = target.source else { return false };
+        tracing::debug!(topic = %key.0, partition = key.1, replica, %error, "back to the leader");
+        if let Some(position) = self.positions.get_mut(key) {
+            position.nearest = Nearest::failed(Instant::now());
+        }
+        true
+    }
+
+    fn received(&mut self, key: &PartitionKey, target: Target, fetched: &Fetched, data: Bytes) {
         let Some(position) = self.positions.get_mut(key) else { return };
         position.failing = None;
+        if let (Some(replica), Source::LeaderForNearest) =
+            (fetched.preferred_replica, target.source)
+        {
+            tracing::debug!(topic = %key.0, partition = key.1, replica, "a replica is nearer");
+            position.nearest = Nearest::named(replica, Instant::now());
+            return;
+        }
         if data.is_empty() {
             return;
         }
@@ -277,6 +321,7 @@ impl Driver {
             partition: key.1,
             next_offset,
             high_watermark: fetched.high_watermark,
+            broker: target.broker.unwrap_or_default(),
             from,
             check_crcs: self.settings.check_crcs,
             data,
@@ -339,14 +384,14 @@ impl Driver {
 async fn fetch(
     cluster: Cluster,
     settings: ConsumerSettings,
-    leader: Option<u32>,
+    target: Target,
     asked: Vec<Asked>,
 ) -> Landed {
-    let result = match leader {
-        Some(leader) => fetch_from(&cluster, &settings, leader, &asked).await,
+    let result = match target.broker {
+        Some(broker) => fetch_from(&cluster, &settings, broker, target.source, &asked).await,
         None => find_leaders(&cluster, &asked).await,
     };
-    (asked, result)
+    Landed { target, asked, result }
 }
 
 /// What a fetch brings: a result a part, and their batches.
@@ -372,7 +417,8 @@ async fn find_leaders(cluster: &Cluster, asked: &[Asked]) -> Result<Answer, Clie
 async fn fetch_from(
     cluster: &Cluster,
     settings: &ConsumerSettings,
-    leader: u32,
+    broker: u32,
+    source: Source,
     asked: &[Asked],
 ) -> Result<Answer, ClientError> {
     let count = asked.len();
@@ -386,14 +432,46 @@ async fn fetch_from(
         last_epoch: -1,
         high_watermark: 0,
     });
+    let is_replica = matches!(source, Source::Replica(_));
+    let max_wait = if is_replica { settings.max_wait.min(REPLICA_WAIT) } else { settings.max_wait };
+    let rack = if source == Source::Leader { "" } else { &settings.rack };
     let request = Fetch {
-        max_wait_ms: settings.max_wait.as_millis() as u32,
+        max_wait_ms: max_wait.as_millis() as u32,
         min_bytes: settings.min_bytes,
         max_bytes: settings.max_bytes,
-        rack: settings.rack.clone(),
+        rack: rack.to_owned(),
         replica: None,
         parts: parts.collect(),
     };
+    let (response, payload) = match source {
+        Source::Replica(_) => tokio::time::timeout(max_wait + REPLICA_PATIENCE, async {
+            let connection = cluster.connection_to(broker).await?;
+            connection.call(&request, Bytes::new(), max_wait + REPLICA_PATIENCE).await
+        })
+        .await
+        .unwrap_or_else(|_| {
+            let what = format!("a fetch from broker {broker}");
+            Err(ClientError::TimedOut { what, after: max_wait + REPLICA_PATIENCE, last: None })
+        })?,
+        Source::Leader | Source::LeaderForNearest => {
+            call_leader(cluster, broker, &request, max_wait, asked).await?
+        }
+    };
+    if response.parts.len() != count {
+        let what = format!("{} results for {count} partitions", response.parts.len());
+        return Err(ClientError::Protocol { address: format!("broker {broker}"), what });
+    }
+    Ok((response.parts, payload))
+}
+
+/// Asks the leader, as long as it is known to lead.
+async fn call_leader(
+    cluster: &Cluster,
+    leader: u32,
+    request: &Fetch,
+    max_wait: Duration,
+    asked: &[Asked],
+) -> Result<(FetchResponse, Bytes), ClientError> {
     let suspect = |error| {
         for part in &request.parts {
             cluster.suspect(&part.topic);
@@ -401,16 +479,11 @@ async fn fetch_from(
         error
     };
     let connection = cluster.connection_to(leader).await.map_err(suspect)?;
-    let patience = settings.max_wait + cluster.settings().request_timeout;
+    let patience = max_wait + cluster.settings().request_timeout;
     let partitions: Vec<PartitionKey> = asked.iter().map(|asked| asked.key.clone()).collect();
     let call = tokio::select! {
-        answer = connection.call(&request, Bytes::new(), patience) => answer,
+        answer = connection.call(request, Bytes::new(), patience) => answer,
         moved = cluster.other_leader(leader, &partitions) => Err(moved.into()),
     };
-    let (response, payload) = call.map_err(suspect)?;
-    if response.parts.len() != count {
-        let what = format!("{} results for {count} partitions", response.parts.len());
-        return Err(ClientError::Protocol { address: format!("broker {leader}"), what });
-    }
-    Ok((response.parts, payload))
+    call.map_err(suspect)
 }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod driver;
+mod nearest;
 mod settings;
 
 use mk_net::fault::{ErrorCode, Fault};

@@ -40,15 +40,22 @@ pub async fn run(args: StartArgs) -> Result<(), Failure> {
     if args.brokers == 0 || args.brokers > 100 {
         return Err(Failure::Usage("a cluster has 1 to 100 brokers".to_owned()));
     }
+    if args.port > u16::MAX - args.brokers as u16 {
+        let what = format!("there are no {} ports from {} on", args.brokers, args.port);
+        return Err(Failure::Usage(what));
+    }
     let system = |error: std::io::Error| Failure::Failed(format!("cannot watch signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
+    // The terminal is closed.
+    let mut hangup = signal(SignalKind::hangup()).map_err(system)?;
     let (tell, mut ended) = unbounded_channel();
     let mut members = Vec::new();
     let started = tokio::select! {
         started = start_all(&args, &tell, &mut members) => started,
         _ = interrupt.recv() => Err(Failure::Failed("interrupted".to_owned())),
         _ = terminate.recv() => Err(Failure::Failed("terminated".to_owned())),
+        _ = hangup.recv() => Err(Failure::Failed("terminated".to_owned())),
     };
     if started.is_ok() {
         print(&members)?;
@@ -56,6 +63,7 @@ pub async fn run(args: StartArgs) -> Result<(), Failure> {
             tokio::select! {
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
+                _ = hangup.recv() => break,
                 Some(end) = ended.recv() => report(&mut members, &end),
             }
         }
@@ -158,9 +166,10 @@ fn print(members: &[Member]) -> Result<(), Failure> {
         vec![name.clone(), address.clone(), pid.to_string(), data, log]
     });
     table::print(&["NAME", "ADDRESS", "PID", "DATA", "LOG"], &rows.collect::<Vec<_>>())?;
-    if let Some(broker) = members.get(1) {
-        eprintln!("try: echo hello | mkctl -b {} produce greetings", broker.address);
-    }
+    let brokers: Vec<&str> = members[1..].iter().map(|member| member.address.as_str()).collect();
+    eprintln!("in another terminal:");
+    eprintln!("  export MK_BOOTSTRAP={}", brokers.join(","));
+    eprintln!("  echo hello | mkctl produce greetings");
     eprintln!("Ctrl-C ends them all");
     Ok(())
 }

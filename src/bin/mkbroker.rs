@@ -3,12 +3,13 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use mk::broker::{Broker, BrokerConfig};
 use mk::settings::{BrokerSettings, Layers, SettingError};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -122,6 +123,9 @@ fn read_settings(flags: &Flags) -> Result<BrokerSettings, SettingError> {
     BrokerSettings::resolve(&layers.with_environment(std::env::vars())?)
 }
 
+/// After so long it is said that the broker still waits for its cluster.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+
 async fn run(config: &BrokerConfig) -> Result<(), String> {
     // Watched before the start, so that a signal during a long recovery is not lost.
     let watch = |kind| signal(kind).map_err(|error| format!("signals cannot be watched: {error}"));
@@ -129,14 +133,22 @@ async fn run(config: &BrokerConfig) -> Result<(), String> {
     let mut interrupt = watch(SignalKind::interrupt())?;
     let mut broker = Broker::start(config).map_err(|error| error.to_string())?;
     let mut ready = when_ready(&mut broker);
+    let mut is_ready = false;
     loop {
         tokio::select! {
-            Some(()) = ready.recv() => println!(
-                "mkbroker {} ready on {}, data in {}: {}",
-                broker.id(),
-                broker.address(),
-                config.data.display(),
-                broker.recovery()
+            Some(()) = ready.recv() => {
+                is_ready = true;
+                println!(
+                    "mkbroker {} ready on {}, data in {}: {}",
+                    broker.id(),
+                    broker.address(),
+                    config.data.display(),
+                    broker.recovery()
+                );
+            }
+            () = tokio::time::sleep(LONG_WAIT), if !is_ready => warn!(
+                "the zookeeper has not taken the broker in yet: it must be reached by TCP to register, \
+                 and by UDP for heartbeats"
             ),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

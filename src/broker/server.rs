@@ -214,8 +214,8 @@ impl Broker {
         &self.shared.compacted
     }
 
-    /// What is told when the broker is ready, each time when it has registered: one that stands alone is
-    /// at once. Answered once.
+    /// What is told when the broker is ready, which is when its cluster lets it lead: one that stands
+    /// alone is at once. Answered once.
     pub fn when_ready(&mut self) -> Option<Receiver<()>> {
         self.member.when_ready()
     }

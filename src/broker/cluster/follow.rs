@@ -2,6 +2,7 @@
 //! control thread.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -19,6 +20,8 @@ use crate::zoo::state::{self, BrokerEpoch, ClusterState, Delta};
 pub struct Following {
     shared: Arc<Shared>,
     registered: Box<dyn Fn() + Send>,
+    /// Taken when the broker may lead for the first time.
+    may_lead: Option<Sender<()>>,
     /// When the version of the state was last written down.
     written: Instant,
 }
@@ -27,9 +30,15 @@ pub struct Following {
 const WRITE_DOWN_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Following {
-    /// Calls `registered` each time when the broker has registered and knows the state.
-    pub fn new(shared: Arc<Shared>, registered: impl Fn() + Send + 'static) -> Following {
-        Following { shared, registered: Box::new(registered), written: Instant::now() }
+    /// Calls `registered` each time when the broker has registered and knows the state, and tells
+    /// `may_lead` once when the mini-zookeeper lets the broker lead.
+    pub fn new(
+        shared: Arc<Shared>,
+        registered: impl Fn() + Send + 'static,
+        may_lead: Option<Sender<()>>,
+    ) -> Following {
+        let registered = Box::new(registered);
+        Following { shared, registered, may_lead, written: Instant::now() }
     }
 }
 
@@ -42,6 +51,12 @@ impl Follower for Following {
     fn changed(&mut self, _: &ClusterState, delta: &Delta) {
         let shared = &self.shared;
         shared.cluster.follow(delta);
+        if shared.cluster.may_lead()
+            && let Some(told) = self.may_lead.take()
+        {
+            // Nobody waits but at the start.
+            let _ = told.send(());
+        }
         let names = delta.topic_names();
         for name in &names {
             assign_known(shared, name);

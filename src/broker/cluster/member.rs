@@ -63,8 +63,8 @@ impl Member {
         let (sender, ready) = mpsc::channel();
         let inside = match &config.zoo {
             Some(address) => {
-                let joined = joined(shared.clone(), directory, heart.clone(), sender);
-                let follower = Following::new(shared.clone(), joined);
+                let joined = joined(shared.clone(), directory, heart.clone());
+                let follower = Following::new(shared.clone(), joined, Some(sender));
                 let session = Session::remote(address.clone(), me, Box::new(follower))?;
                 shared.cluster.set_session(session.clone());
                 let progress = Progress::new(shared);
@@ -79,7 +79,8 @@ impl Member {
             None => {
                 let node = start_inside(shared, config, directory)?;
                 let (registered, known) = mpsc::channel();
-                let follower = Following::new(shared.clone(), move || _ = registered.send(()));
+                let follower =
+                    Following::new(shared.clone(), move || _ = registered.send(()), None);
                 let session = Session::local(node.handle(), me, Box::new(follower))?;
                 shared.cluster.set_session(session.clone());
                 if known.recv_timeout(PATIENCE).is_err() {
@@ -95,7 +96,7 @@ impl Member {
         Ok(Member { in_sync, replicator, heart, ready: Some(ready), inside })
     }
 
-    /// What is told each time when the cluster has taken the broker in. Answered once.
+    /// What is told when the cluster lets the broker lead for the first time. Answered once.
     pub fn when_ready(&mut self) -> Option<Receiver<()>> {
         self.ready.take()
     }
@@ -154,11 +155,10 @@ fn joined(
     shared: Arc<Shared>,
     directory: &DataDirectory,
     heart: Arc<Mutex<Heart>>,
-    ready: mpsc::Sender<()>,
 ) -> impl Fn() + Send + 'static {
     let (path, identity) = (directory.path().to_owned(), directory.identity().clone());
     move || {
-        let (shared, heart, ready) = (shared.clone(), heart.clone(), ready.clone());
+        let (shared, heart) = (shared.clone(), heart.clone());
         let (path, identity) = (path.clone(), identity.clone());
         let control = shared.control.clone();
         control.run(move || {
@@ -182,8 +182,6 @@ fn joined(
             if let Some(beat) = &heart.beat {
                 beat.ready();
             }
-            // Nobody waits but at the start.
-            let _ = ready.send(());
         });
     }
 }

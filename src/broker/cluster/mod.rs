@@ -135,6 +135,13 @@ impl Cluster {
         self.me().epoch != BrokerEpoch::NONE
     }
 
+    /// True if the mini-zookeeper lets this broker lead and be in sync, as far as it has heard.
+    pub fn may_lead(&self) -> bool {
+        let me = self.me();
+        let state = self.state();
+        state.brokers.get(&me.id).is_some_and(|broker| broker.epoch == me.epoch && !broker.fenced)
+    }
+
     /// The cluster's state, as far as this broker has heard. To be let go of soon.
     pub fn state(&self) -> RwLockReadGuard<'_, ClusterState> {
         self.state.read()

@@ -43,7 +43,7 @@ fn from_environment(name: &str) -> Option<u64> {
 /// A cluster whose roads all go through `links`. Each process listens at an address of its own, so
 /// that its port is still free when it comes back.
 fn start_machines(links: &Arc<Links>, seed: u64) -> (Machines, Vec<String>) {
-    let mut machines = Machines::start_zoo("127.0.0.10:0", &[]);
+    let mut machines = Machines::start_zoo("127.0.0.10:0", &["leader.rebalance.hold.down.ms=2s"]);
     let mut addresses = Vec::new();
     for id in BROKERS {
         let target = Target::default();

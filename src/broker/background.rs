@@ -93,7 +93,7 @@ impl Throttle {
 }
 
 /// Lowers the priority of this thread.
-fn stand_back() {
+pub fn stand_back() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "a thread in the background keeps its priority");

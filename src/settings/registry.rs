@@ -291,7 +291,7 @@ pub const ALL: &[Definition] = &[
     broker(
         "replica.fetch.max.bytes",
         Kind::Bytes { min: 4 * KIB, max: 1 << 30 },
-        "4MiB",
+        "1MiB",
         "Most bytes of a partition that a follower asks its leader for at once.",
     ),
     broker(

@@ -5,6 +5,7 @@
 //! * [`in_sync`]: asks for changes of the in-sync replicas.
 //! * [`replicate`]: fetches from leaders.
 
+mod apply;
 mod follow;
 mod in_sync;
 mod member;

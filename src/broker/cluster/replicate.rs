@@ -1,5 +1,5 @@
-//! Fetches what this broker follows, and appends it. One thread for all leaders; what is to be asked
-//! for and when, [`super::super::replication::fetcher`] says.
+//! Fetches what this broker follows, and has it appended. One thread for all leaders, and one behind it
+//! for what is far behind; what is to be asked for and when, [`super::super::replication::fetcher`] says.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,23 +7,19 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mk_net::message::{Fetch, FetchPart, FetchResponse, Fetched, ReplicaLife};
-use mk_storage::{Epoch, Offset};
+use mk_net::message::{Fetch, FetchPart, FetchResponse, ReplicaLife};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
-use super::super::cleaner;
+use super::super::background::stand_back;
 use super::super::partition::Partition;
-use super::super::replication::epochs::EpochEnd;
 use super::super::replication::fetcher::{Fetcher, Lane, Order, Outcome};
-use super::super::replication::replica::{LeaderLog, NotFollowed, Replica};
 use super::super::shared::Shared;
-use super::Cluster;
+use super::super::worker::{Worker, WorkerThread};
+use super::apply::{self, Asked};
 use crate::client::{ClientError, Connection};
-use crate::clock::now_ms;
-use crate::zoo::message::Report;
 use crate::zoo::state::LeaderEpoch;
 
 /// What is to be fetched from now on.
@@ -46,11 +42,12 @@ pub enum Change {
     Leave(u64),
 }
 
-/// The thread; [`Replicator::stop`] ends it.
+/// The threads; [`Replicator::stop`] ends them.
 #[derive(Debug)]
 pub struct Replicator {
     end: oneshot::Sender<()>,
     thread: JoinHandle<()>,
+    catch_up: WorkerThread,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,17 +55,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Replicator {
-    /// Starts the thread.
+    /// Starts the threads.
     pub fn start(
         shared: Arc<Shared>,
         changes: UnboundedReceiver<Change>,
     ) -> std::io::Result<Replicator> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel();
+        let (worker, catch_up) = WorkerThread::start("mk-catch-up")?;
+        worker.run(stand_back);
         let work = move || {
             runtime.block_on(async {
                 let (synced, syncs) = unbounded_channel();
-                let driver = Driver::new(shared, Arc::new(synced));
+                let driver = Driver::new(shared, Arc::new(synced), worker);
                 tokio::select! {
                     () = driver.run(changes, syncs) => {}
                     _ = ended => {}
@@ -76,15 +75,16 @@ impl Replicator {
             });
         };
         let thread = thread::Builder::new().name("mk-replica".to_owned()).spawn(work)?;
-        Ok(Replicator { end, thread })
+        Ok(Replicator { end, thread, catch_up })
     }
 
-    /// Ends the thread.
+    /// Ends the threads.
     pub fn stop(self) {
         let _ = self.end.send(());
         if self.thread.join().is_err() {
             error!("the thread that fetches from leaders has panicked");
         }
+        self.catch_up.stop();
     }
 }
 
@@ -95,24 +95,35 @@ struct Driver {
     /// What is much does not share a connection with what is urgent.
     connections: HashMap<(u32, Lane), Arc<Connection>>,
     synced: Arc<UnboundedSender<u64>>,
+    /// Where is taken in what is much.
+    catch_up: Worker,
 }
 
 /// What became of a request.
 struct Landed {
     order: Order,
-    /// The parts that were asked for.
+    /// The parts that were asked for, by their serial numbers.
     asked: Vec<(u64, LeaderEpoch)>,
-    result: Result<(Option<Arc<Connection>>, FetchResponse, Bytes), ClientError>,
+    result: Result<Answered, ClientError>,
+}
+
+/// An answer that was taken in.
+struct Answered {
+    /// The connection, if it is a new one.
+    connection: Option<Arc<Connection>>,
+    /// What became of each part, and how many bytes it brought.
+    parts: Vec<(Outcome, u64)>,
 }
 
 impl Driver {
-    fn new(shared: Arc<Shared>, synced: Arc<UnboundedSender<u64>>) -> Driver {
+    fn new(shared: Arc<Shared>, synced: Arc<UnboundedSender<u64>>, catch_up: Worker) -> Driver {
         Driver {
             shared,
             fetcher: Fetcher::default(),
             partitions: HashMap::new(),
             connections: HashMap::new(),
             synced,
+            catch_up,
         }
     }
 
@@ -135,7 +146,7 @@ impl Driver {
                 },
                 Some(serial) = syncs.recv() => self.look_if_synced(serial),
                 Some(landed) = requests.join_next() => match landed {
-                    Ok(landed) => self.take_in(landed),
+                    Ok(landed) => self.landed(landed),
                     Err(error) => error!(%error, "a fetch from a leader has panicked"),
                 },
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
@@ -181,8 +192,8 @@ impl Driver {
         let mut asked = Vec::with_capacity(order.parts.len());
         let mut parts = Vec::with_capacity(order.parts.len());
         for (serial, epoch) in &order.parts {
-            if let Some(part) = self.part(*serial, *epoch) {
-                asked.push((*serial, *epoch));
+            if let Some((partition, part)) = self.part(*serial, *epoch) {
+                asked.push(Asked { partition, epoch: *epoch });
                 parts.push(part);
             }
         }
@@ -198,19 +209,26 @@ impl Driver {
             replica: Some(ReplicaLife { broker: me.id, epoch: me.epoch.0 }),
             parts,
         };
+        let (shared, catch_up) = (self.shared.clone(), self.catch_up.clone());
         async move {
+            let serials = asked.iter().map(|asked| (asked.partition.serial(), asked.epoch));
+            let serials = serials.collect();
             let result = call(connection, address, &request, wait + PATIENCE).await;
-            Landed { order, asked, result }
+            let result = match result {
+                Ok(answer) => take_in(shared, catch_up, lane, asked, answer).await,
+                Err(error) => Err(error),
+            };
+            Landed { order, asked: serials, result }
         }
     }
 
-    fn part(&self, serial: u64, epoch: LeaderEpoch) -> Option<FetchPart> {
+    fn part(&self, serial: u64, epoch: LeaderEpoch) -> Option<(Arc<Partition>, FetchPart)> {
         let partition = self.partitions.get(&serial)?;
         let replica = partition.replica().ok()?;
         let (offset, last_epoch) = replica.fetch_from(partition.sync_first())?;
         let topic = self.shared.topic(partition.topic()).ok()?;
         let most = self.shared.settings.number("replica.fetch.max.bytes");
-        Some(FetchPart {
+        let part = FetchPart {
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition: partition.number(),
@@ -219,23 +237,19 @@ impl Driver {
             leader_epoch: epoch.0,
             last_epoch: last_epoch.map_or(-1, |epoch| epoch.0),
             high_watermark: replica.log().high_watermark().0,
-        })
+        };
+        Some((partition.clone(), part))
     }
 
-    fn take_in(&mut self, landed: Landed) {
+    fn landed(&mut self, landed: Landed) {
         let Landed { order, asked, result } = landed;
         self.fetcher.landed(&order);
         let now = self.shared.cluster.now();
         let place = (order.leader, order.lane);
-        let (response, mut payload) = match result {
-            Ok((connection, response, payload)) if response.parts.len() == asked.len() => {
-                self.connections.extend(connection.map(|connection| (place, connection)));
-                (response, payload)
-            }
-            other => {
-                if let Err(error) = other {
-                    debug!(leader = order.leader, %error, "a leader does not answer");
-                }
+        let Answered { connection, parts } = match result {
+            Ok(answered) => answered,
+            Err(error) => {
+                debug!(leader = order.leader, %error, "a leader does not answer");
                 self.connections.remove(&place);
                 for (serial, epoch) in order.parts {
                     self.fetcher.came(serial, epoch, Outcome::Failed, now);
@@ -243,122 +257,42 @@ impl Driver {
                 return;
             }
         };
+        self.connections.extend(connection.map(|connection| (place, connection)));
         // Those that were not asked for after all.
         for (serial, epoch) in order.parts.iter().filter(|part| !asked.contains(part)) {
             self.fetcher.came(*serial, *epoch, Outcome::Failed, now);
         }
-        for ((serial, epoch), part) in asked.into_iter().zip(response.parts) {
-            let length = part.as_ref().map_or(0, |fetched| fetched.length as usize);
-            let batches = payload.split_to(length.min(payload.len()));
-            let Some(partition) = self.partitions.get(&serial).cloned() else { continue };
-            let outcome = match part {
-                Ok(fetched) => self.take_part(&partition, epoch, &fetched, &batches),
-                Err(fault) => {
-                    let (topic, number) = (partition.topic(), partition.number());
-                    debug!(topic, partition = number, %fault, "the leader refuses");
-                    Outcome::Failed
-                }
-            };
-            self.fetcher.brought(serial, batches.len() as u64, now);
+        for ((serial, epoch), (outcome, bytes)) in asked.into_iter().zip(parts) {
+            self.fetcher.brought(serial, bytes, now);
             self.fetcher.came(serial, epoch, outcome, now);
             if outcome == Outcome::Moved {
                 self.look_if_synced(serial);
             }
         }
     }
+}
 
-    /// Does to the log what the leader has said.
-    fn take_part(
-        &self,
-        partition: &Arc<Partition>,
-        epoch: LeaderEpoch,
-        fetched: &Fetched,
-        batches: &Bytes,
-    ) -> Outcome {
-        let Ok(replica) = partition.replica() else { return Outcome::Broken };
-        let (topic, number) = (partition.topic(), partition.number());
-        let result = match &fetched.diverging {
-            Some(end) => {
-                let end = EpochEnd { epoch: Epoch(end.epoch), end: Offset(end.end) };
-                self.cut(partition, replica, epoch, end)
-            }
-            None => self.copy(partition, replica, epoch, fetched, batches),
-        };
-        match result {
-            Ok(outcome) => outcome,
-            Err(NotFollowed::Superseded) => Outcome::Failed,
-            Err(error) if replica.log().poisoned().is_some() => {
-                error!(topic, partition = number, %error, "a follower's log takes nothing any more");
-                Outcome::Broken
-            }
-            Err(error) => {
-                warn!(topic, partition = number, %error, "what the leader sent was not taken");
-                Outcome::Failed
-            }
-        }
+/// Takes an answer in: what is much on a thread of its own, so that what is urgent does not wait for it.
+async fn take_in(
+    shared: Arc<Shared>,
+    catch_up: Worker,
+    lane: Lane,
+    asked: Vec<Asked>,
+    (connection, response, payload): (Option<Arc<Connection>>, FetchResponse, Bytes),
+) -> Result<Answered, ClientError> {
+    if response.parts.len() != asked.len() {
+        let what = format!("{} results for {} partitions", response.parts.len(), asked.len());
+        return Err(ClientError::Invalid(what));
     }
-
-    fn copy(
-        &self,
-        partition: &Arc<Partition>,
-        replica: &Replica,
-        epoch: LeaderEpoch,
-        fetched: &Fetched,
-        batches: &Bytes,
-    ) -> Result<Outcome, NotFollowed> {
-        let log = replica.log();
-        let before = (log.end(), log.high_watermark());
-        let theirs = LeaderLog {
-            high_watermark: Offset(fetched.high_watermark),
-            start: Offset(fetched.log_start_offset),
-        };
-        let copied = replica.copy(epoch, batches, theirs, now_ms())?;
-        if log.high_watermark() != before.1 {
-            self.shared.committed(partition);
-        }
-        if theirs.start > log.start() {
-            let grave = cleaner::grave(&self.shared, partition);
-            log.trim(theirs.start.min(log.end()), Some(&grave))?;
-        }
-        if copied.end == before.0 {
-            return Ok(Outcome::Quiet);
-        }
-        let flush = self.shared.topic(partition.topic()).map(|topic| topic.effective().flush);
-        if let Ok(flush) = flush {
-            self.shared.flusher.appended(partition, flush);
-        }
-        if copied.rolled {
-            self.shared.flusher.flush_now(partition);
-        }
-        Ok(Outcome::Moved)
-    }
-
-    fn cut(
-        &self,
-        partition: &Partition,
-        replica: &Replica,
-        epoch: LeaderEpoch,
-        leader: EpochEnd,
-    ) -> Result<Outcome, NotFollowed> {
-        let (topic, number, before) = (partition.topic(), partition.number(), replica.log().end());
-        let (end, committed) = replica.cut(epoch, leader)?;
-        if committed > 0 {
-            // Only after an unclean election.
-            error!(topic, partition = number, %end, committed, "committed records were cut");
-        } else {
-            warn!(topic, partition = number, %before, %end, "the log parted from the leader's, and was cut");
-        }
-        let report = Report::RecordsCut {
-            topic: topic.to_owned(),
-            partition: number,
-            broker: self.shared.cluster.me().id,
-            from: end.0,
-            to: before.0,
-            committed: committed > 0,
-        };
-        Cluster::report(&self.shared, report);
-        Ok(Outcome::Moved)
-    }
+    let parts = if lane == Lane::CatchUp {
+        let (done, outcome) = oneshot::channel();
+        catch_up.run(move || _ = done.send(apply::answer(&shared, &asked, response, payload)));
+        let ended = |_| ClientError::Invalid("the broker is stopping".to_owned());
+        outcome.await.map_err(ended)?
+    } else {
+        apply::answer(&shared, &asked, response, payload)
+    };
+    Ok(Answered { connection, parts })
 }
 
 async fn call(

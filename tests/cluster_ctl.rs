@@ -187,10 +187,21 @@ fn an_incident_is_seen_told_and_mended() {
     assert_eq!(code(&elected), 0, "{}", text(&elected.stderr));
     assert!(text(&elected.stderr).contains(&format!("orders:0 broker {leader} leads")));
     assert_eq!(started.leader(other), Some(u64::from(leader)));
+    leads_already(&started, other, leader);
     kill_process(Pid::from_raw(again.0.id() as i32).unwrap(), Signal::TERM).unwrap();
     assert!(again.0.wait().unwrap().success());
     started.members.retain(|member| member.name != format!("broker-{leader}"));
     started.end(Signal::TERM);
+}
+
+/// `mkctl elect orders` on a healthy cluster failed, and said to start a broker.
+fn leads_already(started: &Started, asked: u32, leader: u32) {
+    for arguments in [&["elect", "orders"][..], &["elect", "orders:0", "--unclean", "-y"]] {
+        let output = started.ctl_of(asked, arguments, b"");
+        let said = text(&output.stderr);
+        let expected = format!("orders:0 broker {leader} leads already\n");
+        assert!(code(&output) == 0 && said == expected, "{arguments:?} {said}");
+    }
 }
 
 /// A process that is killed when this is dropped.

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use mk::client::{Admin, Cluster};
+use mk_net::fault::ErrorCode;
 use mk_net::message::{Election, PartitionOf};
 
 use crate::args::ElectArgs;
@@ -28,6 +29,9 @@ pub async fn run(cluster: &Cluster, args: ElectArgs) -> Result<(), Failure> {
         match result {
             Ok(Some(leader)) => eprintln!("{topic}:{partition} broker {leader} leads"),
             Ok(None) => eprintln!("{topic}:{partition} nobody leads"),
+            Err(fault) if fault.code == ErrorCode::ELECTION_NOT_NEEDED => {
+                eprintln!("{topic}:{partition} {}", fault.message);
+            }
             Err(fault) => {
                 eprintln!("mkctl: {topic}:{partition}: {}", describe(&fault.into()));
                 failed = true;

@@ -219,6 +219,8 @@ pub fn fault_of(refused: &Refused) -> Fault {
             ErrorCode::INVALID_REPLICA_ASSIGNMENT
         }
         Refused::NotMoving => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+        Refused::LeadsAlready(_) => ErrorCode::ELECTION_NOT_NEEDED,
+        Refused::PreferredAway(_) => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
         Refused::NobodyToElect => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
         Refused::StaleBroker { .. } => ErrorCode::STALE_BROKER_EPOCH,
         Refused::NotLeader(_)

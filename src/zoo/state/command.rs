@@ -321,7 +321,13 @@ pub enum Refused {
     /// The partition is not being moved.
     #[error("the partition is not being moved")]
     NotMoving,
-    /// Nobody can be elected, or the leader is there already.
-    #[error("there is nobody to elect")]
+    /// The right one leads already.
+    #[error("broker {0} leads already")]
+    LeadsAlready(u32),
+    /// The preferred leader is fenced, about to stop, or not in sync.
+    #[error("its preferred leader, broker {0}, is not in sync")]
+    PreferredAway(u32),
+    /// None of the replicas lives.
+    #[error("none of its replicas lives")]
     NobodyToElect,
 }

@@ -75,9 +75,13 @@ impl ClusterState {
         number: u32,
     ) -> Result<Vec<Change>, Refused> {
         let partition = self.partition(topic, number)?;
-        let Some(preferred) = self.preferred_instead(partition) else {
-            return Err(Refused::NobodyToElect);
-        };
+        let preferred = partition.preferred().ok_or(Refused::NobodyToElect)?;
+        if partition.leader == Some(preferred) {
+            return Err(Refused::LeadsAlready(preferred));
+        }
+        if self.preferred_instead(partition).is_none() {
+            return Err(Refused::PreferredAway(preferred));
+        }
         Ok(self.update_partition(topic, number, |_, partition| {
             partition.set_leader(Some(preferred));
         }))
@@ -91,7 +95,10 @@ impl ClusterState {
     ) -> Result<Vec<Change>, Refused> {
         let partition = self.partition(topic, number)?;
         let lives = |id: &u32| self.brokers.get(id).is_some_and(|broker| !broker.fenced);
-        if partition.leader.is_some() || !partition.replicas.iter().any(lives) {
+        if let Some(leader) = partition.leader {
+            return Err(Refused::LeadsAlready(leader));
+        }
+        if !partition.replicas.iter().any(lives) {
             return Err(Refused::NobodyToElect);
         }
         Ok(self.update_partition(topic, number, |electorate, partition| {

@@ -134,7 +134,7 @@ fn another_leads_when_the_leader_is_fenced() {
     assert_eq!(first(&state).leader, Some(2), "it has to catch up first");
     assert_eq!(
         state.apply(&Command::ElectPreferred { topic: "t".into(), partition: 0 }),
-        Err(Refused::NobodyToElect)
+        Err(Refused::PreferredAway(1))
     );
     state.apply(&Command::AlterPartition(alteration(&state, &[1, 2, 3]))).unwrap();
     state.apply(&Command::ElectPreferred { topic: "t".into(), partition: 0 }).unwrap();

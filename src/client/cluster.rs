@@ -59,6 +59,8 @@ struct Inner {
     topics: Mutex<HashMap<String, Known>>,
     /// The address that has answered last is asked first.
     last_answer: Mutex<Option<String>>,
+    /// One that could not do what it was asked is asked last.
+    avoided: Mutex<Option<String>>,
     seed: u64,
 }
 
@@ -103,6 +105,7 @@ impl Cluster {
             brokers: Mutex::new(HashMap::new()),
             topics: Mutex::new(HashMap::new()),
             last_answer: Mutex::new(None),
+            avoided: Mutex::new(None),
             seed: Uuid::new_v4().as_u64_pair().0,
         };
         Cluster { inner: Arc::new(inner) }
@@ -192,7 +195,15 @@ impl Cluster {
                 addresses.push(address);
             }
         }
+        let avoided = self.inner.avoided.lock();
+        addresses.sort_by_key(|address| Some(address) == avoided.as_ref());
         addresses
+    }
+
+    /// Has others asked before the one that has answered last.
+    fn turn_away(&self) {
+        let last = self.inner.last_answer.lock().take();
+        *self.inner.avoided.lock() = last;
     }
 
     /// The connection to a broker.
@@ -290,12 +301,13 @@ impl Cluster {
             let topic = topics.into_iter().find(|topic| topic.name == name);
             match topic.map(|topic| topic.result) {
                 Some(Ok(_)) => return self.known(name),
-                // The broker has just started.
-                Some(Err(fault)) if fault.code == ErrorCode::NOT_LEADER_OR_FOLLOWER => {
+                // The broker has just started, or does not reach the mini-zookeeper; another may.
+                Some(Err(fault)) if is_not_able(&fault) => {
                     let wait = backoff.failed();
                     if Instant::now() + wait >= deadline {
                         return Err(fault.into());
                     }
+                    self.turn_away();
                     tokio::time::sleep(wait).await;
                 }
                 Some(Err(fault)) => return Err(fault.into()),
@@ -409,6 +421,17 @@ impl Cluster {
     }
 }
 
+/// True if the broker could not make a topic, or say what it is, and another one may.
+fn is_not_able(fault: &Fault) -> bool {
+    matches!(
+        fault.code,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER
+            | ErrorCode::NOT_CONTROLLER
+            | ErrorCode::LEADER_NOT_AVAILABLE
+            | ErrorCode::REQUEST_TIMED_OUT
+    )
+}
+
 /// True if a fault of a topic may pass; false if there is no such topic.
 fn is_passing(fault: &Fault) -> bool {
     fault.code.is_retriable() && fault.code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
@@ -428,5 +451,21 @@ impl TopicInfo {
     /// How many partitions it has.
     pub fn count(&self) -> u32 {
         self.partitions.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A producer asked the same broker again and again, which did not reach the mini-zookeeper.
+    #[test]
+    fn who_could_not_do_it_is_asked_last() {
+        let all = ["a:1", "b:1", "c:1"].map(str::to_owned).to_vec();
+        let cluster = Cluster::new(all, ClusterSettings::default());
+        *cluster.inner.last_answer.lock() = Some("a:1".to_owned());
+        assert_eq!(cluster.addresses(None), ["a:1", "b:1", "c:1"]);
+        cluster.turn_away();
+        assert_eq!(cluster.addresses(None), ["b:1", "c:1", "a:1"]);
     }
 }

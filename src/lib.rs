@@ -3,12 +3,12 @@
 //! * [`broker`]: serves the log over the wire.
 //! * [`client`]: producers, consumers and what administers topics.
 //! * [`settings`]: names, ranges and defaults of all settings.
-//! * [`zoo`]: who leads what: the mini-zookeeper, and the broker's side of it. No broker asks it yet:
-//!   [`broker::replication`] is held to its rules by tests.
+//! * [`zoo`]: who leads what: the mini-zookeeper, and the broker's side of it.
 
 pub mod broker;
 pub mod client;
 mod clock;
+pub mod panic;
 pub mod rule;
 pub mod settings;
 #[cfg(any(test, feature = "simulation"))]

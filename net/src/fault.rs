@@ -57,7 +57,7 @@ error_codes! {
     TOPIC_ALREADY_EXISTS = 36, false, "Use the topic that is there, or another name";
     INVALID_PARTITIONS = 37, false, "A topic has at least one partition and never loses one";
     INVALID_REPLICATION_FACTOR = 38, false, "Use at most as many replicas as there are brokers";
-    INVALID_REPLICA_ASSIGNMENT = 39, false, "Name brokers that are there, each once";
+    INVALID_REPLICA_ASSIGNMENT = 39, false, "Name brokers that are there, each once; while a partition is moved, keep those that have its records";
     INVALID_CONFIG = 40, false, "See docs/settings.md for names and values";
     NOT_CONTROLLER = 41, true, "The mini-zookeeper is not reached; try again in a moment";
     INVALID_REQUEST = 42, false, "The client sent what the protocol does not have";

@@ -82,6 +82,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     start_log(flags.log_format);
+    mk::panic::end_process_on_panic();
     let settings = match read_settings(&flags) {
         Ok(settings) => settings,
         Err(error) => {

@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     start_log(flags.log_format);
+    mk::panic::end_process_on_panic();
     let settings = match ZooSettings::resolve(&flags.set) {
         Ok(settings) => settings,
         Err(error) => {

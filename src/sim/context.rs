@@ -52,6 +52,8 @@ pub enum Wake {
     AskAgain(u64),
     /// A request has not been answered for long.
     GiveUp(u64),
+    /// An answer that was much has been taken in.
+    Landed(u64),
     /// A broker that has handed over stops.
     Stop,
     /// A client goes on.

@@ -6,17 +6,25 @@ use std::time::Duration;
 use super::context::{Context, Wake};
 use super::message::{Class, Failure, FetchPart, Fetched, Message, Place, Request, Response};
 use super::process::Process;
-use crate::broker::replication::fetcher::{Fetcher, Order, Outcome};
-use crate::broker::replication::replica::{LeaderLog, NotFollowed};
+use crate::broker::replication::fetcher::{Fetcher, Lane, Order, Outcome};
+use crate::broker::replication::replica::{FetchedFrom, LeaderLog, NotFollowed, Replica};
 use crate::zoo::state::LeaderEpoch;
 
 /// What is fetched, and the requests that are under way.
 #[derive(Default)]
 pub struct Fetches {
     fetcher: Fetcher,
-    under_way: BTreeMap<u64, (Order, Vec<(u64, LeaderEpoch)>)>,
+    under_way: BTreeMap<u64, (Order, Vec<(u64, FetchedFrom)>)>,
+    /// What was taken in of requests that do not count as done yet.
+    landing: BTreeMap<u64, Landing>,
     /// When it is to be woken, if it is.
     wakes: Option<Duration>,
+}
+
+/// What became of each part of a request.
+struct Landing {
+    order: Order,
+    outcomes: Vec<(u64, LeaderEpoch, Outcome)>,
 }
 
 const IDLE_WAIT: Duration = Duration::from_millis(200);
@@ -56,7 +64,7 @@ impl Process {
                 let Some((offset, last_epoch)) = from else { continue };
                 let high_watermark = replica.log().high_watermark();
                 let (partition, leader_epoch) = (number, *epoch);
-                asked.push((*serial, *epoch));
+                asked.push((*serial, FetchedFrom { epoch: *epoch, offset }));
                 parts.push(FetchPart {
                     partition,
                     offset,
@@ -92,12 +100,34 @@ impl Process {
     pub fn fetched(&mut self, context: &mut Context<'_>, number: u64, response: Response) {
         let Response::Fetched(parts) = response else { return };
         let Some((order, asked)) = self.fetches.under_way.remove(&number) else { return };
-        self.fetches.fetcher.landed(&order);
-        for (serial, epoch) in order.parts.iter().filter(|part| !asked.contains(part)) {
-            self.fetches.fetcher.came(*serial, *epoch, Outcome::Failed, context.now);
+        let is_asked = |serial: &u64| asked.iter().any(|(asked, _)| asked == serial);
+        let mut outcomes = Vec::with_capacity(order.parts.len());
+        for (serial, epoch) in order.parts.iter().filter(|(serial, _)| !is_asked(serial)) {
+            let replica = self.replica(*serial as u32);
+            let outcome = replica.map_or(Outcome::Failed, Replica::not_asked);
+            outcomes.push((*serial, *epoch, outcome));
         }
-        for ((serial, epoch), part) in asked.into_iter().zip(parts) {
-            let outcome = self.take_part(context, serial as u32, epoch, part);
+        for ((serial, from), part) in asked.into_iter().zip(parts) {
+            let outcome = self.take_part(context, serial as u32, from, part);
+            outcomes.push((serial, from.epoch, outcome));
+        }
+        let is_much = order.lane == Lane::CatchUp;
+        self.fetches.landing.insert(number, Landing { order, outcomes });
+        if is_much {
+            // Another thread has taken it in.
+            let after = context.between(10, 5_000);
+            context.wake(after, Wake::Landed(number));
+        } else {
+            self.landed(context, number);
+        }
+    }
+
+    pub fn landed(&mut self, context: &mut Context<'_>, number: u64) {
+        let Some(Landing { order, outcomes }) = self.fetches.landing.remove(&number) else {
+            return;
+        };
+        self.fetches.fetcher.landed(&order);
+        for (serial, epoch, outcome) in outcomes {
             self.fetches.fetcher.came(serial, epoch, outcome, context.now);
             if outcome == Outcome::Moved {
                 self.look_if_synced(context, serial as u32);
@@ -110,7 +140,7 @@ impl Process {
         &mut self,
         context: &mut Context<'_>,
         number: u32,
-        epoch: LeaderEpoch,
+        from: FetchedFrom,
         part: Result<Fetched, Failure>,
     ) -> Outcome {
         let Some(replica) = self.replica(number) else { return Outcome::Broken };
@@ -118,7 +148,7 @@ impl Process {
         let log = replica.log();
         let before = log.end();
         let result = match fetched.diverging {
-            Some(end) => replica.cut(epoch, end).map(|(end, committed)| {
+            Some(end) => replica.cut(from, end, fetched.start).map(|(end, committed)| {
                 context.trace.note(context.now, [6, u64::from(number), before.0, end.0], || {
                     format!("broker {}: {number} cut from {before:?} to {end:?}", self.me.id)
                 });
@@ -130,7 +160,7 @@ impl Process {
             None => {
                 let theirs =
                     LeaderLog { high_watermark: fetched.high_watermark, start: fetched.start };
-                let copied = replica.copy(epoch, &fetched.batches, theirs, context.now_ms());
+                let copied = replica.copy(from, &fetched.batches, theirs, context.now_ms());
                 copied.and_then(|copied| {
                     if theirs.start > log.start() {
                         log.trim(theirs.start.min(log.end()), None)?;

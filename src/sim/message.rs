@@ -179,3 +179,15 @@ pub enum Failure {
     /// It does not know yet.
     NotAvailable,
 }
+
+impl Ask {
+    /// True if it asks for the broker to be in sync.
+    pub fn names(&self, id: u32) -> bool {
+        match self {
+            Ask::Change(Command::AlterPartition(alter)) => {
+                alter.isr.iter().any(|member| member.id == id)
+            }
+            _ => false,
+        }
+    }
+}

@@ -162,8 +162,12 @@ impl Process {
             Wake::Reconcile(version) => self.reconcile(context, disk, *version),
             Wake::Flush(number) => self.flush(*number),
             Wake::Shrink => self.shrink(context),
-            Wake::AskAgain(number) => self.ask_again(context, *number),
+            Wake::AskAgain(number) => {
+                let again = self.renumber(context, *number);
+                self.ask_again(context, again);
+            }
             Wake::GiveUp(number) => self.not_fetched(context, *number),
+            Wake::Landed(number) => self.landed(context, *number),
             _ => {}
         }
         self.settle(context, disk);
@@ -172,6 +176,15 @@ impl Process {
     /// True once what it was stopping for is done.
     pub fn has_handed_over(&self) -> bool {
         self.stopping.is_some_and(|number| !self.asks.contains_key(&number))
+    }
+
+    /// True if it has asked for the broker to be taken into the in-sync replicas, and does not know
+    /// whether it is.
+    pub fn asks_for(&self, id: u32) -> bool {
+        self.asks.values().any(|asked| match asked {
+            Asked::Proposal(_, proposal) => proposal.isr.iter().any(|member| member.id == id),
+            Asked::Change(_) => false,
+        })
     }
 
     /// Begins to stop: its leaderships go to others first.
@@ -204,6 +217,7 @@ impl Process {
                 self.me.epoch = epoch;
                 self.state = *state;
                 self.registered = true;
+                self.assign_known(context);
                 self.soon_reconcile(context);
             }
             Told::SentAway => {
@@ -214,10 +228,10 @@ impl Process {
             Told::Push(delta) => self.follow_state(context, &delta),
             Told::Answer(number, result) => {
                 if let Some(Asked::Proposal(part, proposal)) = self.asks.remove(&number)
-                    && result.is_err()
+                    && let Err(refused) = result
                     && let Some(replica) = self.replica(part)
                 {
-                    replica.refused(&proposal);
+                    replica.refused(&proposal, &refused, context.now);
                 }
             }
         }
@@ -228,16 +242,25 @@ impl Process {
             context.oracle.broken(context.now, &format!("broker {}: {gap}", self.me.id));
             return;
         }
-        let numbers: Vec<u32> = self.parts.keys().copied().collect();
-        for number in numbers {
-            self.assign(context, number);
+        if delta.topic_names().contains(&TOPIC) {
+            self.assign_known(context);
         }
         self.soon_reconcile(context);
     }
 
-    /// The control thread is not the fastest.
+    fn assign_known(&mut self, context: &mut Context<'_>) {
+        let numbers: Vec<u32> = self.parts.keys().copied().collect();
+        for number in numbers {
+            self.assign(context, number);
+        }
+    }
+
+    /// The control thread is not the fastest, and may have much to do.
     fn soon_reconcile(&mut self, context: &mut Context<'_>) {
-        let after = context.between(100, 10_000);
+        let after = match context.chance.one_in(10) {
+            true => context.between(10_000, 1_000_000),
+            false => context.between(100, 10_000),
+        };
         context.wake(after, Wake::Reconcile(self.state.version));
     }
 
@@ -265,10 +288,7 @@ impl Process {
         disk.partitions = self.parts.keys().copied().collect();
         disk.followed = disk.followed.max(version);
         disk.restart = Restart::Kept;
-        let numbers: Vec<u32> = self.parts.keys().copied().collect();
-        for number in numbers {
-            self.assign(context, number);
-        }
+        self.assign_known(context);
         self.report_lost(context);
         if self.registered && !self.ready {
             self.ready = true;
@@ -345,6 +365,18 @@ impl Process {
         number
     }
 
+    /// What is asked again: the answer to what was asked before does not count any more.
+    fn renumber(&mut self, context: &mut Context<'_>, number: u64) -> u64 {
+        let again = context.number();
+        if let Some(asked) = self.asks.remove(&number) {
+            self.asks.insert(again, asked);
+        }
+        if self.stopping == Some(number) {
+            self.stopping = Some(again);
+        }
+        again
+    }
+
     /// Asks until there is an answer, or another leader.
     fn ask_again(&mut self, context: &mut Context<'_>, number: u64) {
         let command = match self.asks.get(&number) {
@@ -373,14 +405,21 @@ impl Process {
             Some(session) => {
                 let ask = Ask::Change(command);
                 context.send(Place::Zoo, Class::Session, Message::ToZoo { session, number, ask });
+                // Nobody waits for an answer without end.
+                if context.chance.one_in(4) {
+                    self.ask_later(context, number);
+                }
             }
             None => self.ask_later(context, number),
         }
     }
 
-    /// Within a while: it may be done already, and much else may happen until then.
+    /// Soon or within a while: it may be done already, and much else may happen until then.
     fn ask_later(&self, context: &mut Context<'_>, number: u64) {
-        let after = context.between(20_000, 1_000_000);
+        let after = match context.chance.one_in(2) {
+            true => context.between(1_000, 50_000),
+            false => context.between(20_000, 1_000_000),
+        };
         context.wake(after, Wake::AskAgain(number));
     }
 

@@ -583,25 +583,51 @@ impl World {
         *self.injected.entry(kind).or_default() += 1;
     }
 
-    /// True if a broker may lose records that were acknowledged, because others have them: nobody
-    /// counts on it, or all are in sync, and who lost some before has them again. `loses` tells whether
-    /// it is about to.
+    /// True if a broker may lose records that were acknowledged, because others have them: all are in
+    /// sync, and who lost some before has them again; or nobody counts on it, and of those that are
+    /// counted on somebody has lost nothing. Only the first may be about to be counted on. `loses` tells
+    /// whether it is about to.
     fn may_bereave(&mut self, id: u32, loses: bool) -> bool {
         if !loses {
             return true;
         }
+        let is_well = self.is_well();
         let state = self.zoo.committed();
-        let counts =
-            |partition: &Partition| partition.isr.contains(&id) || partition.eligible.contains(&id);
-        let is_counted_on = partitions(state).iter().any(counts);
-        if self.is_well() {
+        if is_well {
             self.bereft.retain(|before| life(state, before.id) <= before.epoch);
         }
-        if is_counted_on && !(self.is_well() && self.bereft.is_empty()) {
+        let counted = |partition: &Partition, id: u32| {
+            partition.isr.contains(&id) || partition.eligible.contains(&id)
+        };
+        // What is about to be committed may come to nothing if the mini-zookeeper dies.
+        let is_counted_on = [state, self.zoo.newest()]
+            .into_iter()
+            .flat_map(partitions)
+            .any(|partition| counted(partition, id));
+        let whole = |id: &u32| self.bereft.iter().all(|before| before.id != *id);
+        let have_others = partitions(state).iter().all(|partition| {
+            partition.replicas.iter().filter(|id| whole(id)).any(|id| counted(partition, *id))
+        });
+        let first = self.bereft.is_empty();
+        let spared = is_counted_on || !have_others || (!first && self.is_asked_for(id));
+        if spared && !(is_well && first) {
             return false;
         }
         self.bereft.push(Member { id, epoch: life(state, id) });
         true
+    }
+
+    /// True if somebody has asked for the broker to be taken into the in-sync replicas, and it may be
+    /// done yet: a process that lives, or one that has died since.
+    fn is_asked_for(&self, id: u32) -> bool {
+        let scheduled = self.queue.iter().map(|Reverse(scheduled)| &*scheduled.event);
+        let mut to_come = scheduled.chain(self.deferred.values().flatten());
+        let mut processes = self.hosts.values().filter_map(|host| host.process.as_ref());
+        processes.any(|process| process.asks_for(id))
+            || to_come.any(|event| match event {
+                Event::Deliver(_, _, _, Message::ToZoo { ask, .. }) => ask.names(id),
+                _ => false,
+            })
     }
 
     fn kill(&mut self, id: u32, back: Duration) {

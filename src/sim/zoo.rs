@@ -58,6 +58,11 @@ impl Zoo {
         &self.disk
     }
 
+    /// The state with what is about to be committed.
+    pub fn newest(&self) -> &ClusterState {
+        self.process.as_ref().map_or(&self.disk, |process| &process.state)
+    }
+
     pub fn is_up(&self) -> bool {
         self.process.is_some()
     }
@@ -216,6 +221,7 @@ impl Process {
         ask: Ask,
     ) {
         let told = match ask {
+            Ask::Change(_) if from != Place::Zoo && !self.sessions.contains_key(&session) => return,
             Ask::Change(command) => {
                 let result = self.apply(context, &command);
                 Told::Answer(number, result)

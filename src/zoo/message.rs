@@ -72,8 +72,10 @@ pub enum Report {
         from: u64,
         /// The one behind the last.
         to: u64,
-        /// True if some of them had been acknowledged.
+        /// True if the replica knew that some of them were committed.
         committed: bool,
+        /// True if a leader behind them was elected uncleanly: some may have been committed.
+        unclean: bool,
     },
 }
 

@@ -6,7 +6,7 @@
 //! * [`detector`]: which brokers are alive, by what is heard of them; pure as well.
 //! * [`events`]: what has happened, for people.
 //! * [`message`]: what brokers and the zookeeper say to each other.
-//! * [`store`]: the log of commands on the disk.
+//! * [`store`]: the log of changes on the disk.
 //! * [`node`]: the state with its log, on a thread: in a process of its own, or inside of a broker.
 //! * [`heartbeat`]: the datagrams.
 //! * [`process`]: the zookeeper as a process of its own.

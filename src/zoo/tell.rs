@@ -103,9 +103,12 @@ fn words(what: &What) -> (&'static str, String) {
             "first acknowledged",
             format!("broker {leader} has acknowledged its first record in epoch {leader_epoch}"),
         ),
-        What::Reported(Report::RecordsCut { broker, from, to, committed, .. }) => {
-            let kind = if *committed { "records lost" } else { "records cut" };
-            let which = if *committed { "some were acknowledged" } else { "none was acknowledged" };
+        What::Reported(Report::RecordsCut { broker, from, to, committed, unclean, .. }) => {
+            let (kind, which) = match (committed, unclean) {
+                (true, _) => ("records lost", "some were committed"),
+                (false, true) => ("records lost", "some may have been committed"),
+                (false, false) => ("records cut", "none was committed"),
+            };
             (kind, format!("broker {broker} has cut offsets {from} to {to} off: {which}"))
         }
     }

@@ -11,18 +11,17 @@ use super::super::cleaner;
 use super::super::partition::Partition;
 use super::super::replication::epochs::EpochEnd;
 use super::super::replication::fetcher::Outcome;
-use super::super::replication::replica::{LeaderLog, NotFollowed, Replica};
+use super::super::replication::replica::{FetchedFrom, LeaderLog, NotFollowed, Replica};
 use super::super::shared::Shared;
 use super::Cluster;
 use crate::clock::now_ms;
 use crate::zoo::message::Report;
-use crate::zoo::state::LeaderEpoch;
 
 /// A partition that was asked for.
 pub struct Asked {
     pub partition: Arc<Partition>,
-    /// In which epoch of its leader.
-    pub epoch: LeaderEpoch,
+    /// From where.
+    pub from: FetchedFrom,
 }
 
 /// Takes in an answer with a part for each that was asked for; what became of each, and how many bytes
@@ -37,7 +36,7 @@ pub fn answer(
         let length = part.as_ref().map_or(0, |fetched| fetched.length as usize);
         let batches = payload.split_to(length.min(payload.len()));
         let outcome = match part {
-            Ok(fetched) => take_part(shared, &asked.partition, asked.epoch, &fetched, &batches),
+            Ok(fetched) => take_part(shared, &asked.partition, asked.from, &fetched, &batches),
             Err(fault) => {
                 let (topic, number) = (asked.partition.topic(), asked.partition.number());
                 debug!(topic, partition = number, %fault, "the leader refuses");
@@ -53,7 +52,7 @@ pub fn answer(
 fn take_part(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
-    epoch: LeaderEpoch,
+    from: FetchedFrom,
     fetched: &Fetched,
     batches: &Bytes,
 ) -> Outcome {
@@ -62,9 +61,9 @@ fn take_part(
     let result = match &fetched.diverging {
         Some(end) => {
             let end = EpochEnd { epoch: Epoch(end.epoch), end: Offset(end.end) };
-            cut(shared, partition, replica, epoch, end)
+            cut(shared, partition, replica, from, end, Offset(fetched.log_start_offset))
         }
-        None => copy(shared, partition, replica, epoch, fetched, batches),
+        None => copy(shared, partition, replica, from, fetched, batches),
     };
     match result {
         Ok(outcome) => outcome,
@@ -84,7 +83,7 @@ fn copy(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
     replica: &Replica,
-    epoch: LeaderEpoch,
+    from: FetchedFrom,
     fetched: &Fetched,
     batches: &Bytes,
 ) -> Result<Outcome, NotFollowed> {
@@ -94,7 +93,7 @@ fn copy(
         high_watermark: Offset(fetched.high_watermark),
         start: Offset(fetched.log_start_offset),
     };
-    let copied = replica.copy(epoch, batches, theirs, now_ms())?;
+    let copied = replica.copy(from, batches, theirs, now_ms())?;
     if log.high_watermark() != before.1 {
         shared.committed(partition);
     }
@@ -119,14 +118,18 @@ fn cut(
     shared: &Arc<Shared>,
     partition: &Partition,
     replica: &Replica,
-    epoch: LeaderEpoch,
+    from: FetchedFrom,
     leader: EpochEnd,
+    start: Offset,
 ) -> Result<Outcome, NotFollowed> {
     let (topic, number, before) = (partition.topic(), partition.number(), replica.log().end());
-    let (end, committed) = replica.cut(epoch, leader)?;
+    let unclean = was_elected_uncleanly(shared, partition, replica.log().last_epoch());
+    let (end, committed) = replica.cut(from, leader, start)?;
     if committed > 0 {
         // Only after an unclean election.
         error!(topic, partition = number, %end, committed, "committed records were cut");
+    } else if unclean {
+        error!(topic, partition = number, %before, %end, "records were cut that may be committed");
     } else {
         warn!(topic, partition = number, %before, %end, "the log parted from the leader's, and was cut");
     }
@@ -137,7 +140,17 @@ fn cut(
         from: end.0,
         to: before.0,
         committed: committed > 0,
+        unclean,
     };
     Cluster::report(shared, report);
     Ok(Outcome::Moved)
+}
+
+/// True if the partition has had a leader that may miss committed records, behind this epoch of a log: what
+/// differs may have been acknowledged.
+fn was_elected_uncleanly(shared: &Shared, partition: &Partition, last: Option<Epoch>) -> bool {
+    let state = shared.cluster.state();
+    let of = state.topics.get(partition.topic()).and_then(|t| t.partition(partition.number()));
+    let unclean = of.and_then(|partition| partition.unclean_epoch);
+    unclean.is_some_and(|unclean| last.is_none_or(|last| last.0 < unclean.0))
 }

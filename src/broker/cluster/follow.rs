@@ -44,7 +44,12 @@ impl Following {
 
 impl Follower for Following {
     fn registered(&mut self, epoch: BrokerEpoch, state: &ClusterState) {
-        self.shared.cluster.enter(epoch, state.clone());
+        let shared = &self.shared;
+        shared.cluster.enter(epoch, state.clone());
+        // At once: the control thread may have much to do.
+        for known in shared.topics.load().values() {
+            assign(shared, known);
+        }
         (self.registered)();
     }
 
@@ -130,7 +135,11 @@ fn assign_one(
             leader,
             epoch,
             in_sync: wanted.isr.contains(&me.id),
-            throttle: wanted.moving.as_ref().and_then(|moving| moving.throttle),
+            throttle: wanted
+                .moving
+                .as_ref()
+                .filter(|moving| !moving.from.contains(&me.id))
+                .and_then(|moving| moving.throttle),
         },
         _ => Change::Leave(partition.serial()),
     };

@@ -78,6 +78,7 @@ async fn run(shared: Arc<Shared>, mut queue: UnboundedReceiver<Proposed>) {
                     shrink(&shared, most_lag);
                 }
                 report_broken(&shared);
+                reconcile::try_again(&shared);
                 last_look = Instant::now();
             }
             Some(_) = asking.join_next() => {}
@@ -99,16 +100,18 @@ fn shrink(shared: &Shared, most_lag: Duration) {
     }
 }
 
-/// A log that takes nothing any more is no leader's, if there is another.
+/// A log that takes nothing any more, or could not be made, is no leader's, if there is another.
 fn report_broken(shared: &Arc<Shared>) {
     let is_broken = |partition: &Arc<Partition>| {
         let leads = |log: &Arc<mk_storage::log::Log>| log.poisoned().is_some();
         !partition.is_deleted() && partition.log().is_ok_and(leads)
     };
     let topics = shared.topics.load();
-    if topics.values().any(|topic| topic.partitions().iter().any(is_broken)) {
+    if !shared.cluster.unmade.lock().is_empty()
+        || topics.values().any(|topic| topic.partitions().iter().any(is_broken))
+    {
         let shared = shared.clone();
-        shared.admin.clone().run(move || reconcile::report_lost(&shared));
+        shared.admin.clone().run(move || _ = reconcile::report_lost(&shared));
     }
 }
 
@@ -134,7 +137,9 @@ async fn ask(shared: Arc<Shared>, partition: Arc<Partition>, proposal: Proposal)
             Ok(Response::Refused(refused)) => {
                 let (topic, number) = (partition.topic(), partition.number());
                 tracing::debug!(topic, partition = number, %refused, "the in-sync replicas stay");
-                replica.refused(&proposal);
+                if replica.refused(&proposal, &refused, shared.cluster.now()) {
+                    shared.committed(&partition);
+                }
                 return;
             }
             Ok(_) | Err(_) => sleep(PAUSE).await,

@@ -175,8 +175,11 @@ fn joined(
             }
             reconcile::all(&shared);
             reconcile::write_down(&shared, version);
-            // Before it can be elected by what it had.
-            reconcile::report_lost(&shared);
+            // Before it can be elected by what it had. Whoever cannot be told is away, and hears of it when
+            // the broker registers again.
+            if !reconcile::report_lost(&shared) {
+                return;
+            }
             let mut heart = heart.lock();
             heart.ready = true;
             if let Some(beat) = &heart.beat {

@@ -12,12 +12,13 @@ mod member;
 pub mod reconcile;
 mod replicate;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use mk_net::fault::{ErrorCode, Fault};
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use follow::Following;
@@ -48,6 +49,8 @@ pub struct Cluster {
     follows: UnboundedSender<replicate::Change>,
     /// The version that the disk had followed when the broker started.
     followed: AtomicU64,
+    /// Topics that are not here as the state has them, for the disk failed or is full.
+    pub(super) unmade: Mutex<BTreeSet<String>>,
     started: Instant,
 }
 
@@ -76,6 +79,7 @@ impl Cluster {
             proposals,
             follows,
             followed: AtomicU64::new(0),
+            unmade: Mutex::default(),
             started: Instant::now(),
         };
         (cluster, Queues { proposals: proposed, follows: followed })
@@ -215,7 +219,7 @@ pub fn fault_of(refused: &Refused) -> Fault {
         Refused::TopicExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
         Refused::PartitionCount { .. } => ErrorCode::INVALID_PARTITIONS,
         Refused::TooFewBrokers { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
-        Refused::Replicas(_) | Refused::UnknownBroker(_) | Refused::TooFewInSync { .. } => {
+        Refused::Replicas(_) | Refused::UnknownBroker(_) | Refused::TooFewStay { .. } => {
             ErrorCode::INVALID_REPLICA_ASSIGNMENT
         }
         Refused::NotMoving => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,

@@ -12,6 +12,7 @@ use std::thread;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_storage::log::LogSettings;
 use tracing::{error, info};
+use uuid::Uuid;
 
 use super::super::catalog::{self, Topic, TopicFile};
 use super::super::membership::Membership;
@@ -21,7 +22,7 @@ use super::super::shared::Shared;
 use super::super::trash;
 use super::follow;
 use crate::clock::now_ms;
-use crate::settings::TopicSettings;
+use crate::settings::{FlushPolicy, TopicSettings};
 use crate::zoo::state::{self, ClusterState, Command};
 
 /// Threads that make the partitions of a topic.
@@ -40,51 +41,85 @@ pub fn all(shared: &Arc<Shared>) {
 
 /// Makes a topic as the state has it; whoever asked for the change does not wait.
 pub fn topic_or_report(shared: &Arc<Shared>, name: &str) {
-    if let Err(fault) = topic(shared, name) {
-        error!(topic = name, error = fault.message, "a topic is not as the cluster has it");
+    let known = shared.cluster.unmade.lock().contains(name);
+    if let Err(fault) = topic(shared, name)
+        && !known
+    {
+        let error = fault.message;
+        error!(topic = name, error, "a topic is not as the cluster has it; it is tried again");
     }
 }
 
-/// Writes down that the disk follows this version of the state.
+/// Tries again to make what could not be made, on the control thread.
+pub fn try_again(shared: &Arc<Shared>) {
+    if shared.cluster.unmade.lock().is_empty() {
+        return;
+    }
+    let for_worker = shared.clone();
+    shared.control.run(move || {
+        let names = for_worker.cluster.unmade.lock().clone();
+        names.iter().for_each(|name| topic_or_report(&for_worker, name));
+    });
+}
+
+/// Writes down that the disk follows this version of the state, if it does.
 pub fn write_down(shared: &Shared, version: u64) {
+    if !shared.cluster.unmade.lock().is_empty() {
+        return;
+    }
     let now = Membership::now(version, !shared.cluster.is_alone());
     if let Err(error) = now.write(shared.store.disk(), &shared.data) {
         error!(%error, "the state that the disk follows could not be written down");
     }
 }
 
-/// Tells the mini-zookeeper of replicas that were here and cannot be used any more, so that nobody
-/// counts on them.
-pub fn report_lost(shared: &Shared) {
-    let me = shared.cluster.me();
+/// Tells the mini-zookeeper of replicas that cannot be used, so that nobody counts on them: those that
+/// were here and are broken or gone, and those that could not be made. False if it could not be told.
+pub fn report_lost(shared: &Shared) -> bool {
+    let state::Member { id, epoch } = shared.cluster.me();
+    let lost = lost_replicas(shared, id);
+    if lost.is_empty() {
+        return true;
+    }
+    let told = shared.cluster.change(Command::LoseReplicas { id, epoch, partitions: lost });
+    if let Err(fault) = &told {
+        error!(error = fault.message, "the mini-zookeeper does not know of replicas that are lost");
+    }
+    told.is_ok()
+}
+
+fn lost_replicas(shared: &Shared, me: u32) -> Vec<(Uuid, u32)> {
+    let state = shared.cluster.state();
+    let topics = shared.topics.load();
+    let unmade = shared.cluster.unmade.lock().clone();
     let mut lost = Vec::new();
-    for topic in shared.topics.load().values() {
-        let state = shared.cluster.state();
-        let Some(wanted) = state.topics.get(&topic.name) else { continue };
-        for (partition, wanted) in topic.partitions().iter().zip(&wanted.partitions) {
-            let counts = wanted.isr.contains(&me.id) || wanted.eligible.contains(&me.id);
-            if counts && is_lost(partition, wanted, me.id) {
-                lost.push((topic.id, partition.number()));
+    for (name, wanted) in &state.topics {
+        let known = topics.get(name).filter(|known| known.id == wanted.id);
+        let is_unmade = unmade.contains(name);
+        for (number, wanted_part) in (0..).zip(&wanted.partitions) {
+            let counts = wanted_part.isr.contains(&me) || wanted_part.eligible.contains(&me);
+            let partition = known.and_then(|known| known.partition(number));
+            if counts && is_lost(partition.as_deref(), wanted_part, me, is_unmade) {
+                lost.push((wanted.id, number));
             }
         }
     }
-    if lost.is_empty() {
-        return;
-    }
-    let state::Member { id, epoch } = me;
-    if let Err(fault) = shared.cluster.change(Command::LoseReplicas { id, epoch, partitions: lost })
-    {
-        error!(error = fault.message, "the mini-zookeeper does not know of replicas that are lost");
-    }
+    lost
 }
 
-/// True if the replica is of no use; one that is damaged is read all the same where there is no other.
-fn is_lost(partition: &Partition, wanted: &state::Partition, me: u32) -> bool {
+/// True if the replica is of no use. One that is damaged is read all the same where there is no other, and
+/// one that could not be made (`is_unmade`) is as good as any while nobody else has records.
+fn is_lost(
+    partition: Option<&Partition>,
+    wanted: &state::Partition,
+    me: u32,
+    is_unmade: bool,
+) -> bool {
     let others = wanted.isr.iter().chain(&wanted.eligible).any(|id| *id != me);
-    match partition.log() {
-        Ok(log) => others && log.poisoned().is_some(),
-        Err(Absent::Offline(_)) => true,
-        Err(Absent::Elsewhere) => false,
+    match partition.map(Partition::log) {
+        Some(Ok(log)) => others && log.poisoned().is_some(),
+        Some(Err(Absent::Offline(_))) => true,
+        Some(Err(Absent::Elsewhere)) | None => others && is_unmade,
     }
 }
 
@@ -108,8 +143,18 @@ pub fn is_due(shared: &Shared, name: &str) -> bool {
     }
 }
 
-/// Makes a topic as the state has it.
+/// Makes a topic as the state has it. What fails is tried again before long.
 pub fn topic(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
+    let made = follow_topic(shared, name);
+    let mut unmade = shared.cluster.unmade.lock();
+    match made {
+        Ok(()) => _ = unmade.remove(name),
+        Err(_) => _ = unmade.insert(name.to_owned()),
+    }
+    made
+}
+
+fn follow_topic(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
     loop {
         let (wanted, defaults) = {
             let state: &ClusterState = &shared.cluster.state();
@@ -137,8 +182,10 @@ fn make_as(
     let Some(wanted) = wanted else { return Ok(()) };
     let topic = match known {
         Some(topic) => {
-            change(shared, &topic, &wanted, defaults)?;
-            topic
+            let changed = change(shared, &topic, &wanted, defaults);
+            // What is here already has its part to play, whatever could not be done.
+            follow::assign(shared, &topic);
+            return changed;
         }
         None => create(shared, name, &wanted, defaults)?,
     };
@@ -282,10 +329,18 @@ fn change(
     if file.partitions != before.partitions {
         info!(topic = file.name, partitions = file.partitions, "a topic has grown");
     }
+    let before_flush = topic.effective().flush;
     topic.set_settings(file.settings.clone(), defaults, &shared.settings);
     let replaced: Vec<Arc<Partition>> =
         gone.iter().filter_map(|number| topic.partition(*number)).collect();
+    let synced_first = before_flush == FlushPolicy::Ack;
     topic.put_partitions(fresh, settings);
+    if settings.flush == FlushPolicy::Ack && !synced_first {
+        // What was acknowledged without is to be as safe as the topic says from now on.
+        for partition in topic.partitions().iter().filter(|partition| partition.log().is_ok()) {
+            shared.flusher.flush_now(partition);
+        }
+    }
     for partition in replaced {
         take_away(shared, &dir, &partition).map_err(storage)?;
     }

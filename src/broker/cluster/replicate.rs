@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mk_net::message::{Fetch, FetchPart, FetchResponse, ReplicaLife};
+use mk_storage::Offset;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use tracing::{debug, error};
 use super::super::background::stand_back;
 use super::super::partition::Partition;
 use super::super::replication::fetcher::{Fetcher, Lane, Order, Outcome};
+use super::super::replication::replica::{FetchedFrom, Replica};
 use super::super::shared::Shared;
 use super::super::worker::{Worker, WorkerThread};
 use super::apply::{self, Asked};
@@ -193,7 +195,8 @@ impl Driver {
         let mut parts = Vec::with_capacity(order.parts.len());
         for (serial, epoch) in &order.parts {
             if let Some((partition, part)) = self.part(*serial, *epoch) {
-                asked.push(Asked { partition, epoch: *epoch });
+                let from = FetchedFrom { epoch: *epoch, offset: Offset(part.offset) };
+                asked.push(Asked { partition, from });
                 parts.push(part);
             }
         }
@@ -211,7 +214,7 @@ impl Driver {
         };
         let (shared, catch_up) = (self.shared.clone(), self.catch_up.clone());
         async move {
-            let serials = asked.iter().map(|asked| (asked.partition.serial(), asked.epoch));
+            let serials = asked.iter().map(|asked| (asked.partition.serial(), asked.from.epoch));
             let serials = serials.collect();
             let result = call(connection, address, &request, wait + PATIENCE).await;
             let result = match result {
@@ -258,9 +261,10 @@ impl Driver {
             }
         };
         self.connections.extend(connection.map(|connection| (place, connection)));
-        // Those that were not asked for after all.
         for (serial, epoch) in order.parts.iter().filter(|part| !asked.contains(part)) {
-            self.fetcher.came(*serial, *epoch, Outcome::Failed, now);
+            let replica = self.partitions.get(serial).and_then(|known| known.replica().ok());
+            let outcome = replica.map_or(Outcome::Failed, Replica::not_asked);
+            self.fetcher.came(*serial, *epoch, outcome, now);
         }
         for ((serial, epoch), (outcome, bytes)) in asked.into_iter().zip(parts) {
             self.fetcher.brought(serial, bytes, now);

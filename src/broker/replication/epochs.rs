@@ -29,9 +29,10 @@ pub fn divergence(
     offset: Offset,
     last_epoch: Epoch,
 ) -> Option<EpochEnd> {
-    // Where the leader has nothing so old any more, they have nothing in common behind its start.
+    // Where the leader has nothing so old any more, they have nothing in common behind its start. An epoch
+    // that ended before the start says nothing: perhaps none of its records was ever committed.
     let gone = EpochEnd { epoch: last_epoch, end: start };
-    let ours = epoch_end(epochs, end, last_epoch).unwrap_or(gone);
+    let ours = epoch_end(epochs, end, last_epoch).filter(|ours| ours.end > start).unwrap_or(gone);
     let same = ours.epoch == last_epoch && offset <= ours.end;
     (!same).then_some(ours)
 }
@@ -121,6 +122,17 @@ mod tests {
         assert_eq!(divergence(&younger, (at(136), at(140)), at(138), Epoch(2)), end(2, 136));
         assert_eq!(divergence(&younger, (at(136), at(140)), at(136), Epoch(2)), None);
         assert_eq!(divergence(&younger, (at(136), at(140)), at(20), Epoch(2)), None);
+    }
+
+    /// A replica whose records were never committed was given the leader's start, for all records before it
+    /// had been deleted, and led later. It compared by the epoch of what it had had, and had a follower
+    /// cut all of its own. Found by the simulator, seed 11699.
+    #[test]
+    fn an_epoch_that_ended_before_the_start_says_nothing() {
+        let leader = table(&[(1, 0), (3, 2), (4, 12)]);
+        let told = divergence(&leader, (Offset(2), Offset(13)), Offset(4), Epoch(2));
+        assert_eq!(told, end(2, 2));
+        assert_eq!(cut_to(&table(&[(2, 0)]), Offset(4), told.unwrap()), Offset(2));
     }
 
     proptest! {

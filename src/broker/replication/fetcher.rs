@@ -207,10 +207,11 @@ impl Fetcher {
         };
     }
 
-    /// What it has is to be synced before more is fetched.
+    /// What it has is to be synced before more is fetched. What is under way already stays so: of a
+    /// partition there is one request at a time.
     pub fn syncs(&mut self, serial: u64) {
         if let Some(part) = self.parts.get_mut(&serial)
-            && part.state != State::Broken
+            && !matches!(part.state, State::Broken | State::UnderWay)
         {
             part.state = State::Syncing;
         }
@@ -390,6 +391,24 @@ mod tests {
         fetcher.throttle(1, Some(1_000_000));
         assert_eq!(serials(&fetcher.next(now)), Some((7, Lane::Live, vec![1])));
         assert_eq!(fetcher.most_bytes(1, 4_000_000), 4_000_000);
+    }
+
+    /// A partition that had caught up was asked for twice at once: its answer had been appended and was
+    /// synced before the request counted as done. The second answer came late, and cut the log.
+    #[test]
+    fn of_a_partition_one_request_is_under_way() {
+        let mut fetcher = Fetcher::default();
+        fetcher.follow(1, 7, EPOCH, false);
+        let catch_up = fetcher.next(ms(0)).unwrap();
+        fetcher.follow(1, 7, EPOCH, true);
+        fetcher.syncs(1);
+        fetcher.synced(1);
+        assert_eq!(fetcher.next(ms(1)), None);
+        fetcher.landed(&catch_up);
+        fetcher.came(1, EPOCH, Outcome::Moved, ms(1));
+        fetcher.syncs(1);
+        fetcher.synced(1);
+        assert_eq!(serials(&fetcher.next(ms(1))), Some((7, Lane::Live, vec![1])));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use mk_storage::Offset;
 
 use crate::rule::{Rule, holds};
-use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch};
+use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch, Refused};
 
 /// A partition as its leader sees it.
 ///
@@ -47,7 +47,12 @@ struct Follower {
     caught_up: Duration,
     /// Where the leader's log ended, and when, at its last fetch.
     last_fetch: (Offset, Duration),
+    /// It is not proposed before: it was, and could not be in sync.
+    not_before: Duration,
 }
+
+/// A follower that cannot be in sync, for it is fenced or stops, is not proposed again for so long.
+const INELIGIBLE_PAUSE: Duration = Duration::from_millis(200);
 
 /// A fetch of a follower, as far as the leader's rules go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,7 @@ impl Leader {
             end: Offset(0),
             caught_up: now,
             last_fetch: (log_end, now),
+            not_before: now,
         };
         Leader {
             me,
@@ -183,11 +189,22 @@ impl Leader {
         self.advance();
     }
 
-    /// The zookeeper has refused what it was asked for: it has not done it, and will not.
-    pub fn refused(&mut self, proposal: &Proposal) {
-        if (proposal.leader_epoch, proposal.epoch) == (self.leader_epoch, self.epoch) {
-            self.asked = None;
+    /// The zookeeper has refused what it was asked for. If it says so of what was asked itself it has
+    /// not done it, and will not. Else it may have been done when it was asked for before; the state
+    /// that it is refused by settles it once it is known here.
+    pub fn refused(&mut self, proposal: &Proposal, refused: &Refused, now: Duration) {
+        let is_current = (proposal.leader_epoch, proposal.epoch) == (self.leader_epoch, self.epoch);
+        if !is_current || !refused.is_of_what_was_asked() {
+            return;
         }
+        self.asked = None;
+        if let Refused::Ineligible(id) = refused
+            && let Some(follower) = self.followers.get_mut(id)
+        {
+            follower.not_before = now + INELIGIBLE_PAUSE;
+        }
+        // Who was asked for does not count any more.
+        self.advance();
     }
 
     /// The leader's own log is as safe as the topic asks for up to `end`.
@@ -216,12 +233,16 @@ impl Leader {
             end: fetch.offset,
             caught_up: Duration::ZERO,
             last_fetch: (log_end, now),
+            not_before: now,
         };
         let follower = self.followers.entry(id).or_insert(first);
         if epoch < follower.epoch {
             return Err(Fenced::OldBroker(epoch));
         }
         // Of another life nothing is known but what it says now.
+        if follower.epoch < epoch {
+            follower.not_before = now;
+        }
         follower.epoch = epoch;
         follower.end = fetch.offset;
         let (end_then, then) = follower.last_fetch;
@@ -267,7 +288,8 @@ impl Leader {
             true => self.high_watermark.max(self.elected_at),
             false => self.high_watermark,
         };
-        if self.asked.is_some() || self.isr.contains(&id) || follower.end < enough {
+        let too_soon = follower.last_fetch.1 < follower.not_before;
+        if self.asked.is_some() || self.isr.contains(&id) || follower.end < enough || too_soon {
             return None;
         }
         let isr = self.isr.iter().copied().chain([id]).collect();
@@ -326,6 +348,7 @@ mod tests {
             eligible: Vec::new(),
             moving: None,
             recovering: false,
+            unclean_epoch: None,
             placed: 1,
         }
     }
@@ -393,9 +416,41 @@ mod tests {
         leader.own_progress(Offset(150));
         fetch(&mut leader, 2, 150, 150, 2);
         assert_eq!(leader.high_watermark(), Offset(100), "the third does not have it");
-        leader.refused(&proposal.unwrap());
-        fetch(&mut leader, 2, 150, 150, 3);
-        assert_eq!(leader.high_watermark(), Offset(150));
+        leader.refused(&proposal.unwrap(), &Refused::Ineligible(3), ms(3));
+        assert_eq!(leader.high_watermark(), Offset(150), "nobody else is waited for");
+    }
+
+    /// A follower that the zookeeper did not hear of was proposed with each of its fetches, a hundred
+    /// times a second, and held up commits each time.
+    #[test]
+    fn who_cannot_be_in_sync_is_not_asked_for_all_the_time() {
+        let mut leader = leader(&[1, 2]);
+        let proposal = fetch(&mut leader, 3, 100, 100, 10).unwrap();
+        leader.refused(&proposal, &Refused::Ineligible(3), ms(10));
+        assert_eq!(fetch(&mut leader, 3, 100, 100, 20), None);
+        assert!(fetch(&mut leader, 3, 100, 100, 210).is_some());
+    }
+
+    /// The zookeeper had taken a follower in, and the answer was lost with the connection. Asked again
+    /// it refused, for the state was a later one by then, and the leader, which had not heard of that
+    /// state yet, took the follower for not taken in: it committed without it.
+    #[test]
+    fn what_is_refused_as_done_already_counts() {
+        let later = (LeaderEpoch(7), PartitionEpoch(2));
+        let stale = Refused::StalePartition { leader_epoch: later.0, epoch: later.1 };
+        for refused in [stale, Refused::NotLeader(1)] {
+            let mut leader = leader(&[1, 2]);
+            leader.own_progress(Offset(150));
+            fetch(&mut leader, 2, 150, 150, 1);
+            let proposal = fetch(&mut leader, 3, 150, 150, 1).unwrap();
+            leader.own_progress(Offset(160));
+            leader.refused(&proposal, &refused, ms(1));
+            fetch(&mut leader, 2, 160, 160, 2);
+            assert_eq!(leader.high_watermark(), Offset(150), "{refused}");
+            leader.updated(&state(2, &[1, 2, 3]), 2, ms(3));
+            fetch(&mut leader, 3, 160, 160, 4);
+            assert_eq!(leader.high_watermark(), Offset(160));
+        }
     }
 
     /// A follower joins only with all that may be committed: by this leader, and by the one before.

@@ -12,9 +12,10 @@ use mk_storage::{Epoch, Offset};
 use parking_lot::{Mutex, RwLock};
 
 use super::epochs::{EpochEnd, cut_to, divergence};
+use super::fetcher::Outcome;
 use super::leader::{Fenced, FollowerFetch, Leader, Proposal};
 use crate::rule::{Rule, holds};
-use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch};
+use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member, Partition, PartitionEpoch, Refused};
 
 /// A replica of a partition.
 #[derive(Debug)]
@@ -117,8 +118,8 @@ pub enum NotServed {
 /// Why a follower did not do as its leader said.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFollowed {
-    /// It has another leader by now.
-    #[error("it has another leader by now")]
+    /// It has another leader by now, or another end.
+    #[error("it has another leader by now, or another end")]
     Superseded,
     /// Its log did not take the batches.
     #[error(transparent)]
@@ -126,6 +127,15 @@ pub enum NotFollowed {
     /// Its log could not be cut.
     #[error(transparent)]
     Cut(#[from] TruncateError),
+}
+
+/// What a follower has asked its leader for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchedFrom {
+    /// The leader's epoch.
+    pub epoch: LeaderEpoch,
+    /// Where the follower's log ended.
+    pub offset: Offset,
 }
 
 /// What a leader says of its log beside the batches.
@@ -276,9 +286,11 @@ impl Replica {
         let log_end = self.log.end();
         let epochs = self.log.epochs();
         let bounds = (self.log.start(), log_end);
-        let diverging = last_epoch
-            .filter(|_| holds(Rule::TruncateByEpoch))
-            .and_then(|last| divergence(&epochs, bounds, fetch.offset, last));
+        let diverging = match last_epoch.filter(|_| holds(Rule::TruncateByEpoch)) {
+            Some(last) => divergence(&epochs, bounds, fetch.offset, last),
+            // Records before its start it does not have either.
+            None => (fetch.offset > log_end).then_some(EpochEnd { epoch: Epoch(0), end: log_end }),
+        };
         if diverging.is_some() {
             return Ok(Heard { diverging, proposal: None, committed: false });
         }
@@ -295,28 +307,30 @@ impl Replica {
         }
     }
 
-    /// The zookeeper has refused what was proposed.
-    pub fn refused(&self, proposal: &Proposal) {
-        if let Role::Leader(leader) = &self.part.read().role {
-            leader.lock().refused(proposal);
-        }
+    /// The zookeeper has refused what was proposed. True if more is committed now.
+    pub fn refused(&self, proposal: &Proposal, refused: &Refused, now: Duration) -> bool {
+        let part = self.part.read();
+        let Role::Leader(leader) = &part.role else { return false };
+        let mut leader = leader.lock();
+        leader.refused(proposal, refused, now);
+        self.publish(&leader)
     }
 
-    /// Takes batches that the leader of `epoch` has sent, and what it says of its log.
+    /// Takes batches that the leader has sent, and what it says of its log.
     pub fn copy(
         &self,
-        epoch: LeaderEpoch,
+        asked: FetchedFrom,
         bytes: &[u8],
         theirs: LeaderLog,
         now_ms: i64,
     ) -> Result<Copied, NotFollowed> {
         let part = self.part.read();
-        part.follows_in(epoch)?;
+        self.is_answer(&part, asked)?;
         if theirs.start > self.log.end() {
             self.log.begin_anew(theirs.start)?;
             return Ok(Copied { end: self.log.end(), rolled: false });
         }
-        let copied = match self.log.append_copies(bytes, now_ms) {
+        let copied = match self.log.append_copies(bytes, Epoch(asked.epoch.0), now_ms) {
             // The leader has compacted there: its batch stands for some of ours, too.
             Err(CopyError::NotNext { base, end }) if base < end => {
                 let end = self.log.truncate(base)?;
@@ -328,23 +342,50 @@ impl Replica {
         Ok(copied)
     }
 
-    /// Cuts the log where the leader of `epoch` says that its own parts from it. Answers where it ends
-    /// now, and how many records went that were known to be committed.
-    pub fn cut(&self, epoch: LeaderEpoch, leader: EpochEnd) -> Result<(Offset, u64), NotFollowed> {
+    /// Cuts the log where the leader says that its own parts from it; `start` is the leader's first
+    /// record. Answers where it ends now, and how many records went that were known to be committed.
+    pub fn cut(
+        &self,
+        asked: FetchedFrom,
+        leader: EpochEnd,
+        start: Offset,
+    ) -> Result<(Offset, u64), NotFollowed> {
         let part = self.part.read();
-        part.follows_in(epoch)?;
-        let to = cut_to(&self.log.epochs(), self.log.end(), leader).max(self.log.start());
-        let committed = self.log.high_watermark();
-        let end = self.log.truncate(to)?;
+        self.is_answer(&part, asked)?;
+        let (first, end, committed) = (self.log.start(), self.log.end(), self.log.high_watermark());
+        if first == end && leader.end < first {
+            // What was deleted here the leader has never had: it was elected uncleanly.
+            self.log.begin_anew(start)?;
+        } else {
+            // What lies before the first record was committed, and deleted.
+            self.log.truncate(cut_to(&self.log.epochs(), end, leader).max(first))?;
+        }
+        let end = self.log.end();
         Ok((end, committed.0.saturating_sub(end.0)))
     }
 
+    /// An error if what the leader says is not said of the log as it is.
+    fn is_answer(&self, part: &Part, asked: FetchedFrom) -> Result<(), NotFollowed> {
+        part.follows_in(asked.epoch)?;
+        match self.log.end() == asked.offset {
+            true => Ok(()),
+            false => Err(NotFollowed::Superseded),
+        }
+    }
+
     /// From where this follower fetches next: what lies before it has, as safely as the topic asks for.
-    /// None while something is not synced that must be.
+    /// None while something is not synced that must be, and for good when the log takes nothing more.
     pub fn fetch_from(&self, sync_first: bool) -> Option<(Offset, Option<Epoch>)> {
         let end = self.log.end();
         let safe = !sync_first || self.log.synced() >= end || !holds(Rule::SyncBeforeFetch);
-        safe.then(|| (end, self.log.last_epoch()))
+        // The epoch of records that are deleted says nothing: they may have been others' than the leader's.
+        let last_epoch = || self.log.last_epoch().filter(|_| self.log.start() < end);
+        (safe && self.log.poisoned().is_none()).then(|| (end, last_epoch()))
+    }
+
+    /// What became of a partition that could not be asked for after all.
+    pub fn not_asked(&self) -> Outcome {
+        if self.log.poisoned().is_some() { Outcome::Broken } else { Outcome::Failed }
     }
 
     fn advance(&self, leader: &mut Leader, sync_first: bool) -> bool {
@@ -365,5 +406,128 @@ impl Part {
             Role::Follower(_) if self.leader_epoch == epoch || !holds(Rule::FenceFetches) => Ok(()),
             _ => Err(NotFollowed::Superseded),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mk_storage::Timestamp;
+    use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
+    use mk_storage::disk::{Disk, MemoryDisk};
+    use mk_storage::log::LogSettings;
+    use mk_storage::store::{OpenLimits, Store};
+
+    use super::*;
+
+    fn log() -> (MemoryDisk, Arc<Log>) {
+        let disk = MemoryDisk::new();
+        let limits = OpenLimits { files: 8, logs: 8 };
+        let settings =
+            LogSettings { segment_bytes: 4096, segment_ms: i64::MAX, index_interval_bytes: 256 };
+        let store = Store::new(Arc::new(disk.clone()), limits);
+        disk.create_dir(Path::new("/0")).unwrap();
+        let (log, _) = Log::open(&store, Path::new("/0"), settings, 0).unwrap();
+        (disk, log)
+    }
+
+    /// A record of this epoch.
+    fn append(log: &Arc<Log>, epoch: i32) {
+        let batch = batch();
+        log.append(&CheckedBatch::check(&batch, 4096).unwrap(), Epoch(epoch), 0).unwrap();
+    }
+
+    fn batch() -> Vec<u8> {
+        let mut batch = BatchBuilder::new(Compression::None);
+        batch.push(Timestamp(0), &RecordFields { value: Some(b"1"), ..RecordFields::default() });
+        batch.finish().unwrap()
+    }
+
+    /// Broker 2, which follows broker 1 in epoch 7 with this log.
+    fn follower(log: &Arc<Log>) -> Replica {
+        let replica = Replica::new(log.clone());
+        let mut partition = Partition::new(vec![1, 2], 1);
+        (partition.leader, partition.leader_epoch) = (Some(1), LeaderEpoch(7));
+        let (me, now) = (Member { id: 2, epoch: BrokerEpoch(9) }, Duration::ZERO);
+        let (lives, min_isr, sync_first) = (&|_| BrokerEpoch(9), 2, true);
+        replica.assign(&partition, &Circumstances { me, lives, min_isr, sync_first, now });
+        replica
+    }
+
+    fn asked(offset: u64) -> FetchedFrom {
+        FetchedFrom { epoch: LeaderEpoch(7), offset: Offset(offset) }
+    }
+
+    /// A partition had been asked for twice at once. The answer that came late began before the end of the
+    /// log, which was taken for a batch that the leader had compacted; the follower cut what it had
+    /// acknowledged.
+    #[test]
+    fn an_answer_to_an_earlier_question_changes_nothing() {
+        let (_, log) = log();
+        let replica = follower(&log);
+        let theirs = LeaderLog { high_watermark: Offset(0), start: Offset(0) };
+        replica.copy(asked(0), &batch(), theirs, 0).unwrap();
+        let again = replica.copy(asked(0), &batch(), theirs, 0);
+        assert!(matches!(again, Err(NotFollowed::Superseded)));
+        let end = EpochEnd { epoch: Epoch(0), end: Offset(0) };
+        let cut = replica.cut(asked(0), end, Offset(0));
+        assert!(matches!(cut, Err(NotFollowed::Superseded)));
+        assert_eq!(log.end(), Offset(1));
+    }
+
+    /// Of a replica all records had been deleted that it ever had, the last of which had never been
+    /// committed: it compared by their epoch, and was to cut what it did not have, without end. Found by
+    /// the simulator, seed 12324.
+    #[test]
+    fn what_is_deleted_is_not_compared() {
+        let (_, log) = log();
+        append(&log, 1);
+        append(&log, 1);
+        let replica = follower(&log);
+        assert_eq!(replica.fetch_from(false), Some((Offset(2), Some(Epoch(1)))));
+        log.trim(Offset(2), None).unwrap();
+        assert_eq!(replica.fetch_from(false), Some((Offset(2), None)));
+    }
+
+    /// An operator had a replica elected uncleanly that ended before the others began. They were never in
+    /// sync again, and one without any record counted as one that has everything.
+    #[test]
+    fn a_follower_that_begins_behind_the_leaders_end_begins_anew() {
+        let (_, log) = log();
+        (0..5).for_each(|_| append(&log, 1));
+        log.raise_high_watermark(Offset(5));
+        log.trim(Offset(4), None).unwrap();
+        let replica = follower(&log);
+        let shorter = EpochEnd { epoch: Epoch(1), end: Offset(2) };
+        assert_eq!(replica.cut(asked(5), shorter, Offset(1)).unwrap(), (Offset(4), 1));
+        let (_, ours) = self::log();
+        append(&ours, 1);
+        append(&ours, 1);
+        let leader = Replica::new(ours);
+        let mut partition = Partition::new(vec![1, 2], 1);
+        (partition.leader, partition.leader_epoch) = (Some(1), LeaderEpoch(7));
+        let (me, now) = (Member { id: 1, epoch: BrokerEpoch(9) }, Duration::ZERO);
+        let (lives, min_isr, sync_first) = (&|_| BrokerEpoch(9), 2, false);
+        leader.assign(&partition, &Circumstances { me, lives, min_isr, sync_first, now });
+        let follower = Member { id: 2, epoch: BrokerEpoch(9) };
+        let fetch = FollowerFetch { follower, leader_epoch: LeaderEpoch(7), offset: Offset(4) };
+        let heard = leader.serve(fetch, None, now).unwrap();
+        assert_eq!((heard.diverging.unwrap().end, heard.committed), (Offset(2), false));
+        let told = replica.cut(asked(4), heard.diverging.unwrap(), Offset(1)).unwrap();
+        assert_eq!((told.0, log.start()), (Offset(1), Offset(1)));
+    }
+
+    /// Where a topic does not sync first, a follower whose sync had failed fetched on. Its leader had it
+    /// taken into the in-sync replicas again, though its log took nothing any more.
+    #[test]
+    fn a_log_that_takes_nothing_any_more_is_not_fetched_for() {
+        let (disk, log) = log();
+        let replica = Replica::new(log.clone());
+        append(&log, 1);
+        assert_eq!(replica.fetch_from(false), Some((Offset(1), Some(Epoch(1)))));
+        disk.fail_next_sync(Path::new("/0/00000000000000000000.log")).unwrap();
+        log.flush().unwrap_err();
+        assert_eq!(replica.fetch_from(false), None);
     }
 }

@@ -14,7 +14,8 @@ pub(super) struct Batch {
     /// The version at the last commit.
     after: u64,
     changes: Vec<Change>,
-    pub entries: Vec<(u64, Command)>,
+    /// What each command has changed.
+    pub entries: Vec<Delta>,
     pub happened: Vec<What>,
     pub answers: Vec<(u64, u32, Answer)>,
 }
@@ -52,10 +53,10 @@ impl Batch {
     /// Does what the command says; `fenced` is why a broker is, and how long it was silent.
     pub fn apply(
         &mut self,
-        command: Command,
+        command: &Command,
         fenced: (FenceReason, Option<u64>),
     ) -> Result<(), Refused> {
-        let changes = self.state.apply(&command)?;
+        let changes = self.state.apply(command)?;
         if changes.is_empty() {
             return Ok(());
         }
@@ -64,7 +65,7 @@ impl Batch {
         if let Err(gap) = self.before.follow(&delta) {
             unreachable!("a command leads from one state to the next: {gap}");
         }
-        self.entries.push((self.state.version, command));
+        self.entries.push(delta);
         self.changes.extend(changes);
         Ok(())
     }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use self::run::Machine;
 use super::message::{Request, Response};
 use super::state::Delta;
-use super::store::{CommandLog, StoreError};
+use super::store::{StateLog, StoreError};
 use super::watch::{Finding, Watch};
 
 /// A zookeeper's inside: the state and its log.
@@ -148,7 +148,7 @@ const MOST_WAITING: usize = 1024;
 
 impl Node {
     /// Reads the log, and begins.
-    pub fn start(log: Box<dyn CommandLog>, settings: NodeSettings) -> Result<Node, NodeError> {
+    pub fn start(log: Box<dyn StateLog>, settings: NodeSettings) -> Result<Node, NodeError> {
         let machine = Machine::load(log, settings)?;
         let start = machine.summary();
         let (inputs, queue) = mpsc::unbounded_channel();

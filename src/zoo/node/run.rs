@@ -16,13 +16,13 @@ use crate::zoo::events::{FenceReason, Suspicion, Timeline, What};
 use crate::zoo::heartbeat::Key;
 use crate::zoo::message::{Registered, Registration, Rejected, Request, Response};
 use crate::zoo::state::{ClusterState, Command, Refused};
-use crate::zoo::store::{CommandLog, Saved, StoreError};
+use crate::zoo::store::{Saved, StateLog, StoreError};
 use crate::zoo::watch::Finding;
 
 /// All that the thread has.
 pub(super) struct Machine {
     pub settings: NodeSettings,
-    log: Box<dyn CommandLog>,
+    log: Box<dyn StateLog>,
     pub batch: Batch,
     timeline: Timeline,
     sessions: Sessions,
@@ -37,10 +37,7 @@ const MOST_EVENTS: u32 = 10_000;
 
 impl Machine {
     /// Begins with what the log holds, or with a new cluster.
-    pub fn load(
-        mut log: Box<dyn CommandLog>,
-        settings: NodeSettings,
-    ) -> Result<Machine, StoreError> {
+    pub fn load(mut log: Box<dyn StateLog>, settings: NodeSettings) -> Result<Machine, StoreError> {
         let saved = match log.load()? {
             Some(saved) => saved,
             None => {
@@ -67,7 +64,7 @@ impl Machine {
     fn begin(&mut self) -> Result<(), StoreError> {
         let defaults = self.settings.defaults.clone();
         // Nothing about it can be refused.
-        let _ = self.apply(Command::SetDefaults { defaults });
+        let _ = self.apply(&Command::SetDefaults { defaults });
         match &self.settings.liveness {
             Liveness::Embedded => {
                 let state = &self.batch.state;
@@ -75,7 +72,7 @@ impl Machine {
                 let alive: Vec<_> = alive.map(|(id, broker)| (*id, broker.epoch)).collect();
                 for (id, epoch) in alive {
                     let why = (FenceReason::Restarted, None);
-                    let _ = self.batch.apply(Command::Fence { id, epoch }, why);
+                    let _ = self.batch.apply(&Command::Fence { id, epoch }, why);
                 }
             }
             Liveness::Watched(watch) => watch.begin(&self.batch.state),
@@ -114,6 +111,7 @@ impl Machine {
                     self.suspect(broker, Suspicion::Disconnected);
                 }
             }
+            Input::Asked { session, .. } if !self.sessions.is_open(session) => {}
             Input::Asked { session, number, request } => {
                 let answer = self.answer(session, request);
                 self.batch.answers.push((session, number, answer));
@@ -142,11 +140,11 @@ impl Machine {
                 let ago = heard_ago.map(|ago| ago.as_millis() as u64);
                 let reason = (FenceReason::Detector(why), ago);
                 warn!(broker = id, ?why, heard_ago_ms = ago, "it is fenced");
-                (id, "fenced", self.batch.apply(Command::Fence { id, epoch }, reason))
+                (id, "fenced", self.batch.apply(&Command::Fence { id, epoch }, reason))
             }
             Verdict::Unfence { id, epoch } => {
                 info!(broker = id, "it is ready");
-                (id, "ready", self.apply(Command::Unfence { id, epoch }))
+                (id, "ready", self.apply(&Command::Unfence { id, epoch }))
             }
         };
         if let Err(refused) = result {
@@ -158,13 +156,13 @@ impl Machine {
     fn give_back(&mut self) {
         let Some(rebalance) = &mut self.rebalance else { return };
         for command in rebalance.due(&self.batch.state, self.started.elapsed()) {
-            if let Err(refused) = self.apply(command) {
+            if let Err(refused) = self.apply(&command) {
                 info!(%refused, "a preferred leader does not lead again");
             }
         }
     }
 
-    fn apply(&mut self, command: Command) -> Result<(), Refused> {
+    fn apply(&mut self, command: &Command) -> Result<(), Refused> {
         self.batch.apply(command, (FenceReason::Asked, None))
     }
 
@@ -185,7 +183,7 @@ impl Machine {
         if let Some(what) = self.not_theirs(&command) {
             return Response::Failed(what.to_owned());
         }
-        match self.apply(command) {
+        match self.apply(&command) {
             Ok(()) => Response::Done { version: self.batch.state.version },
             Err(refused) => Response::Refused(refused),
         }
@@ -215,7 +213,7 @@ impl Machine {
             Ok(key) => key,
             Err(error) => return Answer::Ready(Response::Failed(format!("no key: {error}"))),
         };
-        match self.apply(Command::Register { id, incarnation, address, rack, restart }) {
+        match self.apply(&Command::Register { id, incarnation, address, rack, restart }) {
             Ok(()) => {}
             Err(refused) => {
                 if let Refused::DuplicateBroker(id) = refused {
@@ -231,6 +229,9 @@ impl Machine {
         if let Liveness::Watched(watch) = &self.settings.liveness {
             watch.registered(id, epoch, fenced, key.clone());
         }
+        // What the broker has asked for earlier it may ask for again now, and be refused; so it must not
+        // be done later.
+        self.sessions.supersede(session, id);
         info!(broker = id, epoch = epoch.0, session, "it is registered");
         Answer::Registered { id, epoch, key }
     }

@@ -32,9 +32,19 @@ impl Sessions {
         self.open.remove(&session)?.broker
     }
 
-    /// The session is this broker's from now on; an earlier one of it is over.
-    pub fn follow(&mut self, session: u64, broker: u32) {
+    /// False once it is over: what still comes over it is not to be done.
+    pub fn is_open(&self, session: u64) -> bool {
+        self.open.contains_key(&session)
+    }
+
+    /// The broker registers over this session: an earlier one of it is over.
+    pub fn supersede(&mut self, session: u64, broker: u32) {
         self.open.retain(|id, open| *id == session || open.broker != Some(broker));
+    }
+
+    /// The session is this broker's from now on.
+    pub fn follow(&mut self, session: u64, broker: u32) {
+        self.supersede(session, broker);
         if let Some(open) = self.open.get_mut(&session) {
             open.broker = Some(broker);
         }

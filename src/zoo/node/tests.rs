@@ -6,7 +6,7 @@ use super::*;
 use crate::zoo::detector::Patience;
 use crate::zoo::events::{Event, FenceReason, What};
 use crate::zoo::message::{Registered, Registration, Rejected};
-use crate::zoo::state::{BrokerEpoch, ClusterState, Command, Refused, Restart};
+use crate::zoo::state::{BrokerEpoch, ClusterState, Command, Delta, Refused, Restart};
 use crate::zoo::store::{RedbLog, Saved};
 
 /// A log in memory that counts commits, and fails when it is told to.
@@ -17,12 +17,12 @@ struct MemoryLog {
     slow: Arc<Mutex<()>>,
 }
 
-impl CommandLog for MemoryLog {
+impl StateLog for MemoryLog {
     fn load(&mut self) -> Result<Option<Saved>, StoreError> {
         Ok(None)
     }
 
-    fn append(&mut self, entries: &[(u64, Command)], _: &[Event]) -> Result<(), StoreError> {
+    fn append(&mut self, entries: &[Delta], _: &[Event]) -> Result<(), StoreError> {
         drop(self.slow.lock());
         if self.broken.load(Ordering::Relaxed) {
             return Err(StoreError::Damaged { path: "memory".into(), what: "broken".to_owned() });
@@ -51,7 +51,7 @@ fn settings(liveness: Liveness) -> NodeSettings {
     }
 }
 
-fn embedded(log: impl CommandLog + 'static) -> Node {
+fn embedded(log: impl StateLog + 'static) -> Node {
     Node::start(Box::new(log), settings(Liveness::Embedded)).unwrap()
 }
 
@@ -149,6 +149,23 @@ fn a_state_and_the_deltas_behind_it_are_the_state_before_done_is_said() {
     let again = talk.ask(create("3"));
     assert_eq!(again, Response::Refused(Refused::TopicExists("3".to_owned())));
     assert_eq!(talk.register(1).state, state, "the same process, with the epoch it had");
+}
+
+/// What a broker had asked for over an earlier connection was done after it had been told, over a later
+/// one, that the same was refused.
+#[test]
+fn what_comes_over_an_earlier_session_of_a_broker_is_not_done() {
+    let node = embedded(MemoryLog::default());
+    let (mut early, mut late) = (Talk::with(&node), Talk::with(&node));
+    early.register(1);
+    let epoch = late.register(1).epoch;
+    late.unfence(1, epoch);
+    early.session.ask(7, create("early")).unwrap();
+    late.ask(create("late"));
+    let Response::Registered(registered) = late.ask(Request::Register(registration(1))) else {
+        panic!("it is registered");
+    };
+    assert_eq!(registered.state.topics.keys().collect::<Vec<_>>(), ["late"]);
 }
 
 #[test]

@@ -309,13 +309,13 @@ pub enum Refused {
     Replicas(Vec<u32>),
     /// With these replicas too few would be left that have all records.
     #[error(
-        "{in_sync:?} are in sync and would stay, {needed} must; it is being moved: wait until it has \
-         arrived"
+        "of those that have all records {stay:?} would stay, {needed} must; it is being moved: wait \
+         until it has arrived"
     )]
-    TooFewInSync {
-        /// Who is in sync and one of the replicas then.
-        in_sync: Vec<u32>,
-        /// How many of those that are in sync must stay.
+    TooFewStay {
+        /// Who is in sync, or eligible, and one of the replicas then.
+        stay: Vec<u32>,
+        /// How many of those must stay.
         needed: usize,
     },
     /// The partition is not being moved.
@@ -330,4 +330,13 @@ pub enum Refused {
     /// None of the replicas lives.
     #[error("none of its replicas lives")]
     NobodyToElect,
+}
+
+impl Refused {
+    /// True if a change of the in-sync replicas was compared with the state that it was made from, and
+    /// refused for what it asks. Of any other refusal its own effect may be the reason, if it was asked
+    /// for before.
+    pub fn is_of_what_was_asked(&self) -> bool {
+        matches!(self, Refused::Replicas(_) | Refused::Ineligible(_))
+    }
 }

@@ -8,7 +8,7 @@ use crate::rule::{Rule, holds};
 /// What an election goes by: which brokers live, and the topic's rules.
 pub(super) struct Electorate<'a> {
     pub brokers: &'a BTreeMap<u32, Broker>,
-    /// `min.insync.replicas`, but no more than there are replicas.
+    /// `min.insync.replicas`.
     pub min_isr: usize,
     /// `unclean.leader.election.enable`.
     pub unclean: bool,
@@ -23,6 +23,12 @@ impl Electorate<'_> {
     /// True if the broker may get a leadership, or become in sync.
     pub fn is_staying(&self, id: u32) -> bool {
         self.brokers.get(&id).is_some_and(|broker| !broker.fenced && !broker.stopping)
+    }
+
+    /// True if so many are in sync that records are committed. No more need be than there are to be
+    /// replicas.
+    pub fn commits(&self, partition: &Partition) -> bool {
+        partition.isr.len() >= self.min_isr.min(partition.target().len())
     }
 
     /// Gives a partition that has no leader one, if somebody can be.
@@ -56,6 +62,7 @@ impl Electorate<'_> {
             partition.eligible.clear();
             partition.recovering = true;
             partition.set_leader(Some(leader));
+            partition.unclean_epoch = Some(partition.leader_epoch);
         }
     }
 
@@ -65,7 +72,7 @@ impl Electorate<'_> {
             return;
         }
         partition.isr.retain(|member| *member != id);
-        if partition.isr.len() < self.min_isr && holds(Rule::EligibleLeavers) {
+        if !self.commits(partition) && holds(Rule::EligibleLeavers) {
             // Nothing more is committed as long as it is so: what it has is all there is.
             partition.eligible.push(id);
         }

@@ -1,8 +1,7 @@
 //! The cluster's state, and how commands change it.
 //!
 //! [`ClusterState::apply`] either changes the state and says what changed, or refuses and changes
-//! nothing. The same commands in the same order give the same state: that is what the log of commands
-//! is for, and what the brokers' copies rest on.
+//! nothing. What changed is a [`Delta`], which the log keeps and the brokers' copies follow.
 //!
 //! Epochs, all of which only grow:
 //!

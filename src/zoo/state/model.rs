@@ -51,7 +51,8 @@ pub struct Topic {
 /// A partition.
 ///
 /// Invariants: `isr` and `eligible` are in `replicas`; `isr` and `eligible` have nobody in
-/// common; a leader is in `isr`; with an empty `isr` there is no leader.
+/// common; a leader is in `isr`; with an empty `isr` there is no leader; nobody is `eligible` where enough
+/// are in `isr` for records to be committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// The brokers that have it, the preferred leader first. While it is moved: those that are to have
@@ -72,6 +73,9 @@ pub struct Partition {
     pub moving: Option<Move>,
     /// True after an unclean election, until the leader has said that it has begun anew.
     pub recovering: bool,
+    /// The epoch of the last leader that was elected though it may miss committed records.
+    #[serde(default)]
+    pub unclean_epoch: Option<LeaderEpoch>,
     /// The version of the state in which it got its replicas. A broker whose disk has followed that one
     /// has made its replica: if it is not there, it was lost.
     pub placed: u64,
@@ -103,7 +107,7 @@ impl BrokerEpoch {
 
 impl Partition {
     /// A partition that nobody leads yet.
-    pub(super) fn new(replicas: Vec<u32>, placed: u64) -> Partition {
+    pub(crate) fn new(replicas: Vec<u32>, placed: u64) -> Partition {
         Partition {
             placed,
             isr: replicas.clone(),
@@ -114,6 +118,7 @@ impl Partition {
             eligible: Vec::new(),
             moving: None,
             recovering: false,
+            unclean_epoch: None,
         }
     }
 

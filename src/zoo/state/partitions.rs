@@ -48,9 +48,7 @@ impl ClusterState {
         Ok(self.update_partition(&alter.topic, alter.partition, |electorate, partition| {
             let before = std::mem::replace(&mut partition.isr, isr);
             partition.recovering = recovering;
-            if partition.isr.len() >= electorate.min_isr {
-                partition.eligible.clear();
-            } else if holds(Rule::EligibleLeavers) {
+            if !electorate.commits(partition) && holds(Rule::EligibleLeavers) {
                 let left = before.iter().filter(|id| !partition.isr.contains(id));
                 partition.eligible.extend(left);
                 partition.eligible.retain(|id| !partition.isr.contains(id));
@@ -136,7 +134,7 @@ impl ClusterState {
         }))
     }
 
-    /// The partition stays with the replicas that it had, if one of them is in sync.
+    /// The partition stays with the replicas that it had, if enough of them have all records.
     pub(super) fn cancel_move(&mut self, topic: &str, number: u32) -> Result<Vec<Change>, Refused> {
         let partition = self.partition(topic, number)?;
         let Some(Move { from, .. }) = partition.moving.clone() else {
@@ -158,13 +156,12 @@ impl ClusterState {
         partition: &Partition,
         replicas: &[u32],
     ) -> Result<(), Refused> {
-        let have_all = if partition.isr.is_empty() { &partition.eligible } else { &partition.isr };
-        let stays = have_all.iter().copied().filter(|id| replicas.contains(id));
-        let in_sync: Vec<u32> = stays.collect();
+        let have_all = || partition.isr.iter().chain(&partition.eligible);
+        let stay: Vec<u32> = have_all().copied().filter(|id| replicas.contains(id)).collect();
         let min_isr = self.min_insync_replicas(self.topic(topic)?).max(1);
-        let needed = min_isr.min(replicas.len()).min(have_all.len());
-        if in_sync.len() < needed {
-            return Err(Refused::TooFewInSync { in_sync, needed });
+        let needed = min_isr.min(replicas.len()).min(have_all().count());
+        if stay.len() < needed {
+            return Err(Refused::TooFewStay { stay, needed });
         }
         Ok(())
     }

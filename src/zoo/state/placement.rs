@@ -30,12 +30,34 @@ impl ClusterState {
             // The followers of neighbours begin at different brokers: when one dies, all others share
             // its leaderships.
             let shift = (number / count as u64) as usize;
-            let follower = |at| (first + 1 + (at + shift) % (count - 1).max(1)) % count;
-            let all = std::iter::once(first).chain((0..followers).map(follower));
-            let late = (0..late).map(|at| absent[(first + at) % absent.len()]);
-            all.map(|at| brokers[at]).chain(late).collect()
+            let follower = |at| (first + 1 + (at + shift) % (count - 1)) % count;
+            let mut replicas = vec![brokers[first]];
+            self.spread(&mut replicas, (0..count - 1).map(|at| brokers[follower(at)]), followers);
+            let from = first % absent.len().max(1);
+            self.spread(&mut replicas, [&absent[from..], &absent[..from]].concat(), late);
+            replicas
         };
         Ok((0..u64::from(partitions)).map(|at| place(self.next_place + at)).collect())
+    }
+
+    /// Adds so many of `candidates`: of those whose rack has the fewest replicas yet, the first.
+    fn spread(
+        &self,
+        replicas: &mut Vec<u32>,
+        candidates: impl IntoIterator<Item = u32>,
+        count: usize,
+    ) {
+        let rack = |id: u32| self.brokers.get(&id).and_then(|broker| broker.rack.as_deref());
+        let mut candidates: Vec<u32> = candidates.into_iter().collect();
+        for _ in 0..count {
+            let neighbours = |id: u32| {
+                let same = |other: &&u32| rack(id).is_some() && rack(**other) == rack(id);
+                replicas.iter().filter(same).count()
+            };
+            let best = (0..candidates.len()).min_by_key(|at| neighbours(candidates[*at]));
+            let Some(best) = best else { return };
+            replicas.push(candidates.remove(best));
+        }
     }
 
     /// These brokers; neighbours are of different racks where they can be.

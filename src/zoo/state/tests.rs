@@ -1,5 +1,7 @@
 //! Stories of elections, and what holds after any commands whatever.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -86,19 +88,55 @@ fn leaderships_are_spread_and_so_are_those_of_a_broker_that_dies() {
     assert_eq!(led(&state), [(2, 300), (3, 300)].into());
 }
 
-#[test]
-fn replicas_are_on_different_racks() {
+/// Brokers 1, 2, 3 ... on these racks, all alive.
+fn on_racks(racks: &[u32]) -> ClusterState {
     let mut state = ClusterState::new(Uuid::nil());
-    for id in 0..6u32 {
-        let (address, rack) = (String::new(), Some(format!("rack {}", id / 2)));
-        let incarnation = Uuid::from_u128(id.into());
-        let restart = Restart::Kept;
+    for (id, rack) in (1..).zip(racks) {
+        let (address, rack) = (String::new(), Some(format!("rack {rack}")));
+        let (incarnation, restart) = (Uuid::from_u128(u128::from(id)), Restart::Kept);
         state.apply(&Command::Register { id, incarnation, address, rack, restart }).unwrap();
         unfence(&mut state, id);
     }
-    create(&mut state, "t", 1, 3);
-    let racks: Vec<_> = first(&state).replicas.iter().map(|id| id / 2).collect();
-    assert!(racks[0] != racks[1] && racks[1] != racks[2] && racks[0] != racks[2], "{racks:?}");
+    state
+}
+
+/// Only the first partitions of a cluster were on different racks: the followers of later ones begin
+/// further behind the leader, among them at brokers of its own rack.
+#[test]
+fn replicas_are_on_different_racks() {
+    let layouts: [&[u32]; 6] =
+        [&[1, 1, 2, 2], &[1, 1, 2, 2, 3, 3], &[1, 1, 1, 2], &[1, 2, 2, 2, 3], &[1, 2, 3], &[1, 1]];
+    for (racks, factor) in layouts.iter().flat_map(|racks| [(racks, 2), (racks, 3)]) {
+        let mut state = on_racks(racks);
+        let count = racks.iter().collect::<BTreeSet<_>>().len().min(factor);
+        if factor > racks.len() {
+            continue;
+        }
+        create(&mut state, "t", 60, factor as u32);
+        for partition in &state.topics["t"].partitions {
+            let replicas: BTreeSet<u32> = partition.replicas.iter().copied().collect();
+            let found: BTreeSet<u32> = replicas.iter().map(|id| racks[*id as usize - 1]).collect();
+            assert_eq!((replicas.len(), found.len()), (factor, count), "{racks:?} {partition:?}");
+        }
+    }
+}
+
+#[test]
+fn brokers_have_as_many_replicas_as_each_other() {
+    for racks in [&[1, 2, 3][..], &[1, 1, 1, 1, 1], &[1, 1, 2, 2], &[1, 1, 2, 2, 3, 3]] {
+        let mut state = on_racks(racks);
+        create(&mut state, "t", 60, 3);
+        let partitions = &state.topics["t"].partitions;
+        let count = |id, of: &dyn Fn(&Partition) -> &[u32]| {
+            partitions.iter().filter(|partition| of(partition).contains(&id)).count()
+        };
+        for id in 1..=racks.len() as u32 {
+            let (led, had) = (count(id, &|p| &p.replicas[..1]), count(id, &|p| &p.replicas));
+            assert_eq!(led, 60 / racks.len(), "{racks:?} {id}");
+            let even = 180 / racks.len();
+            assert!(had.abs_diff(even) <= even / 5, "{racks:?}: broker {id} has {had} of {even}");
+        }
+    }
 }
 
 /// The first record that came to a cluster of three that had just started found two of them unfenced,
@@ -244,6 +282,52 @@ fn a_move_adds_first_and_takes_away_then() {
     assert_eq!(moved.moving, None);
 }
 
+/// With `unclean.leader.election.enable=true` whoever comes back first leads. Of a second such election
+/// nothing was told while the leader of the first had not changed who is in sync.
+#[test]
+fn each_unclean_election_is_told_of() {
+    let mut state = cluster();
+    let settings = [("unclean.leader.election.enable".to_owned(), "true".to_owned())].into();
+    state.apply(&Command::AlterTopic { name: "t".into(), settings }).unwrap();
+    [3, 2, 1].into_iter().for_each(|id| fence(&mut state, id));
+    assert_eq!((first(&state).leader, &first(&state).eligible), (None, &vec![2, 1]));
+    let mut elected_instead_of = |id: u32, expected: &[u32]| {
+        let incarnation = u128::from(state.version) + 1000;
+        state.apply(&registration(id, incarnation, Restart::LostAll)).unwrap();
+        let unfence = Command::Unfence { id, epoch: state.brokers[&id].epoch };
+        let changes = state.apply(&unfence).unwrap();
+        let told = |change: &Change| match change {
+            Change::UncleanElection { partition: 0, leader, instead_of, .. } => {
+                *leader == id && instead_of == expected
+            }
+            _ => false,
+        };
+        assert!(changes.iter().any(told), "{changes:?}");
+        fence(&mut state, id);
+    };
+    elected_instead_of(3, &[2, 1]);
+    elected_instead_of(2, &[3]);
+}
+
+/// Two had to be in sync, and one was: who had left was eligible. The partition was to have one replica
+/// only, so one in sync was enough; records were acknowledged that the eligible one did not have, and it
+/// was elected.
+#[test]
+fn nobody_is_eligible_once_records_can_be_committed_again() {
+    let mut state = cluster();
+    restart_new(&mut state, 4);
+    for id in [3, 2] {
+        fence(&mut state, id);
+    }
+    assert_eq!((&first(&state).isr, &first(&state).eligible), (&vec![1], &vec![2]));
+    let to = Command::Move { topic: "t".into(), partition: 0, replicas: vec![4], throttle: None };
+    state.apply(&to).unwrap();
+    assert_eq!((&first(&state).isr, &first(&state).eligible), (&vec![1], &vec![]));
+    fence(&mut state, 1);
+    restart_new(&mut state, 2);
+    assert_eq!(first(&state).leader, None);
+}
+
 fn restart_new(state: &mut ClusterState, id: u32) {
     state.apply(&broker(id)).unwrap();
     unfence(state, id);
@@ -319,8 +403,14 @@ fn build(
 }
 
 fn assert_sound(state: &ClusterState) {
-    for partition in state.topics.values().flat_map(|topic| &topic.partitions) {
+    let partitions = state.topics.values().flat_map(|topic| {
+        let min_isr = state.min_insync_replicas(topic);
+        topic.partitions.iter().map(move |partition| (partition, min_isr))
+    });
+    for (partition, min_isr) in partitions {
         let Partition { replicas, isr, eligible, leader, .. } = partition;
+        let commits = isr.len() >= min_isr.min(partition.target().len());
+        assert!(!commits || eligible.is_empty(), "{partition:?}");
         assert!(isr.iter().chain(eligible).all(|id| replicas.contains(id)), "{partition:?}");
         assert!(isr.iter().all(|id| !eligible.contains(id)), "{partition:?}");
         assert!(leader.is_none_or(|leader| isr.contains(&leader)), "{partition:?}");
@@ -355,16 +445,21 @@ fn a_move_that_follows_another_keeps_who_has_the_records() {
     fence(&mut state, 2);
     fence(&mut state, 3);
     assert_eq!(first(&state).isr, [4, 5]);
-    let cut = Refused::TooFewInSync { in_sync: vec![], needed: 2 };
+    let cut = Refused::TooFewStay { stay: vec![], needed: 2 };
     assert_eq!(state.apply(&to(&[1, 2, 3])), Err(cut.clone()));
     assert_eq!(
         state.apply(&to(&[2, 3, 4])).map(drop),
-        Err(Refused::TooFewInSync { in_sync: vec![4], needed: 2 })
+        Err(Refused::TooFewStay { stay: vec![4], needed: 2 })
     );
     let cancel = Command::CancelMove { topic: "t".into(), partition: 0 };
     assert_eq!(state.apply(&cancel), Err(cut));
+    // Who has left, and is eligible, has the records as well.
+    fence(&mut state, 5);
+    assert_eq!((&first(&state).isr, &first(&state).eligible), (&vec![4], &vec![5]));
+    let away = Refused::TooFewStay { stay: vec![4], needed: 2 };
+    assert_eq!(state.apply(&to(&[2, 3, 4])), Err(away));
     state.apply(&to(&[4, 5, 2])).unwrap();
-    assert_eq!(first(&state).isr, [4, 5]);
+    assert_eq!((&first(&state).isr, &first(&state).eligible), (&vec![4], &vec![5]));
 }
 
 proptest! {

@@ -109,14 +109,8 @@ impl ClusterState {
         changes
     }
 
-    /// With another `min.insync.replicas` a commit may take fewer than those who left were told.
     fn follow_rules(&mut self) -> Vec<Change> {
-        self.update_partitions(|electorate, _, partition| {
-            if partition.isr.len() >= electorate.min_isr {
-                partition.eligible.clear();
-            }
-            electorate.elect(partition);
-        })
+        self.update_partitions(|electorate, _, partition| electorate.elect(partition))
     }
 
     pub(super) fn delete_topic(&mut self, name: &str, id: Uuid) -> Result<Vec<Change>, Refused> {
@@ -143,10 +137,10 @@ impl ClusterState {
         for (name, topic) in &mut self.topics {
             let rules = Rules::of(&topic.settings, &self.defaults);
             for (number, partition) in (0..).zip(&mut topic.partitions) {
-                let electorate = rules.electorate(&self.brokers, partition);
+                let electorate = rules.electorate(&self.brokers);
                 let before = partition.clone();
                 change(&electorate, &rules, partition);
-                changes.extend(settle(name, number, &before, partition));
+                changes.extend(settle(name, number, &before, partition, &electorate));
             }
         }
         changes
@@ -162,24 +156,37 @@ impl ClusterState {
         let Some(topic) = self.topics.get_mut(name) else { return Vec::new() };
         let rules = Rules::of(&topic.settings, &self.defaults);
         let Some(partition) = topic.partitions.get_mut(number as usize) else { return Vec::new() };
-        let electorate = rules.electorate(&self.brokers, partition);
+        let electorate = rules.electorate(&self.brokers);
         let before = partition.clone();
         change(&electorate, partition);
-        settle(name, number, &before, partition)
+        settle(name, number, &before, partition, &electorate)
     }
 }
 
 /// Gives a partition that has changed its next epoch, and says what changed.
-fn settle(name: &str, number: u32, before: &Partition, partition: &mut Partition) -> Vec<Change> {
+fn settle(
+    name: &str,
+    number: u32,
+    before: &Partition,
+    partition: &mut Partition,
+    electorate: &Electorate<'_>,
+) -> Vec<Change> {
+    // Whatever it is that lets records be committed: who has left may miss some from now on.
+    if electorate.commits(partition) {
+        partition.eligible.clear();
+    }
     if before == partition {
         return Vec::new();
     }
     partition.changed();
     let topic = name.to_owned();
     let mut changes = vec![Change::Partition { topic: topic.clone(), partition: number }];
-    if let (false, true, Some(leader)) = (before.recovering, partition.recovering, partition.leader)
+    let instead_of: Vec<u32> = before.isr.iter().chain(&before.eligible).copied().collect();
+    if let Some(leader) = partition.leader
+        && partition.recovering
+        && partition.leader_epoch != before.leader_epoch
+        && !instead_of.contains(&leader)
     {
-        let instead_of = before.isr.iter().chain(&before.eligible).copied().collect();
         changes.push(Change::UncleanElection { topic, partition: number, leader, instead_of });
     }
     changes
@@ -195,12 +202,7 @@ impl Rules {
         }
     }
 
-    fn electorate<'a>(
-        &self,
-        brokers: &'a BTreeMap<u32, super::Broker>,
-        partition: &Partition,
-    ) -> Electorate<'a> {
-        let min_isr = self.min_isr.min(partition.target().len());
-        Electorate { brokers, min_isr, unclean: self.unclean }
+    fn electorate<'a>(&self, brokers: &'a BTreeMap<u32, super::Broker>) -> Electorate<'a> {
+        Electorate { brokers, min_isr: self.min_isr, unclean: self.unclean }
     }
 }

@@ -1,7 +1,10 @@
-//! The log of commands on the disk: what was answered is there after any crash.
+//! The log of changes on the disk: what was answered is there after any crash.
 //!
-//! `zoo.redb` holds a snapshot of the state, the commands behind it by the version that each led to,
+//! `zoo.redb` holds a snapshot of the state, the changes behind it by the version that each led to,
 //! and the newest events. It is redb's file: copy-on-write, each commit checked and synced.
+//!
+//! What a command has led to is kept, not the command: a later mk may decide otherwise, and must not
+//! do so of what was told to brokers already.
 
 #[cfg(test)]
 mod tests;
@@ -13,21 +16,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::events::{Event, KEPT};
-use super::state::{ClusterState, Command, Refused};
+use super::state::{ClusterState, Delta};
 
-/// Where commands are kept. The second one to come is a quorum's.
-pub trait CommandLog: Send {
+/// Where changes are kept. The second one to come is a quorum's.
+pub trait StateLog: Send {
     /// What was committed last; `None` if nothing ever was.
     fn load(&mut self) -> Result<Option<Saved>, StoreError>;
 
-    /// Keeps these commands, each by the version that it led to, and these events. When this returns
+    /// Keeps these changes, each of which follows the one before, and these events. When this returns
     /// they are on the disk, all or none of them.
-    fn append(&mut self, entries: &[(u64, Command)], events: &[Event]) -> Result<(), StoreError>;
+    fn append(&mut self, entries: &[Delta], events: &[Event]) -> Result<(), StoreError>;
 
     /// True if it has become so long that a snapshot should replace it.
     fn is_long(&self) -> bool;
 
-    /// Replaces all commands by the state that they have led to.
+    /// Replaces all changes by the state that they have led to.
     fn compact(&mut self, state: &ClusterState) -> Result<(), StoreError>;
 }
 
@@ -52,12 +55,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// It was written by a newer mk.
+    /// It was written by another mk.
     #[error(
         "{} has format {found}, this mk knows {FORMAT}\n\
-         hint: start the mk that wrote it, or a newer one", path.display()
+         hint: start the mk that wrote it", path.display()
     )]
-    Newer {
+    OtherFormat {
         /// The file.
         path: PathBuf,
         /// Its format.
@@ -97,7 +100,7 @@ pub enum StoreError {
 pub struct RedbLog {
     path: PathBuf,
     database: Database,
-    /// Commands behind the snapshot, and their bytes.
+    /// Changes behind the snapshot, and their bytes.
     entries: u64,
     bytes: u64,
 }
@@ -105,13 +108,14 @@ pub struct RedbLog {
 /// The file's name.
 pub const FILE: &str = "zoo.redb";
 
-const FORMAT: u64 = 1;
+/// Format 1 kept commands.
+const FORMAT: u64 = 2;
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const FORMAT_KEY: &str = "format";
 const SNAPSHOT: TableDefinition<'_, (), &[u8]> = TableDefinition::new("snapshot");
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
 const EVENTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("events");
-/// A start applies no more commands than these, which takes a fraction of a second.
+/// A start follows no more changes than these, which takes a fraction of a second.
 const MOST_ENTRIES: u64 = 5_000;
 const MOST_BYTES: u64 = 8 << 20;
 
@@ -126,8 +130,8 @@ impl RedbLog {
             other => wrong(&path)(other.into()),
         })?;
         let found = first_steps(&database).map_err(wrong(&path))?;
-        if found > FORMAT {
-            return Err(StoreError::Newer { path, found });
+        if found != FORMAT {
+            return Err(StoreError::OtherFormat { path, found });
         }
         Ok(RedbLog { path, database, entries: 0, bytes: 0 })
     }
@@ -164,8 +168,8 @@ impl RedbLog {
         let write = self.database.begin_write()?;
         {
             let mut table = write.open_table(ENTRIES)?;
-            for (version, command) in entries {
-                table.insert(version, command.as_slice())?;
+            for (version, change) in entries {
+                table.insert(version, change.as_slice())?;
             }
             let mut table = write.open_table(EVENTS)?;
             for (id, event) in events {
@@ -196,17 +200,17 @@ struct Rows {
     events: Vec<Row>,
 }
 
-impl CommandLog for RedbLog {
+impl StateLog for RedbLog {
     fn load(&mut self) -> Result<Option<Saved>, StoreError> {
         let rows = self.read().map_err(self.wrong())?;
         let Some(snapshot) = rows.snapshot else { return Ok(None) };
         let mut state: ClusterState = self.decode("the snapshot", &snapshot)?;
         for (version, bytes) in &rows.entries {
-            let what = format!("the command that led to version {version}");
-            let command: Command = self.decode(&what, bytes)?;
-            let applied = state.apply(&command);
-            if applied.is_err() || state.version != *version {
-                return Err(self.damaged(format!("{what}: {}", mismatch(&state, applied.err()))));
+            let what = format!("the change that led to version {version}");
+            let delta: Delta = self.decode(&what, bytes)?;
+            state.follow(&delta).map_err(|gap| self.damaged(format!("{what}: {gap}")))?;
+            if state.version != *version {
+                return Err(self.damaged(format!("{what}: it leads to version {}", state.version)));
             }
         }
         self.entries = rows.entries.len() as u64;
@@ -216,8 +220,8 @@ impl CommandLog for RedbLog {
         Ok(Some(Saved { state, events }))
     }
 
-    fn append(&mut self, entries: &[(u64, Command)], events: &[Event]) -> Result<(), StoreError> {
-        let entry = |(version, command): &(u64, Command)| Ok((*version, self.encode(command)?));
+    fn append(&mut self, entries: &[Delta], events: &[Event]) -> Result<(), StoreError> {
+        let entry = |delta: &Delta| Ok((delta.version, self.encode(delta)?));
         let entries = entries.iter().map(entry).collect::<Result<Vec<Row>, StoreError>>()?;
         let event = |event: &Event| Ok((event.id, self.encode(event)?));
         let events = events.iter().map(event).collect::<Result<Vec<Row>, StoreError>>()?;
@@ -252,11 +256,6 @@ fn first_steps(database: &Database) -> Result<u64, redb::Error> {
     write.open_table(EVENTS)?;
     write.commit()?;
     Ok(FORMAT)
-}
-
-fn mismatch(state: &ClusterState, refused: Option<Refused>) -> String {
-    let led_to = format!("it leads to version {}", state.version);
-    refused.map_or(led_to, |refused| refused.to_string())
 }
 
 fn wrong(path: &Path) -> impl Fn(redb::Error) -> StoreError {

@@ -4,10 +4,14 @@ use uuid::Uuid;
 
 use super::*;
 use crate::zoo::events::What;
+use crate::zoo::state::Command;
 
-fn set_defaults(value: u64) -> Command {
-    let defaults = [("min.insync.replicas".to_owned(), value.to_string())].into();
-    Command::SetDefaults { defaults }
+/// What the next command changes, which leads to this version.
+fn change(state: &mut ClusterState, version: u64) -> Delta {
+    let defaults = [("min.insync.replicas".to_owned(), version.to_string())].into();
+    let changes = state.apply(&Command::SetDefaults { defaults }).unwrap();
+    assert_eq!(state.version, version);
+    Delta::of(version - 1, state, &changes)
 }
 
 fn event(id: u64) -> Event {
@@ -22,9 +26,8 @@ fn what_was_appended_is_there_with_and_without_a_snapshot() {
     let mut state = ClusterState::new(Uuid::from_u128(1));
     log.compact(&state).unwrap();
     for version in 1..=30 {
-        let command = set_defaults(version);
-        state.apply(&command).unwrap();
-        log.append(&[(version, command)], &[event(version)]).unwrap();
+        let delta = change(&mut state, version);
+        log.append(&[delta], &[event(version)]).unwrap();
         if version % 10 == 0 {
             drop(log);
             log = RedbLog::open(dir.path()).unwrap();
@@ -44,13 +47,10 @@ fn a_long_log_asks_for_a_snapshot_and_only_the_newest_events_are_kept() {
     let mut log = RedbLog::open(dir.path()).unwrap();
     let mut state = ClusterState::new(Uuid::from_u128(1));
     log.compact(&state).unwrap();
-    let commands: Vec<_> = (1..=MOST_ENTRIES).map(|v| (v, set_defaults(v))).collect();
+    let changes: Vec<_> = (1..=MOST_ENTRIES).map(|version| change(&mut state, version)).collect();
     let events: Vec<_> = (1..=KEPT as u64 + 100).map(event).collect();
-    log.append(&commands, &events).unwrap();
+    log.append(&changes, &events).unwrap();
     assert!(log.is_long());
-    for (_, command) in &commands {
-        state.apply(command).unwrap();
-    }
     log.compact(&state).unwrap();
     assert!(!log.is_long());
     let saved = log.load().unwrap().unwrap();
@@ -59,22 +59,29 @@ fn a_long_log_asks_for_a_snapshot_and_only_the_newest_events_are_kept() {
 }
 
 #[test]
-fn a_second_process_a_newer_format_and_nonsense_are_clear_errors() {
+fn a_second_process_another_format_and_nonsense_are_clear_errors() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = RedbLog::open(dir.path()).unwrap();
     assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Locked { .. })));
-    log.compact(&ClusterState::new(Uuid::from_u128(1))).unwrap();
-    // A command that cannot have been applied.
-    let (name, id) = ("t".to_owned(), Uuid::nil());
-    log.append(&[(1, Command::DeleteTopic { name, id })], &[]).unwrap();
+    let mut state = ClusterState::new(Uuid::from_u128(1));
+    log.compact(&state).unwrap();
+    // One is missing between them.
+    let [first, _, third] = [1, 2, 3].map(|version| change(&mut state, version));
+    log.append(&[first, third], &[]).unwrap();
     let error = log.load().unwrap_err().to_string();
-    assert!(error.contains("version 1: there is no topic 't'"), "{error}");
+    assert!(error.contains("version 3: the copy is at version 1"), "{error}");
 
-    let write = log.database.begin_write().unwrap();
-    write.open_table(NUMBERS).unwrap().insert(FORMAT_KEY, FORMAT + 1).unwrap();
-    write.commit().unwrap();
+    for format in [FORMAT + 1, FORMAT - 1] {
+        let write = log.database.begin_write().unwrap();
+        write.open_table(NUMBERS).unwrap().insert(FORMAT_KEY, format).unwrap();
+        write.commit().unwrap();
+        drop(log);
+        let opened = RedbLog::open(dir.path());
+        assert!(matches!(opened, Err(StoreError::OtherFormat { found, .. }) if found == format));
+        let path = dir.path().join(FILE);
+        log = RedbLog { database: Database::create(&path).unwrap(), path, entries: 0, bytes: 0 };
+    }
     drop(log);
-    assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Newer { found: 2, .. })));
 
     std::fs::write(dir.path().join(FILE), "no database".repeat(1000)).unwrap();
     assert!(matches!(RedbLog::open(dir.path()), Err(StoreError::Database { .. })));

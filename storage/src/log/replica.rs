@@ -1,15 +1,15 @@
 //! What a follower does to its log: it takes the leader's batches as they are, and begins anew where
-//! the leader's log begins if that is behind the end of its own.
+//! the leader's log begins if the two have nothing in common.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::truncate::TruncateError;
-use super::{Log, Writer};
+use super::{Active, Log, Writer};
 use crate::batch::{Header, HeaderError, checksum};
 use crate::checkpoint::Checkpoint;
 use crate::error::{AppendError, DiskError};
-use crate::segment::PlacedBatch;
+use crate::segment::{PlacedBatch, Segment};
 use crate::{Epoch, Offset};
 
 /// Why a follower did not take what its leader sent. The batches before are appended.
@@ -61,6 +61,17 @@ pub enum CopyError {
         /// The epoch of the last batch in the log.
         last: Epoch,
     },
+    /// The batch is of a later leader than the one that was asked: that one has cut its log and follows
+    /// another by now, and what it sent is from the file as it is now.
+    #[error("the batch at offset {base} is of epoch {found}, the leader that was asked of {asked}")]
+    LaterEpoch {
+        /// Its first offset.
+        base: Offset,
+        /// Its epoch.
+        found: Epoch,
+        /// The epoch of the leader.
+        asked: Epoch,
+    },
 }
 
 /// What a copy brought.
@@ -73,15 +84,24 @@ pub struct Copied {
 }
 
 impl Log {
-    /// Appends whole batches as a leader has them: their offsets, epochs and all other bytes stay.
-    /// Each must follow the one before. `now_ms` is the time in milliseconds since 1970.
-    pub fn append_copies(self: &Arc<Log>, bytes: &[u8], now_ms: i64) -> Result<Copied, CopyError> {
+    /// Appends whole batches as the leader of epoch `asked` has them: their offsets, epochs and all other
+    /// bytes stay. Each must follow the one before. `now_ms` is the time in milliseconds since 1970.
+    pub fn append_copies(
+        self: &Arc<Log>,
+        bytes: &[u8],
+        asked: Epoch,
+        now_ms: i64,
+    ) -> Result<Copied, CopyError> {
         let mut rest = bytes;
         let mut copied = Copied { end: self.end(), rolled: false };
         while !rest.is_empty() {
             let header = whole_batch(rest)?;
             let (batch, behind) = rest.split_at(header.size);
             rest = behind;
+            if header.leader_epoch > asked {
+                let (base, found) = (header.base_offset, header.leader_epoch);
+                return Err(CopyError::LaterEpoch { base, found, asked });
+            }
             let placed = |writer: &mut Writer| Ok(self.place_copy(writer, &header, batch, now_ms));
             copied.rolled |= self.writing_with(placed)??;
             copied.end = header.next_offset();
@@ -110,11 +130,11 @@ impl Log {
         Ok(self.place(writer, placed, header.next_offset(), now_ms)?)
     }
 
-    /// Throws all records away and begins anew at `start`, behind the end: the leader has nothing
-    /// before it any more. On the disk when it returns.
+    /// Throws all records away and begins anew at `start`: the leader has none of them, or none before
+    /// `start` any more. On the disk when it returns.
     pub fn begin_anew(self: &Arc<Log>, start: Offset) -> Result<(), TruncateError> {
         let end = self.trim(self.end(), None)?;
-        if start <= end {
+        if start == end {
             return Ok(());
         }
         let _turn = self.changing.lock();
@@ -142,10 +162,9 @@ impl Log {
         writer.epochs.clear();
         self.write_checkpoint(written, start, Vec::new())?;
         let old = self.segments();
-        let active = self.active();
-        self.roll(writer, active, &self.settings())?;
-        let fresh = self.active();
-        self.publish_segments(vec![fresh]);
+        let (segment, fresh) = Segment::create(&self.store, &self.dir, start, &self.settings())?;
+        self.publish_segments(vec![Arc::new(segment)]);
+        writer.active = Active::Open(fresh);
         writer.unsynced.clear();
         writer.names_unsynced = false;
         self.store.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;

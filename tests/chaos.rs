@@ -27,7 +27,7 @@ use common::wait_until;
 use faults::{Chaos, Pace, Random};
 use history::{History, Verdict};
 use links::{Links, Target};
-use machines::{Machines, Setup, assert_replicas_equal};
+use machines::{Machines, Setup, assert_replicas_equal, own_address};
 use mk::client::Admin;
 use mk_net::message::{At, NewTopic, Setting};
 use tokio::runtime::Runtime;
@@ -50,7 +50,7 @@ fn start_machines(links: &Arc<Links>, seed: u64) -> (Machines, Vec<String>) {
         let road = links::road_to_broker(links, id, target.clone());
         let zoo = links::road_to_zoo(links, id, machines.zoo_address(), seed);
         let settings = vec![format!("advertised.listeners={road}"), format!("broker.rack=r{id}")];
-        machines.set_up(id, Setup { listen: format!("127.0.0.{}:0", 10 + id), zoo, settings });
+        machines.set_up(id, Setup { listen: own_address(id), zoo, settings });
         machines.start_broker(id);
         links.set_process(id, machines.brokers[&id].id());
         *target.lock() = Some(machines.brokers[&id].address.clone());

@@ -9,7 +9,7 @@ mod machines;
 use std::time::Instant;
 
 use common::wait_until;
-use machines::{Machines, Numbers, Setup, place};
+use machines::{Machines, Numbers, Setup, own_address, place};
 use mk::client::{Admin, Cluster, Producer, ProducerRecord, ProducerSettings};
 use mk_net::message::PartitionOf;
 use tokio::runtime::Runtime;
@@ -22,7 +22,7 @@ fn start(runtime: &Runtime) -> (Machines, Cluster, PartitionOf) {
     let cluster = machines.client();
     runtime.block_on(fill(cluster.clone(), "t", 8));
     let zoo = machines.zoo_address().to_owned();
-    machines.set_up(4, Setup { listen: "127.0.0.1:0".to_owned(), zoo, settings: Vec::new() });
+    machines.set_up(4, Setup { listen: own_address(4), zoo, settings: Vec::new() });
     machines.start_broker(4);
     (machines, cluster, PartitionOf { topic: "t".to_owned(), partition: 0 })
 }

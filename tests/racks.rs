@@ -12,7 +12,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use common::wait_until;
-use machines::{Machines, Numbers, Setup, place, wait_in_sync};
+use machines::{Machines, Numbers, Setup, own_address, place, wait_in_sync};
 use mk::client::{Cluster, Consumer, ConsumerSettings, StartAt};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{Fetch, FetchPart, Fetched};
@@ -23,9 +23,9 @@ use wire::exchange;
 
 /// Three brokers, each in a rack of its own: r1, r2, r3.
 fn start() -> Machines {
-    let mut machines = Machines::start_zoo("127.0.0.1:0", &[]);
+    let mut machines = Machines::start_zoo("127.0.0.10:0", &[]);
     for id in 1..=3 {
-        let (listen, zoo) = ("127.0.0.1:0".to_owned(), machines.zoo_address().to_owned());
+        let (listen, zoo) = (own_address(id), machines.zoo_address().to_owned());
         machines.set_up(id, Setup { listen, zoo, settings: vec![format!("broker.rack=r{id}")] });
         machines.start_broker(id);
     }

@@ -34,6 +34,8 @@ pub struct Partition {
     pub(super) producers: LoopSet,
     /// Told of syncs, by the serial number, while this broker follows: the fetch from the leader.
     pub(super) fetching: ArcSwapOption<UnboundedSender<u64>>,
+    /// True if the last answer of its leader could not be taken in, which is told once.
+    pub(super) refuses: AtomicBool,
     /// True while a flush is queued.
     pub(super) flush_queued: AtomicBool,
     /// True while a flush is timed.
@@ -110,6 +112,7 @@ impl Partition {
             fetchers: LoopSet::default(),
             producers: LoopSet::default(),
             fetching: ArcSwapOption::empty(),
+            refuses: AtomicBool::new(false),
             flush_queued: AtomicBool::new(false),
             flush_timed: AtomicBool::new(false),
             checkpoint_timed: AtomicBool::new(false),

@@ -1,5 +1,7 @@
 //! A small volume of its own, for tests of full and failing disks. Needs root.
 
+#![allow(dead_code, reason = "each test file uses a part")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

@@ -103,9 +103,9 @@ impl Machines {
 
     /// The same, with settings of mkzoo.
     pub fn start_with(zoo_settings: &[&str]) -> Machines {
-        let mut machines = Machines::start_zoo("127.0.0.1:0", zoo_settings);
+        let mut machines = Machines::start_zoo("127.0.0.10:0", zoo_settings);
         for id in 1..=3 {
-            let (listen, zoo) = ("127.0.0.1:0".to_owned(), machines.zoo_address.clone());
+            let (listen, zoo) = (own_address(id), machines.zoo_address.clone());
             machines.set_up(id, Setup { listen, zoo, settings: Vec::new() });
             machines.start_broker(id);
         }
@@ -174,6 +174,12 @@ impl Machines {
         let addresses = self.setups.values().map(|setup| setup.listen.clone());
         Cluster::new(addresses.collect(), ClusterSettings::default())
     }
+}
+
+/// Where a broker may listen: on an address of its own, where no connection that others make takes its
+/// port while it is away.
+pub fn own_address(id: u32) -> String {
+    format!("127.0.0.{}:0", 10 + id)
 }
 
 fn log_level() -> String {

@@ -38,6 +38,11 @@ impl Zoo {
         Zoo::start_with(&[])
     }
 
+    /// One for which nobody is silent for too long only because the machine is busy.
+    pub fn patient() -> Zoo {
+        Zoo::start_with(&["--set", "broker.session.timeout.ms=5s"])
+    }
+
     pub fn start_with(flags: &[&str]) -> Zoo {
         let root = tempfile::tempdir().unwrap();
         let flags: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
@@ -123,10 +128,20 @@ fn run(data: &std::path::Path, listen: &str, flags: &[String]) -> (Child, String
 pub const ADDRESS: &str = "MK_TEST_ZOO_ADDRESS";
 
 /// Broker 3 as a process of its own, to be killed.
-pub fn process(zoo: &Zoo) -> Child {
+pub fn process(zoo: &Zoo) -> Killed {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "a_broker_to_be_killed", "--ignored"]).env(ADDRESS, &zoo.address);
-    command.stdout(Stdio::null()).spawn().unwrap()
+    Killed(command.stdout(Stdio::null()).spawn().unwrap())
+}
+
+/// A process that does not outlive the test, whatever becomes of it.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A broker that does nothing but be one.

@@ -1,6 +1,7 @@
 //! Does to followers' logs what their leaders have sent.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use mk_net::message::{FetchResponse, Fetched};
@@ -66,14 +67,19 @@ fn take_part(
         None => copy(shared, partition, replica, from, fetched, batches),
     };
     match result {
-        Ok(outcome) => outcome,
+        Ok(outcome) => {
+            partition.refuses.store(false, Ordering::Relaxed);
+            outcome
+        }
         Err(NotFollowed::Superseded) => Outcome::Failed,
         Err(error) if replica.log().poisoned().is_some() => {
             error!(topic, partition = number, %error, "a follower's log takes nothing any more");
             Outcome::Broken
         }
         Err(error) => {
-            warn!(topic, partition = number, %error, "what the leader sent was not taken");
+            if !partition.refuses.swap(true, Ordering::Relaxed) {
+                warn!(topic, partition = number, %error, "what the leader sent is not taken");
+            }
             Outcome::Failed
         }
     }

@@ -40,7 +40,8 @@ pub async fn run(admin: &Admin, follow: bool, count: u32, json: bool) -> Result<
 }
 
 fn print(event: &ClusterEvent, before: Option<i64>, json: bool) -> Result<(), Failure> {
-    let since = before.map(|before| event.at_ms - before).filter(|since| *since < INCIDENT_MS);
+    let since =
+        before.map(|before| event.at_ms - before).filter(|since| (0..INCIDENT_MS).contains(since));
     if json {
         let partition = event.partition.as_ref();
         table::print_json(&json!({

@@ -201,9 +201,10 @@ impl Cluster {
     }
 
     /// Has others asked before the one that has answered last.
-    fn turn_away(&self) {
-        let last = self.inner.last_answer.lock().take();
-        *self.inner.avoided.lock() = last;
+    pub(super) fn turn_away(&self) {
+        if let Some(last) = self.inner.last_answer.lock().take() {
+            *self.inner.avoided.lock() = Some(last);
+        }
     }
 
     /// The connection to a broker.
@@ -331,6 +332,14 @@ impl Cluster {
     pub(super) fn known_leader(&self, topic: &str, partition: u32) -> Option<u32> {
         let topics = self.inner.topics.lock();
         topics.get(topic).filter(|known| !known.suspect)?.info.leader(partition)
+    }
+
+    /// The epoch of the leader that is known; -1: none is.
+    pub(super) fn known_epoch(&self, topic: &str, partition: u32) -> i32 {
+        let topics = self.inner.topics.lock();
+        let known =
+            topics.get(topic).and_then(|known| known.info.partitions.get(partition as usize));
+        known.map_or(-1, |partition| partition.leader_epoch)
     }
 
     /// How many partitions a topic has, as far as is known.

@@ -18,6 +18,8 @@ pub struct Context<'a> {
     pub trace: &'a mut Trace,
     /// The next number of a request or a session, of which no two are the same.
     pub numbers: &'a mut u64,
+    /// How far the time of day at this place is off, in milliseconds.
+    pub skew_ms: i64,
     pub out: Vec<Action>,
 }
 
@@ -80,8 +82,8 @@ impl Context<'_> {
         Duration::from_micros(from_us + self.chance.below(to_us - from_us + 1))
     }
 
-    /// The simulated time of day, in milliseconds.
+    /// The time of day as it is here, in milliseconds.
     pub fn now_ms(&self) -> i64 {
-        1_000_000 + self.now.as_millis() as i64
+        10_000_000 + self.skew_ms + self.now.as_millis() as i64
     }
 }

@@ -31,6 +31,10 @@ pub enum Fault {
     SlowDisk(u32, Duration),
     /// The next sync of a partition on a broker fails.
     FailSync(u32, u32),
+    /// A broker's disk has room for so many bytes more, for so long.
+    FullDisk(u32, u64, Duration),
+    /// A broker's time of day jumps, by so many milliseconds.
+    ClockJump(u32, i64),
     /// The mini-zookeeper's process dies, and comes back.
     KillZoo(Duration),
     /// An operator deletes the oldest records of a partition.
@@ -50,7 +54,7 @@ impl Fault {
         let broker = 1 + chance.below(u64::from(plan.brokers)) as u32;
         let partition = chance.below(u64::from(plan.partitions)) as u32;
         let long = if chance.one_in(3) { 3000 } else { 600 };
-        match chance.below(32) {
+        match chance.below(34) {
             0..=4 => Fault::Kill(broker, ms(chance, 5, long)),
             5..=7 => Fault::LosePower(broker, ms(chance, 5, long)),
             8 if plan.flush == Flush::Ack => Fault::LoseAllPower(ms(chance, 5, long)),
@@ -77,6 +81,8 @@ impl Fault {
                 let replicas = (0..3).map(|at| 1 + (first + at) % plan.brokers).collect();
                 Fault::Move(partition, replicas)
             }
+            30 => Fault::FullDisk(broker, chance.below(20_000), ms(chance, 100, 2000)),
+            31 => Fault::ClockJump(broker, chance.below(7_200_000) as i64 - 3_600_000),
             _ => Fault::ElectPreferred(partition),
         }
     }

@@ -34,7 +34,7 @@ pub struct Machine {
 
 /// Segments are small, so that there are many.
 const SETTINGS: LogSettings =
-    LogSettings { segment_bytes: 4096, segment_ms: i64::MAX, index_interval_bytes: 256 };
+    LogSettings { segment_bytes: 4096, segment_ms: 60_000, index_interval_bytes: 256 };
 
 impl Host {
     /// A machine with an empty disk.
@@ -44,6 +44,7 @@ impl Host {
 
     pub fn start(&mut self, context: &mut Context<'_>) {
         let restart = self.disk.restart;
+        self.disk.leave_room(u64::MAX);
         context.trace.say(context.now, || format!("broker {}: starts, {restart:?}", self.id));
         self.process = Some(Process::start(context, self.id, restart, &mut self.disk));
     }
@@ -102,6 +103,11 @@ impl Machine {
     fn empty() -> Machine {
         let (files, partitions) = (MemoryDisk::new(), BTreeSet::new());
         Machine { files, partitions, followed: 0, restart: Restart::LostAll }
+    }
+
+    /// Lets its files grow by so much and no more.
+    pub fn leave_room(&self, bytes: u64) {
+        self.files.fill_up(bytes);
     }
 
     /// A store on its disk, for one process.

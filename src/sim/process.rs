@@ -44,6 +44,8 @@ pub struct Process {
     beats: u64,
     /// The version that the disk had followed when the process began.
     followed_before: u64,
+    /// True if there was no room for a partition that it is to have; it is tried again.
+    unmade: bool,
     last_look: Duration,
     pub slow_until: Duration,
     stopping: Option<u64>,
@@ -103,6 +105,7 @@ impl Process {
             ready: false,
             beats: 0,
             followed_before: disk.followed,
+            unmade: false,
             last_look: context.now,
             slow_until: Duration::ZERO,
             stopping: None,
@@ -267,13 +270,19 @@ impl Process {
     /// Makes the disk as the state has it, and writes down that it is.
     fn reconcile(&mut self, context: &mut Context<'_>, disk: &mut Machine, version: u64) {
         let wanted = partitions(&self.state).to_vec();
+        self.unmade = false;
         for (number, partition) in (0..).zip(&wanted) {
             let mine = partition.replicas.contains(&self.me.id);
             if mine && !self.parts.contains_key(&number) {
-                let log = match partition.placed <= self.followed_before {
+                let gone = partition.placed <= self.followed_before;
+                let log = match gone {
                     true => Err("it was here, and is gone".to_owned()),
                     false => disk.open(&self.store, number, context.now_ms()),
                 };
+                if log.is_err() && !gone {
+                    self.unmade = true;
+                    continue;
+                }
                 let part = Part::new(context, self.me.id, number, log);
                 self.parts.insert(number, part);
             } else if !mine && let Some(part) = self.parts.remove(&number) {
@@ -286,7 +295,11 @@ impl Process {
         }
         disk.sync_names();
         disk.partitions = self.parts.keys().copied().collect();
-        disk.followed = disk.followed.max(version);
+        if self.unmade {
+            context.wake(LOOK, Wake::Reconcile(version));
+        } else {
+            disk.followed = disk.followed.max(version);
+        }
         disk.restart = Restart::Kept;
         self.assign_known(context);
         self.report_lost(context);
@@ -300,17 +313,17 @@ impl Process {
     fn report_lost(&mut self, context: &mut Context<'_>) {
         let Some(topic) = self.state.topics.get(TOPIC) else { return };
         let Member { id, epoch } = self.me;
-        let lost = self.parts.iter().filter(|(number, part)| {
-            let Some(wanted) = topic.partition(**number) else { return false };
+        let lost = (0..).zip(&topic.partitions).filter(|(number, wanted)| {
             let members = || wanted.isr.iter().chain(&wanted.eligible);
             let others = members().any(|other| *other != id);
-            let broken = match &part.replica {
-                None => true,
-                Some(replica) => others && replica.log().poisoned().is_some(),
+            let broken = match self.parts.get(number).map(|part| &part.replica) {
+                None => others && self.unmade,
+                Some(None) => true,
+                Some(Some(replica)) => others && replica.log().poisoned().is_some(),
             };
             broken && members().any(|member| *member == id)
         });
-        let lost: Vec<_> = lost.map(|(number, _)| (topic.id, *number)).collect();
+        let lost: Vec<_> = lost.map(|(number, _)| (topic.id, number)).collect();
         if !lost.is_empty() {
             self.ask(context, Asked::Change(Command::LoseReplicas { id, epoch, partitions: lost }));
         }

@@ -36,6 +36,8 @@ pub struct World {
     /// Counts up with each start of a process.
     lives: BTreeMap<Place, u64>,
     paused: BTreeMap<Place, Duration>,
+    /// How far whose time of day is off.
+    skews_ms: BTreeMap<Place, i64>,
     /// What has come meanwhile, in its order.
     deferred: BTreeMap<Place, Vec<Event>>,
     /// Requests that were sent and not answered.
@@ -107,6 +109,7 @@ impl World {
             network: Network::default(),
             lives: BTreeMap::new(),
             paused: BTreeMap::new(),
+            skews_ms: BTreeMap::new(),
             deferred: BTreeMap::new(),
             requests: BTreeMap::new(),
             broken: BTreeSet::new(),
@@ -312,6 +315,7 @@ impl World {
             oracle: &mut self.oracle,
             trace: &mut self.trace,
             numbers: &mut self.numbers,
+            skew_ms: self.skews_ms.get(&place).copied().unwrap_or(0),
             out: Vec::new(),
         };
         let mut actor = match place {
@@ -396,6 +400,7 @@ impl World {
             self.start(place);
         }
         for host in self.hosts.values_mut() {
+            host.disk.leave_room(u64::MAX);
             if let Some(process) = &mut host.process {
                 process.slow_until = Duration::ZERO;
             }
@@ -561,6 +566,20 @@ impl World {
                     self.schedule(Duration::from_millis(1500), restart);
                 }
                 "failed sync"
+            }
+            Fault::FullDisk(id, room, time) => {
+                if self.may_bereave(id, true) {
+                    if let Some(host) = self.hosts.get(&id) {
+                        host.disk.leave_room(room);
+                    }
+                    // Somebody makes room, and starts it anew.
+                    self.schedule(time, Event::Fault(Fault::Kill(id, Duration::from_millis(50))));
+                }
+                "full disk"
+            }
+            Fault::ClockJump(id, by_ms) => {
+                self.skews_ms.insert(Place::Broker(id), by_ms);
+                "clock jump"
             }
             Fault::KillZoo(back) => {
                 self.kill_zoo(back);

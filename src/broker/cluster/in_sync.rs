@@ -3,6 +3,7 @@
 //! asked again until it has.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -107,11 +108,14 @@ fn report_broken(shared: &Arc<Shared>) {
         !partition.is_deleted() && partition.log().is_ok_and(leads)
     };
     let topics = shared.topics.load();
-    if !shared.cluster.unmade.lock().is_empty()
-        || topics.values().any(|topic| topic.partitions().iter().any(is_broken))
-    {
+    let any = !shared.cluster.unmade.lock().is_empty()
+        || topics.values().any(|topic| topic.partitions().iter().any(is_broken));
+    if any && !shared.cluster.reporting.swap(true, Ordering::Relaxed) {
         let shared = shared.clone();
-        shared.admin.clone().run(move || _ = reconcile::report_lost(&shared));
+        shared.admin.clone().run(move || {
+            reconcile::report_lost(&shared);
+            shared.cluster.reporting.store(false, Ordering::Relaxed);
+        });
     }
 }
 

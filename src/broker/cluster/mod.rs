@@ -13,7 +13,7 @@ pub mod reconcile;
 mod replicate;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,10 @@ pub struct Cluster {
     followed: AtomicU64,
     /// Topics that are not here as the state has them, for the disk failed or is full.
     pub(super) unmade: Mutex<BTreeSet<String>>,
+    /// True while they are tried again, and while lost replicas are reported: what takes long must not
+    /// queue up.
+    pub(super) trying: AtomicBool,
+    pub(super) reporting: AtomicBool,
     started: Instant,
 }
 
@@ -80,6 +84,8 @@ impl Cluster {
             follows,
             followed: AtomicU64::new(0),
             unmade: Mutex::default(),
+            trying: AtomicBool::new(false),
+            reporting: AtomicBool::new(false),
             started: Instant::now(),
         };
         (cluster, Queues { proposals: proposed, follows: followed })

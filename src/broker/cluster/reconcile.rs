@@ -20,7 +20,7 @@ use super::super::note::Note;
 use super::super::partition::{Absent, Partition};
 use super::super::shared::Shared;
 use super::super::trash;
-use super::follow;
+use super::{Cluster, follow};
 use crate::clock::now_ms;
 use crate::settings::{FlushPolicy, TopicSettings};
 use crate::zoo::state::{self, ClusterState, Command};
@@ -52,13 +52,15 @@ pub fn topic_or_report(shared: &Arc<Shared>, name: &str) {
 
 /// Tries again to make what could not be made, on the control thread.
 pub fn try_again(shared: &Arc<Shared>) {
-    if shared.cluster.unmade.lock().is_empty() {
+    let Cluster { unmade, trying, .. } = &shared.cluster;
+    if unmade.lock().is_empty() || trying.swap(true, Ordering::Relaxed) {
         return;
     }
     let for_worker = shared.clone();
     shared.control.run(move || {
         let names = for_worker.cluster.unmade.lock().clone();
         names.iter().for_each(|name| topic_or_report(&for_worker, name));
+        for_worker.cluster.trying.store(false, Ordering::Relaxed);
     });
 }
 

@@ -77,13 +77,13 @@ impl FetchedBatches {
     }
 }
 
-/// The offset that follows the batches, if they are whole.
-pub(super) fn end_of(mut data: &[u8]) -> Option<u64> {
+/// The offset that follows the batches, and the leader epoch of the last of them, if they are whole.
+pub(super) fn end_of(mut data: &[u8]) -> Option<(u64, i32)> {
     let mut next = None;
     while data.len() >= HEADER_LEN {
         let header = Header::parse(data).ok()?;
         data = data.get(header.size..)?;
-        next = Some(header.next_offset().0);
+        next = Some((header.next_offset().0, header.leader_epoch.0));
     }
     if data.is_empty() { next } else { None }
 }

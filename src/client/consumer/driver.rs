@@ -55,6 +55,8 @@ struct Position {
     /// Another topic of the same name has other records at these offsets.
     topic_id: Uuid,
     offset: u64,
+    /// The leader epoch of the last batch that it has had; -1: it has had none.
+    read_epoch: i32,
     in_flight: bool,
     retry_at: Option<Instant>,
     nearest: Nearest,
@@ -68,6 +70,8 @@ struct Asked {
     assignment: u64,
     topic_id: Uuid,
     offset: u64,
+    /// A leader that does not know of this epoch yet is none any more; -1: any leader will do.
+    leader_epoch: i32,
 }
 
 /// Whom a fetch goes to.
@@ -156,6 +160,7 @@ impl Driver {
             assignment: self.assigned,
             topic_id: self.cluster.known_id(&key.0),
             offset,
+            read_epoch: -1,
             in_flight: false,
             retry_at: None,
             nearest: Nearest::Unknown,
@@ -225,8 +230,10 @@ impl Driver {
                 Source::Replica(replica) => Some(replica),
                 _ => self.cluster.known_leader(&key.0, key.1),
             };
-            let Position { assignment, topic_id, offset, .. } = *position;
-            let asked = Asked { key: key.clone(), assignment, topic_id, offset };
+            let Position { assignment, topic_id, offset, read_epoch, .. } = *position;
+            let known_epoch = self.cluster.known_epoch(&key.0, key.1);
+            let leader_epoch = source.epoch_to_ask(known_epoch, read_epoch);
+            let asked = Asked { key: key.clone(), assignment, topic_id, offset, leader_epoch };
             groups.entry(Target { broker, source }).or_default().push(asked);
         }
         for (target, mut parts) in groups {
@@ -272,6 +279,10 @@ impl Driver {
                     self.reset(key, fault).await;
                 }
                 Err(fault) => {
+                    if fault.code == ErrorCode::UNKNOWN_LEADER_EPOCH {
+                        // It has not heard of the one that leads now; nor should it be asked who does.
+                        self.cluster.turn_away();
+                    }
                     // Perhaps the leader is another by now; but not if that was just asked.
                     if fault.code != ErrorCode::LEADER_NOT_AVAILABLE {
                         self.cluster.suspect(&key.0);
@@ -306,7 +317,7 @@ impl Driver {
             return;
         }
         let from = position.offset;
-        let Some(next_offset) = end_of(&data).filter(|next| *next > from) else {
+        let Some((next_offset, epoch)) = end_of(&data).filter(|(next, _)| *next > from) else {
             let what = "what was fetched are no batches that follow".to_owned();
             let (topic, partition) = (key.0.to_string(), key.1);
             self.positions.remove(key);
@@ -315,6 +326,7 @@ impl Driver {
             return;
         };
         position.offset = next_offset;
+        position.read_epoch = epoch;
         self.ready_bytes += data.len();
         self.ready.push_back(Ok(FetchedBatches {
             topic: key.0.clone(),
@@ -428,7 +440,7 @@ async fn fetch_from(
         partition: asked.key.1,
         offset: asked.offset,
         max_bytes: settings.partition_max_bytes,
-        leader_epoch: -1,
+        leader_epoch: asked.leader_epoch,
         last_epoch: -1,
         high_watermark: 0,
     });

@@ -14,6 +14,18 @@ pub(super) enum Source {
     Replica(u32),
 }
 
+impl Source {
+    /// The epoch that whoever is asked must know of, -1 for any: the leader of `known_epoch` is known, and
+    /// what was read last is of `read_epoch`. A replica may have served records of a later leader than the
+    /// one that is known, who does not have them.
+    pub fn epoch_to_ask(self, known_epoch: i32, read_epoch: i32) -> i32 {
+        match self {
+            Source::Leader | Source::LeaderForNearest if known_epoch < read_epoch => read_epoch,
+            _ => -1,
+        }
+    }
+}
+
 /// What a consumer knows of the replicas of a partition.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Nearest {
@@ -57,6 +69,20 @@ impl Nearest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A consumer had read from a replica what a new leader had taken. It went back to the leader that it knew,
+    /// which was cut off and did not know that it led no more; that one said that there was no such
+    /// offset.
+    #[test]
+    fn a_leader_must_know_of_the_epoch_that_was_read() {
+        for leader in [Source::Leader, Source::LeaderForNearest] {
+            assert_eq!(leader.epoch_to_ask(1, 2), 2);
+            assert_eq!(leader.epoch_to_ask(2, 2), -1);
+            assert_eq!(leader.epoch_to_ask(3, 2), -1, "old records are read from new leaders");
+            assert_eq!(leader.epoch_to_ask(-1, -1), -1);
+        }
+        assert_eq!(Source::Replica(2).epoch_to_ask(1, 2), -1);
+    }
 
     #[test]
     fn what_is_named_is_asked_for_a_while_and_not_after_it_has_failed() {

@@ -7,7 +7,7 @@ use super::{Active, Log, LogSettings, Unsynced, Writer};
 use crate::batch::CheckedBatch;
 use crate::error::{AppendError, DiskError};
 use crate::segment::{PlacedBatch, Segment};
-use crate::{Epoch, Offset};
+use crate::{Epoch, Offset, Position};
 
 /// Where a batch went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,10 @@ fn must_roll(
         Active::Open(open) => open.first_append_ms(),
         Active::Parked(state) => state.first_append_ms,
     };
-    let Some(first_append_ms) = first_append_ms else { return false };
+    // One that was cut to nothing stays: the next would have its name.
+    let Some(first_append_ms) = first_append_ms.filter(|_| active.end() > Position(0)) else {
+        return false;
+    };
     // Index entries hold offsets and positions of 31 bits.
     let most_bytes = settings.segment_bytes.min(i32::MAX as u64);
     active.end().0 + size > most_bytes

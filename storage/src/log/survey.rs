@@ -173,6 +173,9 @@ impl Survey {
         until: Offset,
         missing: Entries,
     ) -> Result<bool, DiskError> {
+        if until == base {
+            return Ok(true);
+        }
         let path = dir.join(file_name(base, LOG));
         let view = disk.view(&path).map_err(DiskError::at("open", &path))?;
         let length = Position(view.len().map_err(DiskError::at("read", &path))?);
@@ -181,9 +184,6 @@ impl Survey {
             Some(Ok((_, header))) => Some(header.max_timestamp),
             _ => None,
         };
-        if until == base {
-            return Ok(true);
-        }
         self.indexer = self.indexer.clone().resume(0, self.times.last().copied());
         let last_entry = self.offsets.last().copied();
         let from = last_entry.map_or(Position(0), |entry| entry.position);

@@ -70,6 +70,29 @@ fn what_does_not_follow_is_not_taken() {
     assert!(matches!(refused(&old), CopyError::OldEpoch { .. }));
 }
 
+/// A follower cut its log to the beginning of its last segment, of which the first record was old. The next
+/// one opened another segment of the same name, for that one's time had passed; and when the records before
+/// were deleted, so were those behind them. Found by the simulator, seed 2541.
+#[test]
+fn a_segment_that_was_cut_to_nothing_is_not_closed_for_its_age() {
+    let disk = MemoryDisk::new();
+    let settings = LogSettings { segment_ms: 1000, ..SMALL };
+    let (log, _) = open(&disk, settings).unwrap();
+    let append = |now_ms| {
+        let batch = batch(&values(0, 1), 10);
+        log.append(&CheckedBatch::check(&batch, 1 << 20).unwrap(), Epoch(1), now_ms).unwrap()
+    };
+    append(10);
+    log.truncate(Offset(0)).unwrap();
+    assert!(!append(5000).rolled);
+    append(5000);
+    assert_eq!(log.segments().len(), 1);
+    log.trim(Offset(1), None).unwrap();
+    log.close().unwrap();
+    let (log, _) = open(&disk, settings).unwrap();
+    assert_eq!(read_all(&log, Offset(1)).len(), 1);
+}
+
 /// A leader that was none any more had cut its log and copied its successor's batches into the same file
 /// before `sendfile` came to what it had answered. The follower appended a batch of the successor
 /// behind records that the successor did not have, and nobody saw that their logs had parted.

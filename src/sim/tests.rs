@@ -8,18 +8,18 @@ use crate::rule::{Rule, without};
 /// For each rule a seed that fails without it. When what is simulated changes another seed may be
 /// needed: `mksim --without RULE` finds one.
 const CAUGHT: [(Rule, u64); Rule::ALL.len()] = [
-    (Rule::MaximalIsr, 167),
-    (Rule::EnoughInSync, 1),
-    (Rule::JoinBeyondElection, 7),
+    (Rule::MaximalIsr, 487),
+    (Rule::EnoughInSync, 0),
+    (Rule::JoinBeyondElection, 77),
     (Rule::TruncateByEpoch, 0),
-    (Rule::FenceFetches, 720),
-    (Rule::SyncBeforeFetch, 5),
+    (Rule::FenceFetches, 474),
+    (Rule::SyncBeforeFetch, 23),
     (Rule::ReadCommitted, 0),
-    (Rule::KnowBeforeTelling, 0),
-    (Rule::NameLives, 24062),
-    (Rule::CompareAndSet, 11902),
+    (Rule::KnowBeforeTelling, 1),
+    (Rule::NameLives, 13298),
+    (Rule::CompareAndSet, 835),
     (Rule::EligibleLeavers, 0),
-    (Rule::LostIsLost, 7),
+    (Rule::LostIsLost, 16),
     (Rule::SeeRestarts, 0),
 ];
 

@@ -91,37 +91,48 @@ pub fn report_lost(shared: &Shared) -> bool {
 }
 
 fn lost_replicas(shared: &Shared, me: u32) -> Vec<(Uuid, u32)> {
-    let state = shared.cluster.state();
-    let topics = shared.topics.load();
-    let unmade = shared.cluster.unmade.lock().clone();
-    let mut lost = Vec::new();
-    for (name, wanted) in &state.topics {
-        let known = topics.get(name).filter(|known| known.id == wanted.id);
-        let is_unmade = unmade.contains(name);
-        for (number, wanted_part) in (0..).zip(&wanted.partitions) {
-            let counts = wanted_part.isr.contains(&me) || wanted_part.eligible.contains(&me);
-            let partition = known.and_then(|known| known.partition(number));
-            if counts && is_lost(partition.as_deref(), wanted_part, me, is_unmade) {
-                lost.push((wanted.id, number));
-            }
-        }
-    }
-    lost
+    let lost = counted_on(shared, me).into_iter().filter(|place| {
+        let topics = shared.topics.load();
+        let known = topics.get(&place.topic).filter(|known| known.id == place.id);
+        let partition = known.and_then(|known| known.partition(place.number));
+        place.is_lost(partition.as_deref(), shared.cluster.unmade.lock().contains(&place.topic))
+    });
+    lost.map(|place| (place.id, place.number)).collect()
 }
 
-/// True if the replica is of no use. One that is damaged is read all the same where there is no other, and
-/// one that could not be made (`is_unmade`) is as good as any while nobody else has records.
-fn is_lost(
-    partition: Option<&Partition>,
-    wanted: &state::Partition,
-    me: u32,
-    is_unmade: bool,
-) -> bool {
-    let others = wanted.isr.iter().chain(&wanted.eligible).any(|id| *id != me);
-    match partition.map(Partition::log) {
-        Some(Ok(log)) => others && log.poisoned().is_some(),
-        Some(Err(Absent::Offline(_))) => true,
-        Some(Err(Absent::Elsewhere)) | None => others && is_unmade,
+/// A replica that this broker is counted on for.
+struct Counted {
+    topic: String,
+    id: Uuid,
+    number: u32,
+    /// True if others are counted on as well.
+    others: bool,
+}
+
+/// What this broker is counted on for. The state is let go of before the disk may be waited for.
+fn counted_on(shared: &Shared, me: u32) -> Vec<Counted> {
+    let state = shared.cluster.state();
+    let of_topic = |(name, topic): (&String, &state::Topic)| {
+        let counted = (0..).zip(&topic.partitions).filter_map(|(number, wanted)| {
+            let members = || wanted.isr.iter().chain(&wanted.eligible);
+            let others = members().any(|id| *id != me);
+            let counted = Counted { topic: name.clone(), id: topic.id, number, others };
+            members().any(|id| *id == me).then_some(counted)
+        });
+        counted.collect::<Vec<_>>()
+    };
+    state.topics.iter().flat_map(of_topic).collect()
+}
+
+impl Counted {
+    /// True if the replica is of no use. One that is damaged is read all the same where there is no other,
+    /// and one that could not be made (`is_unmade`) is as good as any while nobody else has records.
+    fn is_lost(&self, partition: Option<&Partition>, is_unmade: bool) -> bool {
+        match partition.map(Partition::log) {
+            Some(Ok(log)) => self.others && log.poisoned().is_some(),
+            Some(Err(Absent::Offline(_))) => true,
+            Some(Err(Absent::Elsewhere)) | None => self.others && is_unmade,
+        }
     }
 }
 

@@ -342,11 +342,10 @@ fn change(
     if file.partitions != before.partitions {
         info!(topic = file.name, partitions = file.partitions, "a topic has grown");
     }
-    let before_flush = topic.effective().flush;
+    let synced_first = topic.effective().flush == FlushPolicy::Ack;
     topic.set_settings(file.settings.clone(), defaults, &shared.settings);
     let replaced: Vec<Arc<Partition>> =
         gone.iter().filter_map(|number| topic.partition(*number)).collect();
-    let synced_first = before_flush == FlushPolicy::Ack;
     topic.put_partitions(fresh, settings);
     if settings.flush == FlushPolicy::Ack && !synced_first {
         // What was acknowledged without is to be as safe as the topic says from now on.

@@ -169,6 +169,13 @@ impl Machines {
         self.zoo = Some(start_zoo(self.root.path(), &self.zoo_address, &self.zoo_settings));
     }
 
+    /// mkctl for a broker, which need not live.
+    pub fn ctl(&self, broker: u32, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkctl"));
+        command.args(["-b", &self.setups[&broker].listen]).args(arguments);
+        command
+    }
+
     /// A client of the cluster.
     pub fn client(&self) -> Cluster {
         let addresses = self.setups.values().map(|setup| setup.listen.clone());

@@ -119,11 +119,13 @@ impl Fetcher {
         part.in_sync = in_sync;
     }
 
-    /// Lets a partition bring at most so many bytes a second until it is in sync.
+    /// Lets a partition bring at most so many bytes a second until it is in sync. What it has brought at
+    /// another rate counts as paid for.
     pub fn throttle(&mut self, serial: u64, rate: Option<u64>) {
         let Some(part) = self.parts.get_mut(&serial) else { return };
-        part.throttle = rate.filter(|_| !part.in_sync);
-        if part.throttle.is_none() {
+        let rate = rate.filter(|_| !part.in_sync);
+        if part.throttle != rate {
+            part.throttle = rate;
             part.not_before = Duration::ZERO;
         }
     }
@@ -391,6 +393,23 @@ mod tests {
         fetcher.throttle(1, Some(1_000_000));
         assert_eq!(serials(&fetcher.next(now)), Some((7, Lane::Live, vec![1])));
         assert_eq!(fetcher.most_bytes(1, 4_000_000), 4_000_000);
+    }
+
+    /// A move that was given a higher rate went on waiting for what it had brought at the lower one: for
+    /// hours.
+    #[test]
+    fn another_throttle_holds_at_once() {
+        let mut fetcher = Fetcher::default();
+        fetcher.follow(1, 7, EPOCH, false);
+        fetcher.throttle(1, Some(100));
+        let order = fetcher.next(ms(0)).unwrap();
+        fetcher.landed(&order);
+        fetcher.brought(1, 1_000_000, ms(0));
+        fetcher.came(1, EPOCH, Outcome::Moved, ms(0));
+        fetcher.throttle(1, Some(100));
+        assert_eq!(fetcher.next(ms(1)), None, "the same again changes nothing");
+        fetcher.throttle(1, Some(1_000_000));
+        assert_eq!(serials(&fetcher.next(ms(1))), Some((7, Lane::CatchUp, vec![1])));
     }
 
     /// A partition that had caught up was asked for twice at once: its answer had been appended and was

@@ -22,7 +22,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let mut last = None;
     loop {
-        let troubles = match look(admin).await {
+        let troubles = match look(admin, !watch).await {
             Ok(troubles) => troubles,
             // Whoever watches waits until somebody answers.
             Err(Failure::Unreachable(what)) if watch => vec![what],
@@ -56,11 +56,13 @@ fn print(troubles: &[String], json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn look(admin: &Admin) -> Result<Vec<String>, Failure> {
+/// What is wrong. Whoever watches is not told how long ago a broker was heard of: that changes all the time,
+/// and nothing has happened.
+async fn look(admin: &Admin, ages: bool) -> Result<Vec<String>, Failure> {
     let cluster = admin.describe_cluster(true).await?;
     let metadata = admin.metadata(None).await?;
     let needed = needed(admin).await?;
-    let mut troubles = of_brokers(&cluster);
+    let mut troubles = of_brokers(&cluster, ages);
     troubles.extend(of_partitions(&metadata, &needed));
     Ok(troubles)
 }
@@ -76,7 +78,7 @@ async fn needed(admin: &Admin) -> Result<BTreeMap<String, usize>, Failure> {
     Ok(needed.collect())
 }
 
-fn of_brokers(cluster: &DescribeClusterResponse) -> Vec<String> {
+fn of_brokers(cluster: &DescribeClusterResponse, ages: bool) -> Vec<String> {
     let mut troubles = Vec::new();
     if let Some(fault) = &cluster.zookeeper_fault {
         let place = &cluster.zookeeper;
@@ -85,8 +87,8 @@ fn of_brokers(cluster: &DescribeClusterResponse) -> Vec<String> {
     for broker in &cluster.brokers {
         let (id, address) = (broker.id, &broker.address);
         if broker.fenced {
-            let heard =
-                broker.heard_ms.map(|ms| format!(", heard of {:.1} s ago", ms as f64 / 1e3));
+            let heard = broker.heard_ms.filter(|_| ages);
+            let heard = heard.map(|ms| format!(", heard of {:.1} s ago", ms as f64 / 1e3));
             let heard = heard.unwrap_or_default();
             troubles.push(format!("broker {id} ({address}) is fenced{heard}"));
         } else if broker.stopping {

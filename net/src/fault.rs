@@ -63,6 +63,8 @@ error_codes! {
     INVALID_REQUEST = 42, false, "The client sent what the protocol does not have";
     UNSUPPORTED_FOR_MESSAGE_FORMAT = 43, false, "Use record batches of magic 2";
     POLICY_VIOLATION = 44, false, "A limit of the broker forbids it";
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45, false, "A batch before it is missing: begin a new epoch of the producer";
+    INVALID_PRODUCER_EPOCH = 47, false, "Another epoch of the producer is there; this one is over";
     OPERATION_NOT_ATTEMPTED = 55, true, "Something before it in the same request failed";
     KAFKA_STORAGE_ERROR = 56, true, "Look at the broker's disk and its log; try again";
     FENCED_LEADER_EPOCH = 74, true, "Ask for the metadata again";

@@ -1,4 +1,4 @@
-//! A thread that takes away what is too old or too much, and empties the trash.
+//! A thread that takes away what is too old or too much, forgets idle producers, and empties the trash.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,13 +40,25 @@ pub fn start(shared: Arc<Shared>) -> std::io::Result<Background> {
 
 fn remove_expired(shared: &Shared) {
     let topics = shared.topics.load();
+    let idle_ms = shared.settings.number("producer.id.expiration.ms");
+    let idle_before = now_ms().saturating_sub_unsigned(idle_ms);
     for topic in topics.values() {
         let retention = topic.effective().retention;
         for partition in topic.partitions().iter() {
             if !partition.is_deleted() {
                 expire(shared, partition, retention);
+                forget_idle_producers(partition, idle_before);
             }
         }
+    }
+}
+
+fn forget_idle_producers(partition: &Partition, before_ms: i64) {
+    let Ok(log) = partition.log() else { return };
+    let forgotten = log.forget_idle_producers(before_ms);
+    if forgotten > 0 {
+        let (topic, number) = (partition.topic(), partition.number());
+        info!(topic, partition = number, forgotten, "idle producers are forgotten");
     }
 }
 

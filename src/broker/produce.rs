@@ -12,6 +12,7 @@ use mk_net::message::{Appended, Durability, Produce, ProducePart, ProduceRespons
 use mk_storage::Offset;
 use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch, records};
 use mk_storage::error::AppendError;
+use mk_storage::producers::SequenceError;
 
 use super::cluster::Cluster;
 use super::partition::Partition;
@@ -315,6 +316,7 @@ fn rejected(error: RejectedBatch) -> Fault {
         | RejectedBatch::Extra { .. }
         | RejectedBatch::Count { .. }
         | RejectedBatch::Attributes { .. }
+        | RejectedBatch::Unnumbered { .. }
         | RejectedBatch::Control => ErrorCode::INVALID_RECORD,
     };
     Fault::new(code, error.to_string())
@@ -335,6 +337,13 @@ fn refused(partition: &Partition, error: NotAppended) -> Fault {
             ""
         }
         NotAppended::Log(AppendError::Poisoned(_)) => "",
+        NotAppended::Log(AppendError::Sequence(sequence)) => {
+            let code = match sequence {
+                SequenceError::OutOfOrder { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+                SequenceError::Fenced { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
+            };
+            return Fault::new(code, error.to_string());
+        }
     };
     // A full disk and a poisoned log were told of when they came to be so.
     Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("{error}{hint}"))

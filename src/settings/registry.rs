@@ -289,6 +289,12 @@ pub const ALL: &[Definition] = &[
         "Partitions that are opened, flushed and closed side by side.",
     ),
     broker(
+        "producer.id.expiration.ms",
+        Kind::Millis { min: 1000, max: 365 * DAY_MS },
+        "1d",
+        "Forget what an idempotent producer has sent when it has sent nothing for so long. It may go on then.",
+    ),
+    broker(
         "replica.fetch.max.bytes",
         Kind::Bytes { min: 4 * KIB, max: 1 << 30 },
         "1MiB",

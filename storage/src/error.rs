@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::producers::SequenceError;
 use crate::{Offset, Position};
 
 /// The disk refused an operation.
@@ -65,6 +66,9 @@ pub enum AppendError {
     /// An earlier sync failed, or records are missing: nothing more is taken.
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
+    /// The batch of an idempotent producer does not follow those before.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
 }
 
 /// Until the log is opened anew nobody can know which of its bytes are safe.

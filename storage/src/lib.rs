@@ -11,6 +11,7 @@
 //! * [`recover`]: the scan that tells a clean end from a torn tail.
 //! * [`seal`]: what is in a closed segment, and the checksums of its files.
 //! * [`checkpoint`]: recovery point, log start, leader epochs of a partition.
+//! * [`producers`]: what a log knows of its idempotent producers.
 //! * [`store`]: what logs share: the disk, and how many files and maps are open at once.
 //! * [`log`]: the log of one partition: append, read, find, truncate, flush, reopen.
 //! * [`mend`]: steps that mend the files of a damaged log.
@@ -30,6 +31,7 @@ mod images;
 pub mod index;
 pub mod log;
 pub mod mend;
+pub mod producers;
 mod recent;
 pub mod recover;
 mod safeguard;

@@ -29,6 +29,12 @@ pub(crate) enum Safeguard {
     SyncRemovals,
     /// Older segments are compacted first.
     OldestFirst,
+    /// What is known of producers behind the end of the log is forgotten.
+    CutSnapshots,
+    /// What was known of producers before the first segment is not believed.
+    SnapshotsInside,
+    /// A compaction keeps the last batch of each producer, if without a record.
+    KeepLastOfProducer,
 }
 
 /// True if the rule is kept.
@@ -46,7 +52,7 @@ mod switch {
 
     use super::Safeguard;
 
-    pub(crate) const ALL: [Safeguard; 12] = [
+    pub(crate) const ALL: [Safeguard; 15] = [
         Safeguard::SyncBeforeAck,
         Safeguard::CheckpointAfterSync,
         Safeguard::SyncNames,
@@ -59,6 +65,9 @@ mod switch {
         Safeguard::SyncSwap,
         Safeguard::SyncRemovals,
         Safeguard::OldestFirst,
+        Safeguard::CutSnapshots,
+        Safeguard::SnapshotsInside,
+        Safeguard::KeepLastOfProducer,
     ];
 
     thread_local! {

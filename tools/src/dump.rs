@@ -13,6 +13,7 @@ use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use mk_storage::disk::{self, Disk};
 use mk_storage::error::DiskError;
 use mk_storage::index::{OffsetEntry, TimeEntry, entries};
+use mk_storage::producers::{sequence_after, snapshot, snapshot::SNAPSHOT};
 use mk_storage::seal::{FoundSeal, Seal};
 use mk_storage::segment::{LOG, OFFSET_INDEX, SEAL, TIME_INDEX, base_of, file_name};
 use serde_json::{Value, json};
@@ -92,10 +93,13 @@ fn file(
         }
         return Ok(());
     }
+    if base_of(name, SNAPSHOT).is_some() {
+        return producers(out, &read()?, path, style);
+    }
     if name == CHECKPOINT_FILE {
         return checkpoint(out, disk, path, style);
     }
-    let what = "not a .log, .index, .timeindex or .seal file nor a checkpoint";
+    let what = "not a .log, .index, .timeindex, .seal or .snapshot file nor a checkpoint";
     Err(InspectError::NotOurs { path: path.to_owned(), what })
 }
 
@@ -163,6 +167,46 @@ fn seal(
             found.times_crc,
         )
     })
+}
+
+fn producers(
+    out: &mut impl Write,
+    bytes: &[u8],
+    path: &Path,
+    style: Style,
+) -> Result<(), InspectError> {
+    let Some((_, producers)) = snapshot::decode(bytes) else {
+        return damage(out, style, path, 0, "no snapshot of producers".to_owned());
+    };
+    let mut known: Vec<_> = producers.iter().collect();
+    known.sort_unstable_by_key(|(id, _)| *id);
+    for (id, producer) in known {
+        let (last, batches) = (producer.last(), producer.batches());
+        let numbers: Vec<_> = batches
+            .iter()
+            .map(|batch| {
+                let last_sequence = sequence_after(batch.first, batch.last_delta);
+                json!({"baseSequence": batch.first, "lastSequence": last_sequence, "baseOffset": batch.base.0})
+            })
+            .collect();
+        let json = json!({
+            "producerId": id,
+            "producerEpoch": producer.epoch(),
+            "lastTimestamp": producer.last_ms(),
+            "batches": numbers,
+        });
+        line(out, style, json, || {
+            format!(
+                "producer {id}  epoch {}  next sequence {}  last offset {}  batches {}  time {}",
+                producer.epoch(),
+                producer.next(),
+                last.next_offset().0 - 1,
+                batches.len(),
+                time_text(producer.last_ms()),
+            )
+        })?;
+    }
+    Ok(())
 }
 
 fn damage(

@@ -239,7 +239,10 @@ fn a_cut_is_planned_then_done_and_the_backup_has_what_was_cut() {
     let backup = entries.map(|entry| entry.unwrap().path()).find(|path| *path != dir).unwrap();
     assert!(backup.file_name().unwrap().to_str().unwrap().starts_with("0.backup-"));
     let saved = files(&backup);
-    for (path, bytes) in before {
+    // Snapshots follow from the log; the start has removed those of more than it has.
+    for (path, bytes) in
+        before.into_iter().filter(|(path, _)| path.extension() != Some("snapshot".as_ref()))
+    {
         let name = path.file_name().unwrap();
         let digits = name.to_str().unwrap().get(..20);
         let number = digits.map_or(0, |digits| digits.parse::<u64>().unwrap());

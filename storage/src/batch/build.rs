@@ -1,7 +1,7 @@
 //! Builds a batch, record by record.
 
 use super::compression::{Compression, CompressionError};
-use super::header::{HEADER_LEN, Header};
+use super::header::{HEADER_LEN, Header, HeaderError};
 use super::record::{EncodedRecord, fields_size};
 use crate::{Epoch, Offset, Timestamp};
 
@@ -79,8 +79,8 @@ impl BatchBuilder {
         self.records += 1;
     }
 
-    /// The finished batch: base offset 0, leader epoch -1, no producer id. At least one record
-    /// must have been pushed.
+    /// The finished batch: base offset 0, leader epoch -1, no producer id ([`number`] gives it one). At
+    /// least one record must have been pushed.
     pub fn finish(self) -> Result<Vec<u8>, CompressionError> {
         debug_assert!(self.records > 0, "a batch has records");
         let mut bytes = self.bytes;
@@ -106,6 +106,20 @@ impl BatchBuilder {
         header.write(&mut bytes);
         Ok(bytes)
     }
+}
+
+/// Says whose the batch is, of which `bytes` are all, in which epoch of its idempotent producer, and the
+/// number of its first record.
+pub fn number(
+    bytes: &mut [u8],
+    producer_id: i64,
+    producer_epoch: i16,
+    base_sequence: i32,
+) -> Result<(), HeaderError> {
+    let header = Header::parse(bytes)?;
+    debug_assert_eq!(header.size, bytes.len());
+    Header { producer_id, producer_epoch, base_sequence, ..header }.write(bytes);
+    Ok(())
 }
 
 fn record_upper_bound(record: &RecordFields<'_>) -> usize {

@@ -67,6 +67,18 @@ pub enum RejectedBatch {
         /// The attributes.
         found: u16,
     },
+    /// An idempotent producer whose records have no numbers.
+    #[error(
+        "producer {producer_id} sent epoch {producer_epoch} and sequence {base_sequence}; both must be 0 or more"
+    )]
+    Unnumbered {
+        /// The producer's id.
+        producer_id: i64,
+        /// Its epoch.
+        producer_epoch: i16,
+        /// Number of its first record.
+        base_sequence: i32,
+    },
     /// Control batches are the broker's to write.
     #[error("a control batch, which only brokers write")]
     Control,
@@ -103,6 +115,10 @@ impl<'a> CheckedBatch<'a> {
         }
         if header.attributes & !COMPRESSION_BITS != 0 {
             return Err(RejectedBatch::Attributes { found: header.attributes });
+        }
+        let Header { producer_id, producer_epoch, base_sequence, .. } = header;
+        if producer_id >= 0 && (producer_epoch < 0 || base_sequence < 0) {
+            return Err(RejectedBatch::Unnumbered { producer_id, producer_epoch, base_sequence });
         }
         Ok(CheckedBatch { header, bytes })
     }

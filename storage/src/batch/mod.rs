@@ -12,7 +12,7 @@ mod record;
 mod rewrite;
 mod varint;
 
-pub use build::{BatchBuilder, RecordFields};
+pub use build::{BatchBuilder, RecordFields, number};
 pub use check::{CheckedBatch, RejectedBatch};
 pub use compression::{Compression, CompressionError};
 pub use header::{
@@ -20,4 +20,4 @@ pub use header::{
     ATTRIBUTE_TRANSACTIONAL, HEADER_LEN, Header, HeaderError, LENGTH_OVERHEAD, MAGIC, checksum,
 };
 pub use record::{HeaderField, Record, RecordError, Records, records};
-pub use rewrite::{empty, extend, rewrite};
+pub use rewrite::{emptied, empty, extend, rewrite};

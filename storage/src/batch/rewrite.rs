@@ -56,8 +56,7 @@ pub fn rewrite(
 
 /// A batch without a record that stands for the offsets `base..=last`.
 pub fn empty(base: Offset, last: Offset, epoch: Epoch) -> (Header, Vec<u8>) {
-    let mut bytes = vec![0; HEADER_LEN];
-    let mut header = Header {
+    emptied(&Header {
         base_offset: base,
         size: HEADER_LEN,
         leader_epoch: epoch,
@@ -70,6 +69,19 @@ pub fn empty(base: Offset, last: Offset, epoch: Epoch) -> (Header, Vec<u8>) {
         producer_epoch: -1,
         base_sequence: -1,
         record_count: 0,
+    })
+}
+
+/// A batch with the offsets, the producer and the sequence numbers of this one, and no record.
+pub fn emptied(header: &Header) -> (Header, Vec<u8>) {
+    let mut bytes = vec![0; HEADER_LEN];
+    let mut header = Header {
+        size: HEADER_LEN,
+        attributes: 0,
+        base_timestamp: Timestamp::NONE,
+        max_timestamp: Timestamp::NONE,
+        record_count: 0,
+        ..*header
     };
     header.write(&mut bytes);
     header.crc = checksum(&bytes);

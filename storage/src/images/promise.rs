@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::{
-    BatchBuilder, CheckedBatch, Compression, Header, RecordFields, checksum, records,
+    self, BatchBuilder, CheckedBatch, Compression, Header, RecordFields, checksum, records,
 };
 use crate::disk::MemoryDisk;
 use crate::error::AppendError;
 use crate::log::{Appended, CompactError, Compaction, Job, Log, LogSettings};
+use crate::producers::{Producers, sequence_after};
 use crate::store::{OpenLimits, Store};
 use crate::{Epoch, Offset, Timestamp};
 
@@ -31,13 +32,35 @@ pub struct Written {
     pub value: Option<String>,
 }
 
+/// A batch that was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Offset of its first record.
+    pub base: u64,
+    /// How many records it had.
+    pub records: u32,
+    pub number: Number,
+}
+
+/// Whose a batch is, and the number of its first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// The producer's id; -1: it is not idempotent.
+    pub producer: i64,
+    pub epoch: i16,
+    pub first: i32,
+}
+
+impl Number {
+    pub const NONE: Number = Number { producer: -1, epoch: -1, first: -1 };
+}
+
 /// Invariant: `clean_to <= at_least <= records.len()`, `start.0 <= start.1`.
 #[derive(Clone, Debug, Default)]
 pub struct Promise {
     /// Each record by its offset, as far as anything was ever appended.
     pub records: Vec<Written>,
-    /// Where batches begin.
-    pub batches: Vec<u64>,
+    pub batches: Vec<Batch>,
     /// Leader epochs and where they begin.
     pub epochs: Vec<(Epoch, Offset)>,
     /// Records below were acknowledged.
@@ -54,9 +77,9 @@ impl Promise {
     }
 
     /// Takes note of records that may be on the disk from now on.
-    pub fn append(&mut self, records: &[Written], epoch: Epoch) {
+    pub fn append(&mut self, records: &[Written], number: Number, epoch: Epoch) {
         let base = self.end();
-        self.batches.push(base);
+        self.batches.push(Batch { base, records: records.len() as u32, number });
         if self.epochs.last().is_none_or(|(last, _)| *last < epoch) {
             self.epochs.push((epoch, Offset(base)));
         }
@@ -66,9 +89,27 @@ impl Promise {
     /// Forgets the records from `end` on.
     pub fn cut(&mut self, end: u64) {
         self.records.truncate(end as usize);
-        self.batches.retain(|base| *base < end);
+        self.batches.retain(|batch| batch.base < end);
         self.epochs.retain(|(_, base)| base.0 < end);
         self.at_least = self.at_least.min(end);
+    }
+
+    /// The last batch of a producer before `end`.
+    fn last_of(&self, producer: i64, end: u64) -> Option<&Batch> {
+        let mut before = self.batches.iter().rev().filter(|batch| batch.base < end);
+        before.find(|batch| batch.number.producer == producer)
+    }
+
+    /// What follows for a producer, in its epoch or in a new one.
+    pub fn next_number(&self, producer: i64, new_epoch: bool) -> Number {
+        let last = self.last_of(producer, self.end());
+        let epoch = last.map_or(0, |last| last.number.epoch);
+        match last {
+            Some(last) if !new_epoch => {
+                Number { producer, epoch, first: sequence_after(last.number.first, last.records) }
+            }
+            _ => Number { producer, epoch: epoch + i16::from(new_epoch), first: 0 },
+        }
     }
 
     /// The end of the log if a truncation asks for `to`.
@@ -76,7 +117,7 @@ impl Promise {
         if to >= self.end() {
             return self.end();
         }
-        self.batches.iter().rfind(|base| **base <= to).copied().unwrap_or(0)
+        self.batches.iter().rfind(|batch| batch.base <= to).map_or(0, |batch| batch.base)
     }
 
     /// Opens the log and compares it with the promise.
@@ -96,7 +137,9 @@ impl Promise {
         if end < self.at_least {
             return Err(format!("{} records were acknowledged, {end} are there", self.at_least));
         }
-        if end > self.end() || (end != self.end() && !self.batches.contains(&end)) {
+        if end > self.end()
+            || (end != self.end() && !self.batches.iter().any(|batch| batch.base == end))
+        {
             return Err(format!("the log ends at {end}, in the middle of a batch or beyond all"));
         }
         if start < self.start.0 || start > self.start.1 {
@@ -107,7 +150,34 @@ impl Promise {
         if log.epochs() != epochs {
             return Err(format!("epochs are {:?}, not {epochs:?}", log.epochs()));
         }
-        Ok(())
+        self.check_producers(&log.producers(), end)
+    }
+
+    /// What is known of a producer is what it did. Of one all of whose batches were trimmed nothing need be
+    /// known.
+    fn check_producers(&self, found: &Producers, end: u64) -> Result<(), String> {
+        for (id, producer) in found.iter() {
+            let last = self.last_of(id, end);
+            let next = last.map(|last| sequence_after(last.number.first, last.records));
+            if next != Some(producer.next()) {
+                return Err(format!(
+                    "producer {id} is known as {producer:?}, its last is {last:?}"
+                ));
+            }
+            for batch in producer.batches() {
+                let number = Number { producer: id, epoch: producer.epoch(), first: batch.first };
+                let (base, records) = (batch.base.0, batch.last_delta + 1);
+                if !self.batches.contains(&Batch { base, records, number }) {
+                    return Err(format!("producer {id} has sent no {batch:?}"));
+                }
+            }
+        }
+        let needed = self.batches.iter().filter(|batch| (self.start.1..end).contains(&batch.base));
+        let mut ids = needed.map(|batch| batch.number.producer).filter(|id| *id >= 0);
+        match ids.find(|id| found.find(*id).is_none()) {
+            Some(id) => Err(format!("producer {id} is not known")),
+            None => Ok(()),
+        }
     }
 
     fn check_records(&self, found: &[(u64, Written)], start: u64, end: u64) -> Result<(), String> {
@@ -149,13 +219,20 @@ pub fn dir() -> PathBuf {
 }
 
 /// Appends a batch of these records.
-pub fn append(log: &Arc<Log>, records: &[Written], epoch: Epoch) -> Result<Appended, AppendError> {
+pub fn append(
+    log: &Arc<Log>,
+    records: &[Written],
+    number: Number,
+    epoch: Epoch,
+) -> Result<Appended, AppendError> {
     let mut builder = BatchBuilder::new(Compression::None);
     for Written { key, value } in records {
         let value = value.as_ref().map(|value| value.as_bytes());
         builder.push(Timestamp(1), &RecordFields { key: Some(&[*key]), value, headers: &[] });
     }
-    let bytes = builder.finish().expect("records without compression make a batch");
+    let mut bytes = builder.finish().expect("records without compression make a batch");
+    let Number { producer, epoch: producer_epoch, first } = number;
+    batch::number(&mut bytes, producer, producer_epoch, first).expect("it is a batch");
     let checked = CheckedBatch::check(&bytes, 1 << 20).expect("a batch just built is one");
     log.append(&checked, epoch, 1)
 }

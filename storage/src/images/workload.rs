@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::promise::{Promise, Written, append, compact, dir};
+use super::promise::{Number, Promise, Written, append, compact, dir};
 use crate::disk::memory::SYNC_FAILED;
 use crate::disk::memory::chance::Chance;
 use crate::disk::{Disk, MemoryDisk};
+use crate::error::AppendError;
 use crate::log::Log;
 use crate::{Epoch, Offset};
 
@@ -16,6 +17,8 @@ use crate::{Epoch, Offset};
 const STEPS: u64 = 60;
 /// Distinct keys of the records.
 const KEYS: u64 = 12;
+/// Distinct idempotent producers.
+const PRODUCERS: u64 = 4;
 /// Images of each moment.
 const IMAGES_EACH: u64 = 3;
 
@@ -137,19 +140,32 @@ impl Workload {
         let count = 1 + self.chance.below(4);
         let size = self.chance.below(400) as usize;
         let records: Vec<_> = (0..count).map(|_| self.record(size)).collect();
+        let number = self.number();
         let before = {
             let mut watched = self.watched.lock();
             watched.step = format!("append {count}");
             let before = watched.promise.clone();
-            watched.promise.append(&records, self.epoch);
+            watched.promise.append(&records, number, self.epoch);
             before
         };
-        if append(&self.log, &records, self.epoch).is_err() {
+        if let Err(error) = append(&self.log, &records, number, self.epoch) {
+            if let AppendError::Sequence(error) = error {
+                return Err(error.to_string());
+            }
             // A sync has failed: only a restart helps.
             self.watched.lock().promise = before;
             return self.kill();
         }
         Ok(())
+    }
+
+    /// Most batches are of one of a few producers, and follow on what that one has in the log.
+    fn number(&mut self) -> Number {
+        let producer = self.chance.below(PRODUCERS + 1);
+        if producer == PRODUCERS {
+            return Number::NONE;
+        }
+        self.watched.lock().promise.next_number(producer as i64, self.chance.one_in(10))
     }
 
     fn record(&mut self, size: usize) -> Written {
@@ -377,8 +393,9 @@ fn judge(image: MemoryDisk, seed: u64, promise: &Promise) -> Result<(), String> 
     }
     let value = vec![Written { key: 0, value: Some("after the crash".to_owned()) }];
     let epoch = promise.epochs.last().map_or(Epoch(0), |(epoch, _)| *epoch);
-    promise.append(&value, epoch);
-    append(&log, &value, epoch).map_err(|error| format!("it takes no record: {error}"))?;
+    let number = promise.next_number(0, false);
+    promise.append(&value, number, epoch);
+    append(&log, &value, number, epoch).map_err(|error| format!("it takes no record: {error}"))?;
     log.flush().map_err(|error| format!("it cannot be synced: {error}"))?;
     promise.at_least = promise.end();
     drop(log);

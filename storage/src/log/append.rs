@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Active, Log, LogSettings, Unsynced, Writer};
+use super::{Active, Log, LogSettings, ProducersAt, Unsynced, Writer, WrittenDown};
 use crate::batch::CheckedBatch;
 use crate::error::{AppendError, DiskError};
+use crate::producers::Verdict;
 use crate::segment::{PlacedBatch, Segment};
 use crate::{Epoch, Offset, Position};
 
@@ -18,11 +19,14 @@ pub struct Appended {
     pub next_offset: Offset,
     /// True if a segment was closed, which the next [`Log::flush`] trims and syncs.
     pub rolled: bool,
+    /// True if its producer had sent it before: it is in the log once, where it was.
+    pub duplicate: bool,
 }
 
 impl Log {
     /// Appends a batch as the leader of `epoch` at `now_ms` (milliseconds since 1970): gives it
-    /// the next offsets, and publishes it to readers. On error nothing was appended.
+    /// the next offsets, and publishes it to readers. On error nothing was appended. A batch of an
+    /// idempotent producer that is in the log already is not appended again.
     pub fn append(
         self: &Arc<Log>,
         batch: &CheckedBatch<'_>,
@@ -31,12 +35,16 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         let next_offset = |base: Offset| base.plus(batch.header().record_count.into());
         self.writing_with(|writer| {
+            if let Verdict::Duplicate(before) = writer.producers.judge(batch.header())? {
+                let (base_offset, next_offset) = (before.base, before.next_offset());
+                return Ok(Appended { base_offset, next_offset, rolled: false, duplicate: true });
+            }
             let base_offset = self.end();
             let next_offset = next_offset(base_offset);
             let placed =
                 PlacedBatch { header: batch.header(), base_offset, epoch, bytes: batch.bytes() };
             let rolled = self.place(writer, placed, next_offset, now_ms)?;
-            Ok(Appended { base_offset, next_offset, rolled })
+            Ok(Appended { base_offset, next_offset, rolled, duplicate: false })
         })
     }
 
@@ -84,6 +92,7 @@ impl Log {
         }
         self.writing(writer, &active, &settings)?.append(&active, batch, now_ms)?;
         note_epoch(&mut writer.epochs, epoch, base_offset);
+        writer.producers.note(header, base_offset, now_ms);
         self.end.store(next_offset.0, Ordering::Release);
         Ok(rolled)
     }
@@ -98,7 +107,10 @@ impl Log {
         let (segment, fresh) = Segment::create(&self.store, &self.dir, self.end(), settings)?;
         let segment = Arc::new(segment);
         if let Active::Open(full) = std::mem::replace(&mut writer.active, Active::Open(fresh)) {
-            writer.unsynced.push(Unsynced { segment: old, writer: Some(full) });
+            let at = ProducersAt { offset: self.end(), producers: writer.producers.clone() };
+            writer.written_down = WrittenDown { offset: at.offset, position: Position(0) };
+            let closed = Unsynced { segment: old, writer: Some(full), producers: Some(at) };
+            writer.unsynced.push(closed);
         }
         writer.names_unsynced = true;
         let mut segments = self.segments.load().to_vec();

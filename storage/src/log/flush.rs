@@ -52,7 +52,9 @@ impl Log {
         }
         let vouched =
             if holds(Safeguard::CheckpointAfterSync) { self.synced() } else { self.end() };
-        self.write_checkpoint(&mut written, vouched, self.epochs())
+        self.write_checkpoint(&mut written, vouched, self.epochs())?;
+        self.snapshot_producers(false);
+        Ok(())
     }
 
     /// Ends the log in good order: all synced, reservations given back, nothing left to scan.
@@ -67,6 +69,8 @@ impl Log {
             self.active().sync()?;
         }
         self.checkpoint()?;
+        let _turn = self.flushing.lock();
+        self.snapshot_producers(true);
         Ok(())
     }
 
@@ -100,13 +104,16 @@ impl Log {
         names_unsynced: bool,
         active: &Segment,
     ) -> Result<(), DiskError> {
-        for Unsynced { segment, writer } in unsynced {
+        for Unsynced { segment, writer, producers } in unsynced {
             if let Some(mut writer) = writer {
                 writer.trim(&segment)?;
             }
             segment.sync()?;
             segment.sync_indexes()?;
             segment.take_back();
+            if let Some(at) = producers {
+                self.write_snapshot(&at);
+            }
         }
         active.sync()?;
         if names_unsynced && holds(Safeguard::SyncNames) {

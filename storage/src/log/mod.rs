@@ -9,6 +9,7 @@ mod compact;
 mod flush;
 mod open;
 mod park;
+mod producers;
 mod read;
 mod replica;
 mod retention;
@@ -30,6 +31,7 @@ pub use append::Appended;
 pub(crate) use compact::finish_swaps;
 pub use compact::{CompactError, Compacted, Compaction, Dirt, Job, Tick};
 pub use open::Recovery;
+use producers::{ProducersAt, WrittenDown};
 pub use read::{FileRange, FoundTime, Slice};
 pub use replica::{Copied, CopyError};
 pub use retention::{Expired, Retention};
@@ -40,6 +42,7 @@ pub use truncate::TruncateError;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::Poisoned;
+use crate::producers::Producers;
 use crate::segment::{Segment, SegmentState, SegmentWriter};
 use crate::store::Store;
 use crate::{Epoch, Offset};
@@ -82,6 +85,9 @@ struct Writer {
     /// True if files were made whose names are not yet safe.
     names_unsynced: bool,
     epochs: Vec<(Epoch, Offset)>,
+    /// What follows from the headers of all batches.
+    producers: Producers,
+    written_down: WrittenDown,
     poisoned: Option<Poisoned>,
 }
 
@@ -100,6 +106,8 @@ struct Unsynced {
     /// Its writing side, which holds what is to be given back of its reservations. None if it was
     /// found when the log was opened.
     writer: Option<SegmentWriter>,
+    /// The producers behind it. None if it was found when the log was opened.
+    producers: Option<ProducersAt>,
 }
 
 impl Log {

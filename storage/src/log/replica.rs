@@ -133,10 +133,7 @@ impl Log {
     /// Throws all records away and begins anew at `start`: the leader has none of them, or none before
     /// `start` any more. On the disk when it returns.
     pub fn begin_anew(self: &Arc<Log>, start: Offset) -> Result<(), TruncateError> {
-        let end = self.trim(self.end(), None)?;
-        if start == end {
-            return Ok(());
-        }
+        self.trim(self.end(), None)?;
         let _turn = self.changing.lock();
         let mut written = self.flushing.lock();
         let mut writer = self.writer.lock();
@@ -153,7 +150,12 @@ impl Log {
         written: &mut Option<Checkpoint>,
         start: Offset,
     ) -> Result<(), TruncateError> {
-        // First the checkpoint: with it, what is left of the old segments is trimmed at a start.
+        // They tell of records that others may come in the place of.
+        self.forget_producers(writer)?;
+        if start == self.start() && start == self.end() {
+            return Ok(());
+        }
+        // Then the checkpoint: with it, what is left of the old segments is trimmed at a start.
         self.start.store(start.0, Ordering::Release);
         self.end.store(start.0, Ordering::Release);
         self.synced.store(start.0, Ordering::Release);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::survey::Survey;
-use super::{Active, Log, Writer};
+use super::{Active, Log, Unsynced, Writer};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, Pace};
 use crate::error::{AppendError, DiskError, OpenError, ReadError};
@@ -96,10 +96,12 @@ impl Log {
         for gone in segments[after..].iter().rev() {
             self.remove_segment(gone)?;
         }
+        self.remove_snapshots_behind(new_end)?;
         // A segment that is appended to has no seal.
         remove(self.store.disk(), &self.dir.join(segment::file_name(last.base(), segment::SEAL)))?;
         self.store.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
         self.cut_segment(writer, kept, &last, cut, new_end)?;
+        self.cut_producers(writer)?;
         Ok(new_end)
     }
 
@@ -135,7 +137,13 @@ impl Log {
             let below = segments.windows(2).take_while(|pair| pair[1].base() <= start).count();
             self.publish_segments(segments[below..].to_vec());
             let first = segments[below].base();
-            writer.unsynced.retain(|unsynced| unsynced.segment.base() >= first);
+            for Unsynced { producers, .. } in
+                writer.unsynced.extract_if(.., |unsynced| unsynced.segment.base() < first)
+            {
+                if let Some(at) = producers.filter(|at| at.offset >= first) {
+                    self.write_snapshot(&at);
+                }
+            }
             if emptied {
                 // The store does not know that the new segment is open.
                 self.park(&mut writer)?;

@@ -1,15 +1,20 @@
 //! What stays of a batch.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::keys::Keys;
 use crate::batch::{ATTRIBUTE_CONTROL, Header, Record, records, rewrite};
 use crate::log::read::UNPACK_LIMIT;
+use crate::safeguard::{Safeguard, holds};
 use crate::{Offset, Timestamp};
 
 /// Decides what stays.
 pub(super) struct Filter<'a> {
     pub keys: &'a Keys,
+    /// Where the last batch of each idempotent producer begins.
+    pub lasts: &'a HashMap<i64, Offset>,
     /// Records from here on are not among the keys yet, and stay.
     pub end: Offset,
     pub now_ms: i64,
@@ -50,6 +55,13 @@ impl Filter<'_> {
         // What was packed by a codec can be packed again.
         let rewritten = rewrite(header, &kept, horizon);
         rewritten.map_or(Kept::All, |(header, bytes)| Kept::Some(header, bytes))
+    }
+
+    /// True if the batch is to stay even without a record: from it whoever reads the log later knows which
+    /// number its producer sends next.
+    pub fn is_last(&self, header: &Header) -> bool {
+        let last = self.lasts.get(&header.producer_id);
+        last == Some(&header.base_offset) && holds(Safeguard::KeepLastOfProducer)
     }
 
     fn keeps(&self, header: &Header, record: &Record) -> bool {
@@ -112,7 +124,14 @@ mod tests {
         for (key, offset) in [("a", 3), ("b", 1), ("c", 9)] {
             assert!(keys.note(key.as_bytes(), Offset(offset)));
         }
-        let filter = Filter { keys: &keys, end: Offset(4), now_ms: 0, delete_retention_ms: 10 };
+        let lasts = HashMap::new();
+        let filter = Filter {
+            keys: &keys,
+            lasts: &lasts,
+            end: Offset(4),
+            now_ms: 0,
+            delete_retention_ms: 10,
+        };
         let one = |key| (Some(key), Some("1"));
         let kept = judge(&filter, &batch(&[one("a"), one("b"), one("x"), one("a"), one("c")]));
         assert_eq!(offsets(&kept), [1, 2, 3, 4], "the last is behind the end of what is known");
@@ -126,8 +145,14 @@ mod tests {
     fn a_tombstone_goes_when_its_time_has_come() {
         let mut keys = Keys::new(1 << 10, 10, &[0; 16]);
         assert!(keys.note(b"a", Offset(0)));
-        let mut filter =
-            Filter { keys: &keys, end: Offset(9), now_ms: 100, delete_retention_ms: 10 };
+        let lasts = HashMap::new();
+        let mut filter = Filter {
+            keys: &keys,
+            lasts: &lasts,
+            end: Offset(9),
+            now_ms: 100,
+            delete_retention_ms: 10,
+        };
         let tombstone = batch(&[(Some("a"), None)]);
         let header = Header::parse(&tombstone).unwrap();
         assert_eq!(filter.judge(&header, &tombstone, false), Kept::All, "it would grow");
@@ -146,7 +171,14 @@ mod tests {
     #[test]
     fn a_batch_that_cannot_be_read_stays() {
         let keys = Keys::new(1 << 10, 10, &[0; 16]);
-        let filter = Filter { keys: &keys, end: Offset(9), now_ms: 0, delete_retention_ms: 0 };
+        let lasts = HashMap::new();
+        let filter = Filter {
+            keys: &keys,
+            lasts: &lasts,
+            end: Offset(9),
+            now_ms: 0,
+            delete_retention_ms: 0,
+        };
         let mut bytes = batch(&[(Some("a"), Some("1"))]);
         bytes[57..61].copy_from_slice(&7u32.to_be_bytes());
         assert_eq!(judge(&filter, &bytes), Kept::All);

@@ -14,6 +14,7 @@ mod keys;
 mod output;
 mod swap;
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::error::{Corruption, DiskError, Poisoned, SealError};
 use crate::safeguard::{Safeguard, holds};
 use crate::seal::Seal;
 use crate::segment::Segment;
-use crate::{Offset, Timestamp};
+use crate::{Offset, Position, Timestamp};
 
 /// How a log is compacted, under Kafka's names.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -173,14 +174,16 @@ impl Log {
         let ControlFlow::Continue(end) = note_keys(segments, &dirt, &mut keys, tick)? else {
             return Ok(ControlFlow::Break(()));
         };
+        let known = segments.partition_point(|(segment, _)| segment.base() < end);
+        let lasts = self.last_batches(&segments[..known])?;
         let filter = Filter {
             keys: &keys,
+            lasts: &lasts,
             end,
             now_ms: job.now_ms,
             delete_retention_ms: job.rules.delete_retention_ms,
         };
         done.keys = keys.len() as u64;
-        let known = segments.partition_point(|(segment, _)| segment.base() < end);
         let mut groups = groups(&segments[..known], self.settings().segment_bytes);
         if !holds(Safeguard::OldestFirst) {
             groups.reverse();
@@ -192,6 +195,21 @@ impl Log {
         }
         done.clean_to = end;
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Where the last batch of each idempotent producer in these segments begins, of those that are not
+    /// forgotten.
+    fn last_batches(&self, segments: &[Closed]) -> Result<HashMap<i64, Offset>, DiskError> {
+        let (producers, mut lasts) = (self.producers(), HashMap::new());
+        for (segment, _) in segments.iter().filter(|_| !producers.is_empty()) {
+            // Whether all of it can be read shows when it is written anew.
+            for (_, header) in segment.headers(Position(0))?.map_while(Result::ok) {
+                if producers.find(header.producer_id).is_some() {
+                    lasts.insert(header.producer_id, header.base_offset);
+                }
+            }
+        }
+        Ok(lasts)
     }
 
     /// The segments that may be compacted, oldest first.
@@ -258,6 +276,7 @@ impl Log {
                 let kept = match filter.judge(header, bytes, may_grow) {
                     Kept::All => output.keep(*header, bytes),
                     Kept::Some(header, bytes) => output.replace(header, &bytes),
+                    Kept::None if filter.is_last(header) => output.empty(header),
                     Kept::None => output.leave_out(header),
                 };
                 match kept {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::CompactError;
 use super::swap::{CLEANED_LOG, CLEANED_OFFSETS, CLEANED_TIMES};
-use crate::batch::{Header, empty, extend};
+use crate::batch::{Header, emptied, empty, extend};
 use crate::disk::{Appender, Pace};
 use crate::error::DiskError;
 use crate::log::survey::Survey;
@@ -94,6 +94,14 @@ impl<'a> Output<'a> {
         buffer.extend_from_slice(bytes);
         self.pending = Some(Pending { last: header.last_offset(), header, bytes: buffer });
         Ok(())
+    }
+
+    /// Takes a batch without its records.
+    pub fn empty(&mut self, header: &Header) -> Result<(), CompactError> {
+        // An earlier compaction may have left just this.
+        self.changed |= header.record_count > 0;
+        let (header, bytes) = emptied(header);
+        self.keep(header, &bytes)
     }
 
     /// Takes the offsets of a batch of which no record stays: the batch before stands for them. A

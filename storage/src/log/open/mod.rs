@@ -22,7 +22,7 @@ use self::judge::unknown;
 use super::append::note_epoch;
 use super::compact::finish_swaps;
 use super::survey::Survey;
-use super::{Active, Log, LogSettings, Unsynced, Writer};
+use super::{Active, Log, LogSettings, Producers, Unsynced, Writer, WrittenDown};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::disk::{Disk, Pace};
 use crate::error::{Corruption, DiskError, OpenError};
@@ -97,6 +97,9 @@ impl Log {
         };
         if recovery.checkpoint_rebuilt && !log.damaged {
             log.vouch_for_all()?;
+        }
+        if !log.damaged {
+            log.load_producers(now_ms)?;
         }
         Ok((Arc::new(log), recovery))
     }
@@ -465,7 +468,12 @@ impl Opening {
         let next_bases = self.segments.iter().skip(1).map(|next| next.base());
         let closed = self.segments.iter().zip(next_bases);
         let beyond = closed.filter(|(_, next_base)| *next_base > self.recovery_point());
-        beyond.map(|(segment, _)| Unsynced { segment: segment.clone(), writer: None }).collect()
+        let unsynced = |segment: &Arc<Segment>| Unsynced {
+            segment: segment.clone(),
+            writer: None,
+            producers: None,
+        };
+        beyond.map(|(segment, _)| unsynced(segment)).collect()
     }
 
     /// Opened logs are parked: the first append opens the files to write.
@@ -475,6 +483,8 @@ impl Opening {
             unsynced: self.unsynced(),
             names_unsynced: true,
             epochs: self.epochs.clone(),
+            producers: Producers::default(),
+            written_down: WrittenDown::default(),
             poisoned: None,
         }
     }

@@ -2,6 +2,7 @@
 
 mod compaction;
 mod model;
+mod producers;
 mod replica;
 
 use std::path::{Path, PathBuf};

@@ -101,7 +101,7 @@ fn receipts_say_what_was_reached_and_too_few_in_sync_are_refused() {
     let refused = produce(&address, LONG).unwrap_err();
     assert_eq!(refused.code, ErrorCode::NOT_ENOUGH_REPLICAS, "{refused}");
     let error = runtime.block_on(send(&cluster, Acks::All, Duration::from_secs(2))).unwrap_err();
-    let ClientError::TimedOut { last: Some(last), .. } = &error else { panic!("{error}") };
+    let ClientError::NotDelivered { last: Some(last), .. } = &error else { panic!("{error}") };
     assert!(matches!(&**last, ClientError::Broker(fault) if fault.code == refused.code), "{error}");
     // With acks=1 it is taken, and nobody sees it yet.
     assert_eq!(durability(Acks::Leader), Durability::Memory);

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{Appended, Durability, Produce, ProducePart, ProduceResponse};
+use mk_net::message::{
+    Appended, Durability, InitProducerId, InitProducerIdResponse, Produce, ProducePart,
+    ProduceResponse,
+};
 use mk_storage::Offset;
 use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch, records};
 use mk_storage::error::AppendError;
@@ -278,6 +281,19 @@ impl WaitingProduce {
         let message = response(&self.reply.header, &ProduceResponse { parts }, 0);
         context.respond(self.reply.to, message);
     }
+}
+
+/// Makes an idempotent producer. Its id is random: of 63 bits, none comes twice, whatever brokers, their
+/// directories and the mini-zookeeper forget; a counter would begin again, and the records of the second
+/// producer of an id would be taken for those of the first.
+pub fn init_producer(request: &InitProducerId) -> Result<InitProducerIdResponse, Fault> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Fault::new(ErrorCode::UNKNOWN_SERVER_ERROR, format!("no random numbers: {error}"))
+    })?;
+    let producer_id = i64::from_le_bytes(bytes) & i64::MAX;
+    tracing::debug!(client_id = request.client_id, producer_id, "a producer begins");
+    Ok(InitProducerIdResponse { producer_id, producer_epoch: 0 })
 }
 
 /// Cuts the payload into the batches of the parts.

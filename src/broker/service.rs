@@ -8,14 +8,16 @@ use mk_net::envelope::{failure, response};
 use mk_net::event_loop::{ConnectionId, Context, Service};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::Frame;
-use mk_net::message::{ApiVersions, ApiVersionsResponse, Kind, KindVersions, Request};
+use mk_net::message::{
+    ApiVersions, ApiVersionsResponse, InitProducerId, Kind, KindVersions, Request,
+};
 
 use super::fetch::Fetches;
 use super::note::Note;
 use super::produce::Produces;
 use super::reply::Reply;
 use super::shared::Shared;
-use super::{control, describe, offsets, operate};
+use super::{control, describe, offsets, operate, produce};
 
 /// Answers the requests of one event loop.
 pub struct BrokerService {
@@ -53,7 +55,10 @@ impl BrokerService {
         }
         let reply = Reply { index: self.index, to, header };
         let shared = &self.shared;
-        if !matches!(header.kind, Kind::PRODUCE | Kind::FETCH | Kind::API_VERSIONS) {
+        if !matches!(
+            header.kind,
+            Kind::PRODUCE | Kind::FETCH | Kind::API_VERSIONS | Kind::INIT_PRODUCER_ID
+        ) {
             shared.cluster.require_known()?;
         }
         match header.kind {
@@ -69,6 +74,10 @@ impl BrokerService {
                     "a client says who it is"
                 );
                 context.respond(to, response(&header, &self.api_versions(), 0));
+            }
+            Kind::INIT_PRODUCER_ID => {
+                let answer = produce::init_producer(&parse::<InitProducerId>(fields)?)?;
+                context.respond(to, response(&header, &answer, 0));
             }
             Kind::DESCRIBE_TOPICS => {
                 let answer = describe::topics(shared, parse(fields)?);

@@ -94,9 +94,21 @@ impl Connection {
         payload: Bytes,
         timeout: Duration,
     ) -> Result<(R::Response, Bytes), ClientError> {
+        self.call_in_turn(message, payload, timeout, || ()).await
+    }
+
+    /// The same; tells when what is sent from then on comes behind this request.
+    pub async fn call_in_turn<R: Request>(
+        &self,
+        message: &R,
+        payload: Bytes,
+        timeout: Duration,
+        sent: impl FnOnce(),
+    ) -> Result<(R::Response, Bytes), ClientError> {
         let (sender, answer) = oneshot::channel();
         let exchange = async {
             self.send(message, payload, Some(sender), None).await?;
+            sent();
             answer.await.map_err(|_| self.shared.disconnected())
         };
         let frame = self.within(timeout, R::KIND, exchange).await?;

@@ -34,6 +34,16 @@ pub enum ClientError {
         /// What stood in the way last.
         last: Option<Box<ClientError>>,
     },
+    /// The time is up, and nothing was done.
+    #[error("{what}: not done within {after:?}{}", because(.last))]
+    NotDelivered {
+        /// What was tried.
+        what: String,
+        /// How long.
+        after: Duration,
+        /// What stood in the way last.
+        last: Option<Box<ClientError>>,
+    },
     /// The leader was not known, and is now.
     #[error("the leader was not known")]
     LeaderFound,
@@ -93,7 +103,25 @@ impl ClientError {
             | ClientError::RecordTooLarge { .. }
             | ClientError::Invalid(_)
             | ClientError::Damaged { .. }
+            | ClientError::NotDelivered { .. }
             | ClientError::Closed => false,
+        }
+    }
+
+    /// True if what was asked may have been done all the same.
+    pub fn may_be_done(&self) -> bool {
+        match self {
+            ClientError::Disconnected { .. } | ClientError::TimedOut { .. } => true,
+            // These are also said of what was appended, and not committed.
+            ClientError::Broker(fault) => matches!(
+                fault.code,
+                ErrorCode::NOT_LEADER_OR_FOLLOWER
+                    | ErrorCode::REQUEST_TIMED_OUT
+                    | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                    | ErrorCode::KAFKA_STORAGE_ERROR
+                    | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            ),
+            _ => false,
         }
     }
 
@@ -104,6 +132,7 @@ impl ClientError {
             ClientError::Unreachable { .. }
                 | ClientError::Disconnected { .. }
                 | ClientError::TimedOut { .. }
+                | ClientError::NotDelivered { .. }
         )
     }
 
@@ -111,7 +140,8 @@ impl ClientError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             ClientError::Broker(fault) => Some(fault.code),
-            ClientError::TimedOut { last: Some(last), .. } => last.code(),
+            ClientError::TimedOut { last: Some(last), .. }
+            | ClientError::NotDelivered { last: Some(last), .. } => last.code(),
             _ => None,
         }
     }
@@ -122,7 +152,8 @@ impl ClientError {
             ClientError::Unreachable { .. } => {
                 Some("is a broker running there? mkbroker --data ./data")
             }
-            ClientError::TimedOut { last: Some(last), .. } => last.hint(),
+            ClientError::TimedOut { last: Some(last), .. }
+            | ClientError::NotDelivered { last: Some(last), .. } => last.hint(),
             _ => self.code().map(ErrorCode::hint),
         }
     }

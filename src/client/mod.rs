@@ -1,20 +1,20 @@
 //! The client library, on tokio.
 //!
 //! * [`Cluster`]: connections and metadata, shared by all that follow.
-//! * [`Producer`]: collects records into batches, sends them again until they are acknowledged.
+//! * [`Producer`]: collects records into batches, sends them again until they are acknowledged; each is in
+//!   the log once, in order.
 //! * [`Consumer`]: reads partitions from given offsets on.
 //! * [`Admin`]: topics, settings, offsets.
 //!
-//! Inside, the rules are apart from the sockets: `accumulator` and `partitioner` are pure, the
+//! Inside, the rules are apart from the sockets: `accumulator`, `queue` and `partitioner` are pure, the
 //! drivers around them are tasks.
 //!
-//! What it does not do yet: a retransmission after a lost acknowledgement can store a record
-//! twice (idempotence is not built), and consumers are assigned their partitions by hand (groups
-//! are not built).
+//! What it does not do yet: consumers are assigned their partitions by hand (groups are not built).
 
 mod accumulator;
 mod admin;
 mod backoff;
+mod batch;
 mod by_leader;
 mod cluster;
 mod connection;
@@ -22,9 +22,10 @@ mod consumer;
 mod error;
 mod partitioner;
 mod producer;
+mod queue;
 
-pub use accumulator::{Delivery, Receipt};
 pub use admin::{Admin, offsets};
+pub use batch::{Delivery, Receipt};
 pub use cluster::{Cluster, ClusterSettings, TopicInfo};
 pub(crate) use connection::Connection;
 pub use consumer::{Consumer, ConsumerSettings, FetchedBatches, OffsetReset, StartAt};

@@ -1,4 +1,5 @@
-//! The producer: collects records, sends batches, sends them again until they are acknowledged.
+//! The producer: collects records, sends batches, sends them again until they are acknowledged. Each is in
+//! the log once, and in the order in which it was given, but with acks=0.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,18 +7,20 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{Appended, Produce, ProducePart};
+use mk_net::message::{InitProducerId, Produce, ProducePart};
 use mk_storage::Timestamp;
 use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::accumulator::{Accumulator, Batch, BatchSettings, Delivery};
+use super::accumulator::{Accumulator, BatchSettings};
 use super::backoff::{Backoff, sleep_until};
+use super::batch::{Batch, Delivery};
 use super::cluster::{Cluster, PartitionKey};
 use super::error::ClientError;
 use super::partitioner::{Sticky, partition_of_key};
+use super::queue::Answer;
 use crate::clock::now_ms;
 
 /// What a producer waits for before it calls a record delivered.
@@ -34,7 +37,9 @@ pub enum Acks {
 /// How a producer works; Kafka's names and defaults where nothing else is said.
 #[derive(Clone, Debug)]
 pub struct ProducerSettings {
-    /// `acks`.
+    /// `client.id`: what it calls itself, for people.
+    pub client_id: String,
+    /// `acks`. Other than [`Acks::None`] the producer is idempotent (`enable.idempotence`).
     pub acks: Acks,
     /// `batch.size`: a batch with so many bytes is sent at once. 64 KiB.
     pub batch_size: usize,
@@ -53,6 +58,7 @@ pub struct ProducerSettings {
 impl Default for ProducerSettings {
     fn default() -> ProducerSettings {
         ProducerSettings {
+            client_id: "mk".to_owned(),
             acks: Acks::All,
             batch_size: 64 << 10,
             linger: Duration::from_millis(5),
@@ -99,10 +105,12 @@ struct Shared {
     room: Semaphore,
     /// Told when there may be something to send.
     changed: Notify,
+    /// Its id, once it is sent for the first time.
+    id: OnceCell<i64>,
 }
 
 /// What became of a request: for each partition its batches, each with its result.
-type Landed = Vec<(PartitionKey, Vec<(Batch, Result<Option<Appended>, ClientError>)>)>;
+type Landed = Vec<(PartitionKey, Vec<(Batch, Answer)>)>;
 
 /// What a record costs beside its bytes: its delivery, and its share of the batch.
 const OVERHEAD: usize = 64;
@@ -116,12 +124,14 @@ impl Producer {
             compression: settings.compression,
             max_request_size: settings.max_request_size,
             delivery_timeout: settings.delivery_timeout,
+            numbered: settings.acks != Acks::None,
         };
         let shared = Arc::new(Shared {
             accumulator: Mutex::new(Accumulator::new(batches)),
             sticky: Mutex::new(HashMap::new()),
             room: Semaphore::new(settings.buffer_memory.min(Semaphore::MAX_PERMITS)),
             changed: Notify::new(),
+            id: OnceCell::new(),
             cluster,
             settings,
         });
@@ -218,6 +228,16 @@ impl Shared {
         sticky.entry(topic.to_owned()).or_insert(fresh).next(partitions, size, batch_size)
     }
 
+    /// The producer's id, which a broker gives it; any with acks=0, where nobody looks.
+    async fn producer_id(&self) -> Result<i64, ClientError> {
+        if self.settings.acks == Acks::None {
+            return Ok(-1);
+        }
+        let request = InitProducerId { client_id: self.settings.client_id.clone() };
+        let ask = async || Ok(self.cluster.call_any(&request, true).await?.producer_id);
+        self.id.get_or_try_init(ask).await.copied()
+    }
+
     fn give_back(&self, bytes: usize) {
         self.room.add_permits(bytes);
     }
@@ -226,7 +246,8 @@ impl Shared {
 /// Sends what is due, takes in what has landed, for as long as the producer lives.
 async fn drive(shared: Arc<Shared>) {
     let mut requests: JoinSet<Landed> = JoinSet::new();
-    let mut backoffs: HashMap<PartitionKey, Backoff> = HashMap::new();
+    let mut backoffs: Backoffs = HashMap::new();
+    let mut last: HashMap<Option<u32>, oneshot::Receiver<()>> = HashMap::new();
     loop {
         let now = Instant::now();
         let (freed, drained, due) = {
@@ -238,7 +259,9 @@ async fn drive(shared: Arc<Shared>) {
         shared.give_back(freed);
         if !drained.is_empty() {
             for (leader, runs) in by_leader(&shared, drained) {
-                requests.spawn(request(shared.clone(), leader, runs));
+                let (mine, sent) = oneshot::channel();
+                let turn = Turn { before: last.insert(leader, sent), mine };
+                requests.spawn(request(shared.clone(), leader, runs, turn));
             }
             continue;
         }
@@ -253,7 +276,18 @@ async fn drive(shared: Arc<Shared>) {
     }
 }
 
+/// How long the partitions wait that have failed, and until when they do: what fails with it adds nothing.
+type Backoffs = HashMap<PartitionKey, (Backoff, Instant)>;
+
 type Runs = Vec<(PartitionKey, Vec<Batch>)>;
+
+/// Requests to a leader are sent in the order in which they were made.
+struct Turn {
+    /// Ends when the request before was sent, or failed.
+    before: Option<oneshot::Receiver<()>>,
+    /// Dropped when this one was.
+    mine: oneshot::Sender<()>,
+}
 
 fn by_leader(shared: &Shared, drained: Runs) -> BTreeMap<Option<u32>, Runs> {
     let mut groups: BTreeMap<Option<u32>, Runs> = BTreeMap::new();
@@ -265,10 +299,10 @@ fn by_leader(shared: &Shared, drained: Runs) -> BTreeMap<Option<u32>, Runs> {
 }
 
 /// One produce request to a leader. Whatever happens, every batch comes back with a result.
-async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs) -> Landed {
+async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs, turn: Turn) -> Landed {
     let answers = match leader {
         Some(leader) => {
-            let answers = produce(&shared, leader, &mut runs).await;
+            let answers = produce(&shared, leader, &mut runs, turn).await;
             let failed = |result: &Result<_, ClientError>| result.is_err();
             if answers.as_ref().map_or(true, |answers| answers.iter().any(failed)) {
                 // Perhaps the leader is another by now.
@@ -309,14 +343,16 @@ async fn produce(
     shared: &Shared,
     leader: u32,
     runs: &mut Runs,
-) -> Result<Vec<Result<Option<Appended>, ClientError>>, ClientError> {
+    turn: Turn,
+) -> Result<Vec<Answer>, ClientError> {
+    let id = shared.producer_id().await?;
     let request_timeout = shared.cluster.settings().request_timeout;
     let mut parts = Vec::new();
     let mut payload = Vec::new();
     for ((topic, partition), batches) in runs.iter_mut() {
         let topic_id = shared.cluster.known_id(topic);
         for batch in batches {
-            let bytes = batch.bytes()?;
+            let bytes = batch.bytes(id)?;
             parts.push(ProducePart {
                 topic: topic.to_string(),
                 topic_id,
@@ -333,6 +369,10 @@ async fn produce(
     };
     let count = parts.len();
     let request = Produce { acks, timeout_ms: request_timeout.as_millis() as u32, parts };
+    if let Some(before) = turn.before {
+        // It ends without a word.
+        let _ = before.await;
+    }
     let connection = shared.cluster.connection_to(leader).await?;
     if acks == 0 {
         connection.send_only(&request, joined(payload), request_timeout).await?;
@@ -342,7 +382,7 @@ async fn produce(
     let patience = request_timeout + Duration::from_secs(5);
     let partitions: Vec<PartitionKey> = runs.iter().map(|(key, _)| key.clone()).collect();
     let (response, _) = tokio::select! {
-        answer = connection.call(&request, joined(payload), patience) => answer?,
+        answer = connection.call_in_turn(&request, joined(payload), patience, || drop(turn.mine)) => answer?,
         moved = shared.cluster.other_leader(leader, &partitions) => return Err(moved.into()),
     };
     if response.parts.len() != count {
@@ -364,35 +404,31 @@ fn joined(mut payload: Vec<Bytes>) -> Bytes {
     all.freeze()
 }
 
-/// Tells records what became of them; puts back what may succeed later.
-fn take_in(shared: &Shared, backoffs: &mut HashMap<PartitionKey, Backoff>, landed: Landed) {
+/// Tells records what became of them; what may succeed later is sent again.
+fn take_in(shared: &Shared, backoffs: &mut Backoffs, landed: Landed) {
     let now = Instant::now();
     let mut freed = 0;
-    for (key, results) in landed {
-        let mut again = Vec::new();
-        let mut because = None;
-        for (batch, result) in results {
-            match result {
-                Ok(appended) => freed += batch.succeed(appended.as_ref()),
-                Err(error) if error.is_retriable() => {
-                    because.get_or_insert(error);
-                    again.push(batch);
-                }
-                Err(error) => freed += batch.fail(error),
+    for (key, answers) in landed {
+        let failed = answers.iter().find_map(|(_, answer)| answer.as_ref().err());
+        let pause = match failed {
+            None => {
+                backoffs.remove(&key);
+                Duration::ZERO
             }
-        }
-        let failed = because.is_some();
-        if let Some(error @ ClientError::LeaderFound) = because {
-            shared.accumulator.lock().put_back(&key, again, error, now);
-        } else if let Some(error) = because {
-            tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
-            let seed = shared.cluster.seed();
-            let wait = backoffs.entry(key.clone()).or_insert_with(|| Backoff::new(seed)).failed();
-            shared.accumulator.lock().put_back(&key, again, error, now + wait);
-        } else {
-            backoffs.remove(&key);
-        }
-        shared.accumulator.lock().landed(&key, failed);
+            Some(ClientError::LeaderFound) => Duration::ZERO,
+            Some(error) => {
+                if error.is_retriable() {
+                    tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
+                }
+                let fresh = || (Backoff::new(shared.cluster.seed()), now);
+                let (backoff, until) = backoffs.entry(key.clone()).or_insert_with(fresh);
+                if *until <= now {
+                    *until = now + backoff.failed();
+                }
+                until.saturating_duration_since(now)
+            }
+        };
+        freed += shared.accumulator.lock().landed(&key, answers, now, pause);
     }
     shared.give_back(freed);
 }

@@ -292,7 +292,7 @@ pub const ALL: &[Definition] = &[
         "producer.id.expiration.ms",
         Kind::Millis { min: 1000, max: 365 * DAY_MS },
         "1d",
-        "Forget what an idempotent producer has sent when it has sent nothing for so long. It may go on then.",
+        "Forget what an idempotent producer has sent when it has sent nothing for so long. To be longer than producers try to deliver a record.",
     ),
     broker(
         "replica.fetch.max.bytes",

@@ -150,10 +150,9 @@ async fn write(
                 value: Some(format!("{number} {}", "x".repeat(padding)).into()),
                 ..ProducerRecord::default()
             };
-            let sent_ms = desk.origin.elapsed().as_millis() as u64;
-            deliveries.push((number, sent_ms, producer.send(record).await));
+            deliveries.push((number, producer.send(record).await));
         }
-        for (number, sent_ms, delivery) in deliveries {
+        for (number, delivery) in deliveries {
             let result = match delivery {
                 Ok(delivery) => delivery.receipt().await,
                 // It was not given to the producer.
@@ -170,6 +169,7 @@ async fn write(
                 Err(ClientError::Broker(fault)) if fault.code == ErrorCode::MESSAGE_TOO_LARGE => {
                     Outcome::Refused
                 }
+                Err(ClientError::NotDelivered { .. }) => Outcome::Refused,
                 Err(_) => Outcome::Unknown,
             };
             if let Err(error) = result {
@@ -181,8 +181,7 @@ async fn write(
                 last = Instant::now();
                 desk.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
-            let done_ms = desk.origin.elapsed().as_millis() as u64;
-            notes.written.push(Written { writer, partition, number, outcome, sent_ms, done_ms });
+            notes.written.push(Written { writer, partition, number, outcome });
         }
     }
     notes
@@ -194,6 +193,9 @@ fn name_of(error: &ClientError) -> String {
         ClientError::Broker(fault) => format!("the broker: {}", fault.code),
         ClientError::TimedOut { last: Some(last), .. } => format!("timed out: {}", name_of(last)),
         ClientError::TimedOut { last: None, .. } => "timed out".to_owned(),
+        ClientError::NotDelivered { last: Some(last), .. } => {
+            format!("not done: {}", name_of(last))
+        }
         ClientError::Unreachable { .. } => "unreachable".to_owned(),
         ClientError::Disconnected { .. } => "disconnected".to_owned(),
         other => other.to_string(),

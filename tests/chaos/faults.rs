@@ -1,7 +1,6 @@
 //! What is broken, when, and how it is made whole again: all by a seed.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,8 +137,6 @@ pub struct Chaos<'a> {
     conditions: BTreeMap<u32, Condition>,
     zoo: Condition,
     pub injected: BTreeMap<Fault, usize>,
-    /// When something was broken.
-    pub spans: Vec<RangeInclusive<u64>>,
     /// What happened that nobody asked for.
     pub complaints: Vec<String>,
 }
@@ -163,7 +160,6 @@ impl<'a> Chaos<'a> {
             conditions,
             zoo: Condition::Up,
             injected: BTreeMap::new(),
-            spans: Vec::new(),
             complaints: Vec::new(),
         }
     }
@@ -389,13 +385,11 @@ impl<'a> Chaos<'a> {
         let Some(id) = self.any_up() else { return };
         *self.injected.entry(Fault::Wipe).or_default() += 1;
         self.say(&format!("Wipe broker {id}"));
-        let begun = self.now_ms();
         self.machines.kill_broker(id);
         std::fs::remove_dir_all(self.machines.data(id)).unwrap();
         // Ready: mkzoo knows what it has lost, and no longer counts it among the in-sync replicas.
         self.machines.start_broker(id);
         self.links.set_process(id, self.machines.brokers[&id].id());
-        self.spans.push(begun..=self.now_ms());
     }
 
     fn launch(&mut self, id: u32) {
@@ -430,7 +424,6 @@ impl<'a> Chaos<'a> {
             }
         }
         self.say(&format!("    {:?}", due.repair));
-        self.spans.push(due.broken_ms..=self.now_ms());
     }
 
     /// True if a broker that was told to end has done so, or was made to.

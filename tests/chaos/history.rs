@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::RangeInclusive;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +21,6 @@ pub struct Written {
     pub partition: u32,
     pub number: u64,
     pub outcome: Outcome,
-    /// When it was given to the producer and when its outcome was known, in milliseconds.
-    pub sent_ms: u64,
-    pub done_ms: u64,
 }
 
 /// A record that a consumer was given.
@@ -49,8 +45,6 @@ pub struct Reading {
 pub struct History {
     pub written: Vec<Written>,
     pub readings: Vec<Reading>,
-    /// When something was broken; in milliseconds.
-    pub faults: Vec<RangeInclusive<u64>>,
 }
 
 /// What must not be.
@@ -76,7 +70,7 @@ pub enum Violation {
         one: u64,
         other: u64,
     },
-    /// One value, two offsets, and nothing was broken that would make the producer send it again.
+    /// One value, two offsets.
     Doubled {
         number: u64,
         offsets: Vec<u64>,
@@ -130,11 +124,7 @@ pub struct Verdict {
     pub unknown: usize,
     /// Of those of which nobody knew, so many are there.
     pub unknown_but_there: usize,
-    pub doubled: usize,
 }
-
-/// What a fault does to a producer may come so long after it: requests time out.
-const AFTERMATH_MS: u64 = 15_000;
 
 impl History {
     pub fn check(&self) -> Verdict {
@@ -217,22 +207,15 @@ impl History {
         }
     }
 
-    /// Until producers are idempotent, a value may be there twice if it was sent again because of a
-    /// fault.
+    /// A value is there once, however often it was sent.
     fn check_doubles(&self, places: &Places, verdict: &mut Verdict) {
         for written in &self.written {
             let Some(found) = places.get(&written.number).filter(|found| found.len() > 1) else {
                 continue;
             };
-            verdict.doubled += 1;
-            let near = |fault: &RangeInclusive<u64>| {
-                *fault.start() <= written.done_ms && written.sent_ms <= fault.end() + AFTERMATH_MS
-            };
-            if !self.faults.iter().any(near) {
-                let offsets = found.iter().map(|(_, offset)| *offset).collect();
-                let number = written.number;
-                verdict.violations.insert(Violation::Doubled { number, offsets });
-            }
+            let offsets = found.iter().map(|(_, offset)| *offset).collect();
+            let number = written.number;
+            verdict.violations.insert(Violation::Doubled { number, offsets });
         }
     }
 
@@ -275,14 +258,7 @@ mod tests {
     use super::*;
 
     fn written(number: u64, outcome: Outcome) -> Written {
-        Written {
-            writer: 1,
-            partition: 0,
-            number,
-            outcome,
-            sent_ms: number * 10,
-            done_ms: number * 10 + 5,
-        }
+        Written { writer: 1, partition: 0, number, outcome }
     }
 
     fn reading(name: &str, numbers: &[(u64, u64)]) -> Reading {
@@ -297,7 +273,7 @@ mod tests {
         let written = (10..).zip(outcomes).map(|(number, outcome)| written(number, outcome));
         let log = [(0, 10), (1, 11), (2, 12)];
         let readings = vec![reading("a", &log), reading("b", &log)];
-        History { written: written.collect(), readings, faults: Vec::new() }
+        History { written: written.collect(), readings }
     }
 
     fn violations(change: impl FnOnce(&mut History)) -> Vec<Violation> {
@@ -311,7 +287,7 @@ mod tests {
         let verdict = good().check();
         assert!(verdict.violations.is_empty(), "{:?}", verdict.violations);
         assert_eq!((verdict.acknowledged, verdict.refused, verdict.unknown), (2, 1, 1));
-        assert_eq!((verdict.unknown_but_there, verdict.doubled), (1, 0));
+        assert_eq!(verdict.unknown_but_there, 1);
     }
 
     #[test]
@@ -353,23 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn a_value_twice_is_allowed_near_a_fault_only() {
+    fn a_value_is_there_once() {
         let twice = |history: &mut History| {
             for reading in &mut history.readings {
                 reading.seen.push(Seen { partition: 0, offset: 3, number: 12 });
             }
         };
         assert_eq!(violations(twice), [Violation::Doubled { number: 12, offsets: vec![2, 3] }]);
-        let near = violations(|history| {
-            twice(history);
-            history.faults.push(100..=110);
-        });
-        assert_eq!(near, []);
-        let far = violations(|history| {
-            twice(history);
-            history.faults.push(200..=210);
-        });
-        assert_eq!(far, [Violation::Doubled { number: 12, offsets: vec![2, 3] }]);
     }
 
     #[test]

@@ -109,7 +109,9 @@ fn damaged(
         let damaged = reports.iter().filter(|report| !report.damage.is_empty());
         let bases = damaged.map(|report| match report.part {
             Part::Log(base, _) | Part::Index(base) | Part::Seal(base) | Part::Swap(base) => base,
-            Part::Folder | Part::Checkpoint => files.bases.first().copied().unwrap_or_default(),
+            Part::Folder | Part::Checkpoint | Part::Snapshot(_) => {
+                files.bases.first().copied().unwrap_or_default()
+            }
         });
         return Ok(bases.collect());
     }

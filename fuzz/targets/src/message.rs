@@ -8,8 +8,8 @@ use mk_net::fault::Fault;
 use mk_net::frame::{FrameHeader, HEADER_LEN, Kind};
 use mk_net::message::{
     AddPartitions, AlterTopic, ApiVersions, ClusterEvents, CreateTopics, DeleteTopics,
-    DescribeCluster, DescribeTopics, ElectLeaders, Fetch, ListOffsets, Metadata, MovePartitions,
-    Produce, Request, TrimTopic,
+    DescribeCluster, DescribeTopics, ElectLeaders, Fetch, InitProducerId, ListOffsets, Metadata,
+    MovePartitions, Produce, Request, TrimTopic,
 };
 
 use crate::edit::edit;
@@ -20,7 +20,7 @@ const MOST_BYTES: usize = 4096;
 
 type Target = fn(&mut Input<'_>);
 
-const KINDS: [(Kind, Target); 15] = [
+const KINDS: [(Kind, Target); 16] = [
     target::<ApiVersions>(),
     target::<Metadata>(),
     target::<CreateTopics>(),
@@ -36,6 +36,7 @@ const KINDS: [(Kind, Target); 15] = [
     target::<ElectLeaders>(),
     target::<MovePartitions>(),
     target::<ClusterEvents>(),
+    target::<InitProducerId>(),
 ];
 const _: () = assert!(KINDS.len() == Kind::ALL.len(), "every kind is here");
 

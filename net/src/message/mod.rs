@@ -22,8 +22,8 @@ pub use operate::{
 };
 pub use records::{
     Appended, At, Durability, EpochEnd, Fetch, FetchPart, FetchResponse, Fetched, FoundOffset,
-    ListOffsets, ListOffsetsPart, ListOffsetsResponse, Produce, ProducePart, ProduceResponse,
-    ReplicaLife, TrimPart, TrimTopic, TrimTopicResponse,
+    InitProducerId, InitProducerIdResponse, ListOffsets, ListOffsetsPart, ListOffsetsResponse,
+    Produce, ProducePart, ProduceResponse, ReplicaLife, TrimPart, TrimTopic, TrimTopicResponse,
 };
 pub use topics::{
     AddPartitions, AddPartitionsResponse, AlterTopic, AlterTopicResponse, CreateTopics,
@@ -85,6 +85,7 @@ requests! {
     ELECT_LEADERS = 13, 1..=1, ElectLeaders -> ElectLeadersResponse;
     MOVE_PARTITIONS = 14, 1..=1, MovePartitions -> MovePartitionsResponse;
     CLUSTER_EVENTS = 15, 1..=1, ClusterEvents -> ClusterEventsResponse;
+    INIT_PRODUCER_ID = 16, 1..=1, InitProducerId -> InitProducerIdResponse;
 }
 
 impl Kind {

@@ -48,6 +48,20 @@ message! {
         pub durability: Durability,
     }
 
+    /// Makes an idempotent producer (KIP-98).
+    pub struct InitProducerId {
+        /// What the client calls itself, for people.
+        pub client_id: String,
+    }
+
+    /// Who it is.
+    pub struct InitProducerIdResponse {
+        /// 0 or more, and no other producer's.
+        pub producer_id: i64,
+        /// The first of its epochs.
+        pub producer_epoch: i16,
+    }
+
     /// Asks for batches; waits for them if there are none.
     pub struct Fetch {
         /// How long to wait, in milliseconds.

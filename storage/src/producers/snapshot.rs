@@ -65,9 +65,9 @@ pub fn read(disk: &dyn Disk, dir: &Path, offset: Offset) -> io::Result<Option<Pr
     }
 }
 
-/// Writes a snapshot. One that is torn by a crash is none.
+/// Writes a snapshot; after a crash it is whole, or not there.
 pub fn write(disk: &dyn Disk, dir: &Path, offset: Offset, known: &Producers) -> io::Result<()> {
-    disk.write(&path(dir, offset), &encode(offset, known))
+    disk::replace(disk, &path(dir, offset), &encode(offset, known))
 }
 
 fn encode(offset: Offset, producers: &Producers) -> Vec<u8> {

@@ -46,6 +46,7 @@ pub fn plan(disk: &dyn Disk, files: &PartitionFiles, cut: bool) -> Result<Plan, 
         mends.push(Mend::Checkpoint { why: format!("{state}; {why}"), damaged });
         checkpoint = Some(rebuilt);
     }
+    mends.extend(broken_snapshots(&found));
     let swaps = files.unfinished.swaps.iter().map(|swap| swap.path(dir)).collect();
     Ok(Plan { dir: dir.clone(), swaps, bases, mends, loss, checkpoint })
 }
@@ -93,6 +94,15 @@ fn mends_of_segments(
         Mend::Rebuild { base, closed, why }
     }));
     mends
+}
+
+/// Snapshots of producers that are none.
+fn broken_snapshots(found: &Examined) -> impl Iterator<Item = Mend> {
+    let snapshots = found.files.iter().filter(|report| matches!(report.part, Part::Snapshot(_)));
+    snapshots.filter(|report| !report.damage.is_empty()).map(|report| {
+        let why = "it is damaged; the next start reads the headers of the batches".to_owned();
+        Mend::Remove { path: report.file.clone(), why }
+    })
 }
 
 /// Why an index is made anew, if it is.

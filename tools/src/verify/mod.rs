@@ -19,6 +19,7 @@ use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint, CheckpointError};
 use mk_storage::directory;
 use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
+use mk_storage::producers::snapshot;
 use mk_storage::seal::{FoundSeal, Seal};
 use mk_storage::segment::{OFFSET_INDEX, TIME_INDEX, file_name};
 use mk_storage::{Epoch, Offset, Position};
@@ -54,6 +55,8 @@ pub enum Part {
     Index(Offset),
     /// The seal of the segment at this offset.
     Seal(Offset),
+    /// What is known of the producers before this offset.
+    Snapshot(Offset),
     /// A segment that is not whole, which an interrupted compaction has left at this offset.
     Swap(Offset),
 }
@@ -170,6 +173,7 @@ pub fn examine(
     let checkpoint = check_checkpoint(disk, &files.dir, &mut reports)?;
     reports.extend(check_folder(files, &checkpoint));
     reports.extend(check_unfinished(files));
+    reports.extend(check_snapshots(disk, &files.dir)?);
     let mut log = LogCheck::new(disk, files, &checkpoint, running);
     for (at, &base) in files.bases.iter().enumerate() {
         let behind = files.bases.get(at + 1..).unwrap_or_default();
@@ -210,6 +214,29 @@ fn check_unfinished(files: &PartitionFiles) -> Vec<FileReport> {
         ..FileReport::default()
     });
     broken.chain(cleaned).collect()
+}
+
+/// Are the snapshots of producers whole?
+fn check_snapshots(disk: &dyn Disk, dir: &Path) -> Result<Vec<FileReport>, InspectError> {
+    let offsets = snapshot::list(disk, dir).map_err(DiskError::at("list", dir))?;
+    let mut reports = Vec::new();
+    for offset in offsets {
+        let file = snapshot::path(dir, offset);
+        let known = snapshot::read(disk, dir, offset).map_err(DiskError::at("read", &file))?;
+        // A broker that runs removes old ones.
+        let length = match disk.length(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            length => length.map_err(DiskError::at("read", &file))?,
+        };
+        let mut report = FileReport::new(file, Part::Snapshot(offset));
+        report.bytes = length;
+        if known.is_none() {
+            let what = "no snapshot of this offset; the next start reads the headers of the batches instead";
+            report.add(0, offset, what.to_owned());
+        }
+        reports.push(report);
+    }
+    Ok(reports)
 }
 
 /// The indexes that a segment gets once an interrupted compaction is finished.

@@ -1,0 +1,216 @@
+//! A batch of records on its way, and what its records are told of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use mk_net::message::{Appended, Durability};
+use mk_storage::Timestamp;
+use mk_storage::batch::{BatchBuilder, Compression, RecordFields, number};
+use mk_storage::producers::sequence_after;
+use tokio::sync::watch;
+
+use super::accumulator::BatchSettings;
+use super::cluster::PartitionKey;
+use super::error::ClientError;
+
+/// Where a record is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset; `None` with acks=0, where nobody says.
+    pub offset: Option<u64>,
+    /// How safe it was when the broker said so.
+    pub durability: Durability,
+}
+
+/// What becomes of a record that was given to a producer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub(super) key: PartitionKey,
+    pub(super) index: u64,
+    pub(super) outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// What became of a batch.
+pub(super) type Outcome = Result<Placed, ClientError>;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    base_offset: Option<u64>,
+    durability: Durability,
+}
+
+/// The number of a batch among those of its producer in a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Number {
+    /// Added to the producer's id: behind the last epoch of an id comes the next id.
+    pub generation: i64,
+    pub epoch: i16,
+    /// Of its first record.
+    pub first: i32,
+}
+
+impl Number {
+    /// The number of a batch of so many records; this becomes that of the next.
+    pub fn take(&mut self, records: u32) -> Number {
+        let number = *self;
+        self.first = sequence_after(number.first, records);
+        number
+    }
+
+    /// Goes on with 0, in another epoch.
+    pub fn begin_epoch(&mut self) {
+        let Number { generation, epoch, .. } = *self;
+        *self = match epoch.checked_add(1) {
+            Some(epoch) => Number { generation, epoch, first: 0 },
+            None => Number { generation: generation + 1, epoch: 0, first: 0 },
+        };
+    }
+}
+
+/// A batch.
+#[derive(Debug)]
+pub(super) struct Batch {
+    content: Content,
+    /// Bytes that its records take of the buffer.
+    charge: usize,
+    /// Its place among all batches of its partition.
+    pub serial: u64,
+    pub records: u32,
+    pub created: Instant,
+    /// Given when it is sent for the first time; it is sent again with the same, so that it is not taken
+    /// twice.
+    pub number: Option<Number>,
+    /// True if the leader said that a batch before it is missing.
+    pub out_of_order: bool,
+    /// True if it was sent, and nobody knows whether it was taken.
+    pub may_be_written: bool,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Open(BatchBuilder),
+    /// Its bytes, and the producer's id and number that they have.
+    Finished(Bytes, Option<(i64, Number)>),
+}
+
+impl Batch {
+    pub fn new(now: Instant, serial: u64, compression: Compression) -> Batch {
+        let content = Content::Open(BatchBuilder::new(compression));
+        let (outcome, _) = watch::channel(None);
+        Batch {
+            content,
+            charge: 0,
+            serial,
+            records: 0,
+            created: now,
+            number: None,
+            out_of_order: false,
+            may_be_written: false,
+            outcome,
+        }
+    }
+
+    pub fn has_room(&self, added: usize, settings: &BatchSettings) -> bool {
+        match &self.content {
+            Content::Open(builder) if self.number.is_none() => {
+                builder.size() + added <= settings.batch_size
+            }
+            // Its number counts on so many records.
+            Content::Open(_) | Content::Finished(..) => false,
+        }
+    }
+
+    pub fn push(&mut self, timestamp: Timestamp, record: &RecordFields<'_>, charge: usize) {
+        if let Content::Open(builder) = &mut self.content {
+            builder.push(timestamp, record);
+            self.records += 1;
+            self.charge += charge;
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        match &self.content {
+            Content::Open(builder) => builder.size(),
+            Content::Finished(bytes, _) => bytes.len(),
+        }
+    }
+
+    pub fn is_full(&self, settings: &BatchSettings) -> bool {
+        self.size() >= settings.batch_size
+    }
+
+    pub fn is_due(&self, now: Instant, settings: &BatchSettings) -> bool {
+        let is_finished = matches!(self.content, Content::Finished(..));
+        is_finished || self.is_full(settings) || now >= self.created + settings.linger
+    }
+
+    /// Its bytes, as those of the producer of this id; from now on it takes no more records.
+    pub fn bytes(&mut self, producer_id: i64) -> Result<Bytes, ClientError> {
+        if let Content::Open(builder) = &mut self.content {
+            let builder = std::mem::replace(builder, BatchBuilder::new(Compression::None));
+            let bytes =
+                builder.finish().map_err(|error| ClientError::Invalid(error.to_string()))?;
+            self.content = Content::Finished(bytes.into(), None);
+        }
+        let Content::Finished(bytes, numbered) = &mut self.content else { return Ok(Bytes::new()) };
+        let wanted = self.number.map(|number| (producer_id, number));
+        if *numbered != wanted
+            && let Some((id, Number { generation, epoch, first })) = wanted
+        {
+            let id = id.wrapping_add(generation) & i64::MAX;
+            let mut again = Vec::from(std::mem::take(bytes));
+            number(&mut again, id, epoch, first)
+                .map_err(|error| ClientError::Invalid(error.to_string()))?;
+            (*bytes, *numbered) = (again.into(), wanted);
+        }
+        Ok(bytes.clone())
+    }
+
+    pub fn outcome(&self) -> watch::Receiver<Option<Outcome>> {
+        self.outcome.subscribe()
+    }
+
+    /// Tells its records where they are; answers the bytes that it gives back.
+    pub fn succeed(self, appended: Option<&Appended>) -> usize {
+        let placed = Placed {
+            base_offset: appended.map(|appended| appended.base_offset),
+            durability: appended.map_or(Durability::None, |appended| appended.durability),
+        };
+        self.outcome.send_replace(Some(Ok(placed)));
+        self.charge
+    }
+
+    /// Tells its records that they failed; answers the bytes that it gives back.
+    pub fn fail(self, error: ClientError) -> usize {
+        self.outcome.send_replace(Some(Err(error)));
+        self.charge
+    }
+}
+
+impl Delivery {
+    /// Waits until the record was acknowledged, or failed.
+    pub async fn receipt(mut self) -> Result<Receipt, ClientError> {
+        let outcome = self.outcome.wait_for(Option::is_some).await;
+        let outcome = outcome.map_err(|_| ClientError::Closed)?.clone();
+        self.as_receipt(outcome)
+    }
+
+    /// What became of it, if that is known already.
+    pub fn try_receipt(&self) -> Option<Result<Receipt, ClientError>> {
+        let outcome = self.outcome.borrow().clone();
+        outcome.is_some().then(|| self.as_receipt(outcome))
+    }
+
+    fn as_receipt(&self, outcome: Option<Outcome>) -> Result<Receipt, ClientError> {
+        let Placed { base_offset, durability } = outcome.unwrap_or(Err(ClientError::Closed))?;
+        let (topic, partition) = self.key.clone();
+        let offset = base_offset.map(|base| base + self.index);
+        Ok(Receipt { topic, partition, offset, durability })
+    }
+}

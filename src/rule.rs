@@ -33,11 +33,15 @@ pub enum Rule {
     LostIsLost,
     /// A restart of a broker is seen: it leaves the in-sync replicas before it comes back.
     SeeRestarts,
+    /// A producer numbers what it sends, so that it is taken once (KIP-98).
+    NumberBatches,
+    /// A leader tells a producer that a batch before is missing only when no later leader can have it.
+    KnowBeforeRefusing,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 13] = [
+    pub const ALL: [Rule; 15] = [
         Rule::MaximalIsr,
         Rule::EnoughInSync,
         Rule::JoinBeyondElection,
@@ -51,6 +55,8 @@ impl Rule {
         Rule::EligibleLeavers,
         Rule::LostIsLost,
         Rule::SeeRestarts,
+        Rule::NumberBatches,
+        Rule::KnowBeforeRefusing,
     ];
 }
 

@@ -345,6 +345,9 @@ fn refused(partition: &Partition, error: NotAppended) -> Fault {
         NotAppended::NotEnoughReplicas { .. } => {
             return Fault::new(ErrorCode::NOT_ENOUGH_REPLICAS, error.to_string());
         }
+        NotAppended::PerhapsElsewhere(_) => {
+            return Fault::new(ErrorCode::OFFSET_NOT_AVAILABLE, error.to_string());
+        }
         NotAppended::Log(AppendError::Disk(disk)) if disk.is_full() => {
             "; try again when the broker's disk has room"
         }

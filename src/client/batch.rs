@@ -46,7 +46,7 @@ pub(super) struct Placed {
 
 /// The number of a batch among those of its producer in a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Number {
+pub(crate) struct Number {
     /// Added to the producer's id: behind the last epoch of an id comes the next id.
     pub generation: i64,
     pub epoch: i16,

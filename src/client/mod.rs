@@ -25,6 +25,8 @@ mod producer;
 mod queue;
 
 pub use admin::{Admin, offsets};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use batch::Number;
 pub use batch::{Delivery, Receipt};
 pub use cluster::{Cluster, ClusterSettings, TopicInfo};
 pub(crate) use connection::Connection;

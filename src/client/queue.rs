@@ -10,8 +10,9 @@
 //! producer (any more) takes any number, and so would take a second batch though it refused the first.
 //!
 //! If a batch is given up that is not in the log, its number is missing, and the leader refuses the next
-//! one. So that one is not in the log, nor any behind it, and all of them begin an epoch in which numbers
-//! begin at 0 again; copies with the old ones that are still on their way somewhere are refused then.
+//! one; it says so only when no other replica can have the one that is missing and lead after it. So the
+//! next one is not in the log, nor any behind it, and all of them begin an epoch in which numbers begin at 0
+//! again; copies with the old ones that are still on their way somewhere are refused then.
 //!
 //! [KIP-98]: https://cwiki.apache.org/confluence/display/KAFKA/KIP-98
 

@@ -1,14 +1,17 @@
-//! Producers, which send a record until it is acknowledged, and consumers, which read on from any
+//! Producers, which number their records and send each until it is acknowledged, and consumers, which read on from any
 //! replica.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
+use mk_storage::batch::{self, BatchBuilder, Compression, RecordFields};
 use mk_storage::{Offset, Timestamp};
 
 use super::context::{Context, Wake};
 use super::message::{Class, Failure, FetchPart, Message, Place, Request, Response};
 use super::oracle::records_of;
+use crate::client::Number;
+use crate::rule::{Rule, holds};
 use crate::zoo::state::LeaderEpoch;
 
 /// A client. It has one request under way at a time.
@@ -18,6 +21,8 @@ pub struct Client {
     role: Role,
     /// Of each partition its leader, as far as was heard.
     leaders: Vec<(Option<u32>, LeaderEpoch)>,
+    /// The number of the next record for each partition, as of an idempotent producer.
+    numbers: BTreeMap<u32, Number>,
     /// True if somebody did not answer, and nobody has said yet who leads.
     unsure: bool,
     waits_for: Option<(u64, What)>,
@@ -42,6 +47,7 @@ struct Sending {
     value: u64,
     partition: u32,
     acks: i8,
+    number: Number,
     until: Duration,
     /// True if an attempt may have been written.
     perhaps: bool,
@@ -74,7 +80,8 @@ impl Client {
     }
 
     fn new(id: u32, role: Role) -> Client {
-        Client { id, role, leaders: Vec::new(), unsure: false, waits_for: None }
+        let (leaders, numbers) = (Vec::new(), BTreeMap::new());
+        Client { id, role, leaders, numbers, unsure: false, waits_for: None }
     }
 
     /// Begins nothing new.
@@ -162,7 +169,9 @@ impl Client {
                     *next += 1;
                     let acks = if context.chance.one_in(8) { 1 } else { -1 };
                     let (until, perhaps) = (context.now + DELIVERY, false);
-                    *sending = Some(Sending { value, partition: any, acks, until, perhaps });
+                    let number = self.numbers.entry(any).or_default().take(1);
+                    let partition = any;
+                    *sending = Some(Sending { value, partition, acks, number, until, perhaps });
                     return self.send(context);
                 };
                 if context.now > sending.until {
@@ -187,11 +196,11 @@ impl Client {
 
     fn send(&mut self, context: &mut Context<'_>) {
         let Role::Producer { sending: Some(sending), .. } = &self.role else { return };
-        let Sending { value, partition, acks, .. } = *sending;
+        let Sending { value, partition, acks, number, .. } = *sending;
         let Some(leader) = self.leaders[partition as usize].0 else {
             return self.ask_who_leads(context);
         };
-        let batch = batch(value, context.now_ms());
+        let batch = batch(value, self.id, number, context.now_ms());
         self.ask(context, leader, What::Produce, Request::Produce { partition, acks, batch });
     }
 
@@ -268,6 +277,13 @@ impl Client {
                 self.role = Role::Producer { next: *next, sending: None, done: *done };
                 self.later(context, 0, 20_000);
             }
+            Err(Failure::OutOfOrder) => {
+                // One before it is missing, so it is not in the log, either.
+                let numbers = self.numbers.entry(sending.partition).or_default();
+                numbers.begin_epoch();
+                sending.number = numbers.take(1);
+                self.later(context, 0, 1000);
+            }
             Err(failure) => {
                 sending.perhaps |= failure != Failure::NotEnough;
                 self.ask_who_leads(context);
@@ -295,9 +311,14 @@ impl Client {
 }
 
 /// A batch of one record with this value.
-fn batch(value: u64, now_ms: i64) -> Vec<u8> {
+fn batch(value: u64, producer: u32, number: Number, now_ms: i64) -> Vec<u8> {
     let mut batch = BatchBuilder::new(Compression::None);
     let value = value.to_le_bytes();
     batch.push(Timestamp(now_ms), &RecordFields { value: Some(&value), ..RecordFields::default() });
-    batch.finish().unwrap_or_default()
+    let mut bytes = batch.finish().unwrap_or_default();
+    if holds(Rule::NumberBatches) {
+        let Number { epoch, first, .. } = number;
+        let _ = batch::number(&mut bytes, producer.into(), epoch, first);
+    }
+    bytes
 }

@@ -166,6 +166,8 @@ pub struct Fetched {
 /// Why a broker does not do what it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
+    /// A record before it is missing.
+    OutOfOrder,
     /// It does not lead, or not any more; what was appended may stay.
     NotLeader,
     /// Too few are in sync; nothing was appended.

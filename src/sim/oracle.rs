@@ -18,6 +18,8 @@ pub type Known = (i32, u64);
 pub struct Oracle {
     /// Committed records by partition and offset.
     committed: BTreeMap<(u32, u64), Known>,
+    /// Where a value was committed.
+    places: BTreeMap<u64, (u32, u64)>,
     /// Values of producers that were told that they are committed.
     acknowledged: BTreeMap<u64, (u32, u64)>,
     /// Values that were refused, and that nobody may see.
@@ -100,6 +102,18 @@ impl Oracle {
                     format!(
                         "partition {partition}, offset {offset}: broker {who} takes {found:?} for \
                          committed, which was {known:?} (epoch, value)"
+                    )
+                });
+            }
+            let place = *self.places.entry(found.1).or_insert((partition, offset));
+            // A replica that was made anew does not know who sent what was deleted by then.
+            let deleted = place.1 < self.start(place.0);
+            if place != (partition, offset) && !deleted {
+                self.violated(now, || {
+                    format!(
+                        "{} is committed at {place:?} and at {:?}",
+                        found.1,
+                        (partition, offset)
                     )
                 });
             }

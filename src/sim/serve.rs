@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use mk_storage::Offset;
 use mk_storage::batch::CheckedBatch;
-use mk_storage::error::ReadError;
+use mk_storage::error::{AppendError, ReadError};
+use mk_storage::producers::SequenceError;
 
 use super::Flush;
 use super::context::{Context, Wake};
@@ -112,6 +113,10 @@ impl Process {
                 let failure = match error {
                     NotAppended::NotLeader => Failure::NotLeader,
                     NotAppended::NotEnoughReplicas { .. } => Failure::NotEnough,
+                    NotAppended::PerhapsElsewhere(_) => Failure::NotAvailable,
+                    NotAppended::Log(AppendError::Sequence(SequenceError::OutOfOrder {
+                        ..
+                    })) => Failure::OutOfOrder,
                     NotAppended::Log(_) => Failure::Storage,
                 };
                 return respond(context, to, Response::Produced(Err(failure)));

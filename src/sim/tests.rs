@@ -10,17 +10,19 @@ use crate::rule::{Rule, without};
 const CAUGHT: [(Rule, u64); Rule::ALL.len()] = [
     (Rule::MaximalIsr, 487),
     (Rule::EnoughInSync, 0),
-    (Rule::JoinBeyondElection, 77),
+    (Rule::JoinBeyondElection, 210),
     (Rule::TruncateByEpoch, 0),
-    (Rule::FenceFetches, 474),
+    (Rule::FenceFetches, 110),
     (Rule::SyncBeforeFetch, 23),
     (Rule::ReadCommitted, 0),
     (Rule::KnowBeforeTelling, 1),
-    (Rule::NameLives, 13298),
+    (Rule::NameLives, 11480),
     (Rule::CompareAndSet, 835),
     (Rule::EligibleLeavers, 0),
     (Rule::LostIsLost, 16),
     (Rule::SeeRestarts, 0),
+    (Rule::NumberBatches, 0),
+    (Rule::KnowBeforeRefusing, 0),
 ];
 
 /// As many seeds as `MK_SIM_SEEDS` says.

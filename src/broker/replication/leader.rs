@@ -41,6 +41,8 @@ pub struct Leader {
 #[derive(Clone, Copy, Debug)]
 struct Follower {
     epoch: BrokerEpoch,
+    /// It has fetched: its log is a beginning of the leader's.
+    heard: bool,
     /// It has everything before.
     end: Offset,
     /// When it last had everything that the leader had when it asked.
@@ -108,6 +110,7 @@ impl Leader {
         // Who is in sync has the time to show that it is.
         let unheard = |id| Follower {
             epoch: lives(id),
+            heard: false,
             end: Offset(0),
             caught_up: now,
             last_fetch: (log_end, now),
@@ -138,6 +141,15 @@ impl Leader {
     pub fn known_high_watermark(&self) -> Option<Offset> {
         let known = self.high_watermark >= self.elected_at || !holds(Rule::KnowBeforeTelling);
         known.then_some(self.high_watermark)
+    }
+
+    /// True if what this leader lacks is in no log that a later leader may have: all that may be elected have
+    /// cut theirs to follow it. While too few are in sync, somebody who left may be elected.
+    pub fn is_established(&self) -> bool {
+        let follows = |id: &u32| {
+            *id == self.me.id || self.followers.get(id).is_some_and(|follower| follower.heard)
+        };
+        self.may_commit() && self.isr.iter().all(follows) || !holds(Rule::KnowBeforeRefusing)
     }
 
     /// How far the followers are that have been heard of, by their ids: they have everything before.
@@ -230,6 +242,7 @@ impl Leader {
         }
         let first = Follower {
             epoch,
+            heard: true,
             end: fetch.offset,
             caught_up: Duration::ZERO,
             last_fetch: (log_end, now),
@@ -243,7 +256,7 @@ impl Leader {
         if follower.epoch < epoch {
             follower.not_before = now;
         }
-        follower.epoch = epoch;
+        (follower.epoch, follower.heard) = (epoch, true);
         follower.end = fetch.offset;
         let (end_then, then) = follower.last_fetch;
         if fetch.offset >= log_end {
@@ -368,6 +381,26 @@ mod tests {
 
     fn ids(proposal: &Option<Proposal>) -> Option<Vec<u32>> {
         proposal.as_ref().map(|proposal| proposal.isr.iter().map(|member| member.id).collect())
+    }
+
+    /// A leader that stood still right after its election told a producer that a batch was missing. The
+    /// producer began an epoch with the next; a replica that had both led then, and had that one twice.
+    #[test]
+    fn what_is_missing_is_known_when_all_in_sync_follow() {
+        let mut leader = leader(&[1, 2, 3]);
+        leader.own_progress(Offset(100));
+        assert!(!leader.is_established());
+        fetch(&mut leader, 2, 90, 100, 1);
+        assert!(!leader.is_established(), "3 may have what is missing here");
+        fetch(&mut leader, 3, 0, 100, 2);
+        assert!(leader.is_established(), "it lacks more");
+        let update = |leader: &mut Leader, epoch, isr: &[u32]| {
+            leader.updated(&state(epoch, isr), 2, ms(3));
+        };
+        update(&mut leader, 2, &[1]);
+        assert!(!leader.is_established(), "who left may lead if this one dies");
+        update(&mut leader, 3, &[1, 2]);
+        assert!(leader.is_established());
     }
 
     #[test]

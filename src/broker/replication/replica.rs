@@ -8,6 +8,7 @@ use std::time::Duration;
 use mk_storage::batch::CheckedBatch;
 use mk_storage::error::AppendError;
 use mk_storage::log::{Appended, Copied, CopyError, Log, TruncateError};
+use mk_storage::producers::SequenceError;
 use mk_storage::{Epoch, Offset};
 use parking_lot::{Mutex, RwLock};
 
@@ -88,6 +89,10 @@ pub enum NotAppended {
         /// How many there must be.
         needed: usize,
     },
+    /// A batch before it is missing here, and may be in the log of a replica that has not followed this
+    /// leader yet.
+    #[error("{0}; the leader does not know yet whether another replica has it")]
+    PerhapsElsewhere(SequenceError),
     /// The log refuses.
     #[error(transparent)]
     Log(#[from] AppendError),
@@ -225,7 +230,16 @@ impl Replica {
             }
         }
         let epoch = Epoch(part.leader_epoch.0);
-        Ok((self.log.append(batch, epoch, now_ms)?, part.leader_epoch))
+        match self.log.append(batch, epoch, now_ms) {
+            Ok(appended) => Ok((appended, part.leader_epoch)),
+            // Its producer takes that for the end of the matter.
+            Err(AppendError::Sequence(error @ SequenceError::OutOfOrder { .. }))
+                if !leader.lock().is_established() =>
+            {
+                Err(NotAppended::PerhapsElsewhere(error))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Something was appended or synced. True if more is committed now.

@@ -18,18 +18,21 @@ mod history;
 #[path = "chaos/links.rs"]
 mod links;
 mod machines;
+#[path = "chaos/random.rs"]
+mod random;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clients::{MOST_BYTES, Notes, PARTITIONS, Pause, Readers, TOPIC, Writers};
 use common::wait_until;
-use faults::{Chaos, Pace, Random};
+use faults::{Chaos, Pace};
 use history::{History, Verdict};
 use links::{Links, Target};
 use machines::{Machines, Setup, assert_replicas_equal, own_address};
 use mk::client::Admin;
 use mk_net::message::{At, NewTopic, Setting};
+use random::Random;
 use tokio::runtime::Runtime;
 
 const BROKERS: std::ops::RangeInclusive<u32> = 1..=3;

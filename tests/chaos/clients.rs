@@ -15,8 +15,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::faults::Random;
 use super::history::{Outcome, Reading, Seen, Written};
+use super::random::Random;
 
 pub const TOPIC: &str = "chaos";
 pub const PARTITIONS: u32 = 3;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::faults::Random;
 use super::links::{LOOK, Links, Node};
+use super::random::Random;
 
 /// What happens to datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -239,3 +239,36 @@ fn mkbroker_refuses_what_it_does_not_know() {
     assert_eq!(everywhere.status.code(), Some(1));
     assert!(text(&everywhere.stderr).contains("advertised.listeners"), "{everywhere:?}");
 }
+
+#[test]
+fn a_benchmark_tells_what_it_measured() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let measured = |arguments: &[&str]| -> serde_json::Value {
+        let said = broker.run(&[&["bench"], arguments, &["-J"]].concat());
+        serde_json::from_str(&said).unwrap()
+    };
+    let many = ["-n", "5000", "-s", "100", "--producers", "2", "-p", "3"];
+    let produced = measured(&[&["produce", "load"], &many[..]].concat());
+    assert_eq!((&produced["partitions"], &produced["durability"]), (&3.into(), &"disk".into()));
+    assert_eq!(produced["throughput"]["bytes"], 500_000);
+    assert!(produced["latency_us"]["p50"].as_u64() <= produced["latency_us"]["p99"].as_u64());
+
+    // What is due and waits counts: a fifth of a second at this rate.
+    let paced = measured(&["produce", "load", "-n", "200", "--rate", "1000", "--acks", "1"]);
+    assert!(paced["throughput"]["seconds"].as_f64().unwrap() > 0.19, "{paced}");
+
+    let consumed = measured(&["consume", "load", "--consumers", "2"]);
+    assert_eq!(consumed["throughput"]["records"], 5200);
+    assert_eq!(consumed["throughput"]["bytes"], 500_000 + 200 * 1024);
+    let some = measured(&["consume", "load", "-n", "10"]);
+    assert!((10..5200).contains(&some["throughput"]["records"].as_u64().unwrap()), "{some}");
+
+    let both = measured(&["e2e", "load", "-n", "500", "--rate", "5000", "--acks", "1"]);
+    assert_eq!(both["throughput"]["records"], 500);
+    assert!(both["latency_us"]["p50"].as_u64().unwrap() < 1_000_000, "{both}");
+
+    let nothing = broker.ctl(&["bench", "consume", "nothing"]).output().unwrap();
+    assert_eq!(nothing.status.code(), Some(1));
+    assert_eq!(broker.run(&["topic", "list"]).lines().count(), 1, "consuming creates nothing");
+}

@@ -111,6 +111,11 @@ impl Cluster {
         Cluster { inner: Arc::new(inner) }
     }
 
+    /// The same cluster, over connections of its own.
+    pub fn another(&self) -> Cluster {
+        Cluster::new(self.inner.bootstrap.clone(), self.inner.settings.clone())
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &ClusterSettings {
         &self.inner.settings

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use mk::client::{Acks, StartAt};
 use mk_storage::batch::Compression;
 
+use crate::bench::args::BenchCommand;
 use crate::place;
 
 const EXAMPLES: &str = "\
@@ -19,6 +20,7 @@ Examples:
   mkctl topic create orders -p 8 -c flush=interval:50ms
   mkctl cluster start --brokers 3                three brokers and a zookeeper, until Ctrl-C
   mkctl cluster events -f                        who was fenced, who leads, as it happens
+  mkctl bench produce load -p 8 -s 100           how fast it is
 
 Exit codes: 0 all done, 1 something failed, 2 usage, 3 no broker reached or time is up, 10 unhealthy.
 ";
@@ -64,6 +66,9 @@ pub enum Command {
     /// Give partitions other replicas.
     #[command(subcommand)]
     Partition(PartitionCommand),
+    /// Measure how fast the cluster is, through the client library.
+    #[command(subcommand)]
+    Bench(BenchCommand),
 }
 
 /// Send records: a line of stdin, or of files, each.
@@ -429,7 +434,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn acks(text: &str) -> Result<Acks, String> {
+pub fn acks(text: &str) -> Result<Acks, String> {
     match text {
         "0" => Ok(Acks::None),
         "1" => Ok(Acks::Leader),
@@ -438,7 +443,7 @@ fn acks(text: &str) -> Result<Acks, String> {
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     let millis = mk::settings::parse_millis(text).ok_or("a time such as 500ms, 10s, 2m, 1h")?;
     Ok(Duration::from_millis(millis))
 }

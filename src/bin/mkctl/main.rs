@@ -2,6 +2,7 @@
 //! everything else to stderr.
 
 mod args;
+mod bench;
 mod cluster;
 mod consume;
 mod elect;
@@ -72,5 +73,6 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Cluster(command) => cluster::run(&cluster, command).await,
         Command::Elect(args) => elect::run(&cluster, args).await,
         Command::Partition(command) => partition::run(&cluster, command).await,
+        Command::Bench(command) => bench::run(&cluster, command).await,
     }
 }

@@ -16,7 +16,7 @@ const CAUGHT: [(Rule, u64); Rule::ALL.len()] = [
     (Rule::SyncBeforeFetch, 23),
     (Rule::ReadCommitted, 0),
     (Rule::KnowBeforeTelling, 1),
-    (Rule::NameLives, 11480),
+    (Rule::NameLives, 144482),
     (Rule::CompareAndSet, 835),
     (Rule::EligibleLeavers, 0),
     (Rule::LostIsLost, 16),

@@ -116,11 +116,10 @@ impl Batch {
         }
     }
 
-    pub fn has_room(&self, added: usize, settings: &BatchSettings) -> bool {
+    /// True if it may take so many bytes more, and have `most` then.
+    pub fn has_room(&self, added: usize, most: usize) -> bool {
         match &self.content {
-            Content::Open(builder) if self.number.is_none() => {
-                builder.size() + added <= settings.batch_size
-            }
+            Content::Open(builder) if self.number.is_none() => builder.size() + added <= most,
             // Its number counts on so many records.
             Content::Open(_) | Content::Finished(..) => false,
         }

@@ -41,7 +41,8 @@ pub struct ProducerSettings {
     pub client_id: String,
     /// `acks`. Other than [`Acks::None`] the producer is idempotent (`enable.idempotence`).
     pub acks: Acks,
-    /// `batch.size`: a batch with so many bytes is sent at once. 64 KiB.
+    /// `batch.size`: a batch with so many bytes is sent at once; while five are on their way one takes up to
+    /// four times as many. 64 KiB.
     pub batch_size: usize,
     /// `linger.ms`: how long a batch waits for more records. 5 ms.
     pub linger: Duration,

@@ -32,6 +32,9 @@ use super::error::ClientError;
 /// Behind so long a time without an acknowledgement a batch is sent alone first.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// So many times `batch.size` a batch may take while none can be sent.
+const GROWTH: usize = 4;
+
 /// What a leader said of a batch; nothing with acks=0.
 pub(super) type Answer = Result<Option<Appended>, ClientError>;
 
@@ -62,7 +65,10 @@ impl Queue {
         added: usize,
         settings: &BatchSettings,
     ) -> (&mut Batch, bool) {
-        let fits = self.waiting.back().is_some_and(|batch| batch.has_room(added, settings));
+        // What cannot be sent yet may as well take more: fewer batches carry as much.
+        let growth = if self.window(settings) > 0 { 1 } else { GROWTH };
+        let most = settings.batch_size.saturating_mul(growth);
+        let fits = self.waiting.back().is_some_and(|batch| batch.has_room(added, most));
         if !fits {
             self.waiting.push_back(Batch::new(now, self.next_serial, settings.compression));
             self.next_serial += 1;

@@ -272,3 +272,45 @@ fn a_benchmark_tells_what_it_measured() {
     assert_eq!(nothing.status.code(), Some(1));
     assert_eq!(broker.run(&["topic", "list"]).lines().count(), 1, "consuming creates nothing");
 }
+
+/// As bash asks when somebody presses tab.
+#[test]
+fn a_shell_completes_commands_and_names_of_topics() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run(&["topic", "create", "greetings", "groans", "orders"]);
+    let complete = |line: &str| -> Option<Vec<String>> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let script = format!(
+            "PATH={}:$PATH; source <(mkctl completion bash); COMP_WORDS=({line}); COMP_CWORD={}; \
+             COMP_TYPE=9; _clap_complete_mkctl mkctl '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            std::path::Path::new(env!("CARGO_BIN_EXE_mkctl")).parent().unwrap().display(),
+            words.len() - 1,
+            words[words.len() - 1],
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &script]).env("MK_BOOTSTRAP", broker.address());
+        let output = match bash.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            output => output.unwrap(),
+        };
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        Some(text(&output.stdout).split_whitespace().map(str::to_owned).collect())
+    };
+    let Some(commands) = complete("mkctl pro") else {
+        println!("skipped: there is no bash");
+        return;
+    };
+    assert_eq!(commands, ["produce"]);
+    assert_eq!(complete("mkctl consume gr").unwrap(), ["greetings", "groans"]);
+    assert_eq!(complete("mkctl topic describe ord").unwrap(), ["orders"]);
+    // Nobody answers at that address, and nobody waits for it.
+    let begun = Instant::now();
+    assert!(complete("mkctl -b 127.0.0.1:1 cat gr").unwrap().is_empty());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+    let pages = data.join("man");
+    broker.run(&["man", pages.to_str().unwrap()]);
+    let page = std::fs::read_to_string(pages.join("mkctl-topic-create.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("replication"), "{page}");
+}

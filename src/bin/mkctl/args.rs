@@ -8,6 +8,7 @@ use mk::client::{Acks, StartAt};
 use mk_storage::batch::Compression;
 
 use crate::bench::args::BenchCommand;
+use crate::completion::{Shell, topics};
 use crate::place;
 
 const EXAMPLES: &str = "\
@@ -25,9 +26,12 @@ Examples:
 Exit codes: 0 all done, 1 something failed, 2 usage, 3 no broker reached or time is up, 10 unhealthy.
 ";
 
+/// Where a broker listens that was told nothing.
+pub const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
+
 /// Produce to, consume from and look after an mk broker.
 #[derive(Debug, Parser)]
-#[command(version, before_help = EXAMPLES)]
+#[command(name = "mkctl", version, before_help = EXAMPLES)]
 pub struct Args {
     /// Addresses of brokers, separated by commas.
     #[arg(
@@ -36,7 +40,7 @@ pub struct Args {
         global = true,
         value_name = "HOST:PORT",
         env = "MK_BOOTSTRAP",
-        default_value = "127.0.0.1:9092"
+        default_value = DEFAULT_BOOTSTRAP
     )]
     pub bootstrap_server: String,
 
@@ -69,12 +73,25 @@ pub enum Command {
     /// Measure how fast the cluster is, through the client library.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Print what a shell needs to complete commands, flags and names of topics.
+    ///
+    /// For bash, in ~/.bashrc: source <(mkctl completion bash)
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write pages for man(1), one for each command.
+    Man {
+        /// The folder; made if there is none.
+        dir: PathBuf,
+    },
 }
 
 /// Send records: a line of stdin, or of files, each.
 #[derive(Debug, clap::Args)]
 pub struct ProduceArgs {
     /// The topic; created if there is none.
+    #[arg(add = topics())]
     pub topic: String,
     /// Files to read; `-` is stdin, as is none.
     pub files: Vec<PathBuf>,
@@ -115,7 +132,7 @@ pub struct ProduceArgs {
 #[derive(Debug, clap::Args)]
 pub struct ConsumeArgs {
     /// The topics.
-    #[arg(required = true)]
+    #[arg(required = true, add = topics())]
     pub topics: Vec<String>,
     /// Where to begin: start, end, an offset, -N (the last N of each partition), @TIME
     /// (2026-01-31T12:00:00Z, milliseconds since 1970) or @-1h.
@@ -161,7 +178,7 @@ pub struct OutputArgs {
 #[derive(Debug, clap::Args)]
 pub struct CatArgs {
     /// The topics.
-    #[arg(required = true)]
+    #[arg(required = true, add = topics())]
     pub topics: Vec<String>,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -171,7 +188,7 @@ pub struct CatArgs {
 #[derive(Debug, clap::Args)]
 pub struct TailArgs {
     /// The topics.
-    #[arg(required = true)]
+    #[arg(required = true, add = topics())]
     pub topics: Vec<String>,
     /// How many, of each partition.
     #[arg(short = 'n', long, default_value_t = 10)]
@@ -190,7 +207,7 @@ pub struct GrepArgs {
     /// A regular expression.
     pub pattern: String,
     /// The topics.
-    #[arg(required = true)]
+    #[arg(required = true, add = topics())]
     pub topics: Vec<String>,
     /// Look at the key, too.
     #[arg(short = 'k', long)]
@@ -247,7 +264,7 @@ pub enum TopicCommand {
     /// Show settings and partitions.
     Describe {
         /// Their names.
-        #[arg(required = true)]
+        #[arg(required = true, add = topics())]
         names: Vec<String>,
         /// A JSON object a line.
         #[arg(short = 'J', long)]
@@ -256,6 +273,7 @@ pub enum TopicCommand {
     /// Change settings of a topic.
     Alter {
         /// Its name.
+        #[arg(add = topics())]
         name: String,
         /// A setting to set; may be given again.
         #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
@@ -270,7 +288,7 @@ pub enum TopicCommand {
     /// Delete topics with all their records.
     Delete {
         /// Their names.
-        #[arg(required = true)]
+        #[arg(required = true, add = topics())]
         names: Vec<String>,
         /// Fine if it is not there.
         #[arg(long)]
@@ -279,6 +297,7 @@ pub enum TopicCommand {
     /// Let a topic grow. Keys may go to other partitions from then on.
     AddPartitions {
         /// Its name.
+        #[arg(add = topics())]
         name: String,
         /// How many partitions it is to have in all.
         total: u32,
@@ -289,6 +308,7 @@ pub enum TopicCommand {
     /// Take records away from the start of a topic.
     Trim {
         /// Its name.
+        #[arg(add = topics())]
         name: String,
         /// Everything below: an offset, end, or @TIME.
         #[arg(long, value_name = "PLACE", value_parser = place::start)]
@@ -303,6 +323,7 @@ pub enum TopicCommand {
 #[derive(Debug, clap::Args)]
 pub struct OffsetsArgs {
     /// The topic.
+    #[arg(add = topics())]
     pub topic: String,
     /// A time: 2026-01-31T12:00:00Z, milliseconds since 1970, -1h.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = place::time)]

@@ -4,11 +4,13 @@
 mod args;
 mod bench;
 mod cluster;
+mod completion;
 mod consume;
 mod elect;
 mod format;
 mod grep;
 mod json;
+mod man;
 mod offsets;
 mod outcome;
 mod partition;
@@ -29,6 +31,7 @@ use outcome::Failure;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    completion::answer();
     let args = Args::parse();
     let filter = EnvFilter::try_from_env("MKCTL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
@@ -74,5 +77,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Elect(args) => elect::run(&cluster, args).await,
         Command::Partition(command) => partition::run(&cluster, command).await,
         Command::Bench(command) => bench::run(&cluster, command).await,
+        Command::Completion { shell } => completion::run(shell),
+        Command::Man { dir } => man::run(&dir),
     }
 }

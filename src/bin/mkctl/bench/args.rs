@@ -7,6 +7,7 @@ use mk::client::Acks;
 use mk_storage::batch::Compression;
 
 use crate::args::{acks, time};
+use crate::completion::topics;
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
@@ -19,6 +20,7 @@ pub enum BenchCommand {
 #[derive(Debug, clap::Args)]
 pub struct BenchTopic {
     /// The topic; created if there is none.
+    #[arg(add = topics())]
     pub topic: String,
     /// Create it with so many partitions if it is not there.
     #[arg(short, long)]
@@ -64,6 +66,7 @@ pub struct BenchProduceArgs {
 #[derive(Debug, clap::Args)]
 pub struct BenchConsumeArgs {
     /// The topic.
+    #[arg(add = topics())]
     pub topic: String,
     /// End after so many records; otherwise at the end of the topic.
     #[arg(short = 'n', long)]

@@ -1,0 +1,121 @@
+//! Completion in shells, of names of topics too.
+//!
+//! A shell that has read `mkctl completion SHELL` starts mkctl again at each tab, with `COMPLETE` set, and
+//! is answered before anything else is done.
+
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::{CommandFactory, ValueEnum};
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::env::Shells;
+use mk::client::{Admin, Cluster, ClusterSettings};
+
+use crate::args::{Args, DEFAULT_BOOTSTRAP};
+use crate::outcome::Failure;
+
+/// Says to mkctl that a shell asks.
+const VARIABLE: &str = "COMPLETE";
+/// Nobody waits longer for a name.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Shells that can be helped.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+}
+
+/// Answers a shell, and ends, if one asks.
+pub fn answer() {
+    CompleteEnv::with_factory(Args::command).var(VARIABLE).complete();
+}
+
+/// Prints what the shell is to read.
+pub fn run(shell: Shell) -> Result<(), Failure> {
+    let name = shell.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
+    let shells = Shells::builtins();
+    let Some(shell) = shells.completer(&name) else {
+        return Err(Failure::Failed(format!("there is no completion for {name}")));
+    };
+    let mut script = Vec::new();
+    shell.write_registration(VARIABLE, "mkctl", "mkctl", "mkctl", &mut script)?;
+    let mut out = io::stdout().lock();
+    out.write_all(&script)?;
+    Ok(out.flush()?)
+}
+
+/// Completes names of topics, as a broker has them; none if no broker answers at once.
+pub fn topics() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let Some(current) = current.to_str() else { return Vec::new() };
+        let names = topic_names(&bootstrap(std::env::args()));
+        let mut names = names.into_iter().filter(|name| name.starts_with(current));
+        names.by_ref().map(CompletionCandidate::new).collect()
+    })
+}
+
+fn topic_names(bootstrap: &str) -> Vec<String> {
+    let settings = ClusterSettings {
+        connect_timeout: PATIENCE,
+        request_timeout: PATIENCE,
+        api_timeout: PATIENCE,
+        ..ClusterSettings::default()
+    };
+    let addresses = bootstrap.split(',').map(|address| address.trim().to_owned()).collect();
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let asked = async {
+        let admin = Admin::new(Cluster::new(addresses, settings));
+        tokio::time::timeout(PATIENCE, admin.metadata(None)).await
+    };
+    match runtime.block_on(asked) {
+        Ok(Ok(metadata)) => metadata.topics.into_iter().map(|topic| topic.name).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The brokers that the half-written command line names, or else the environment does.
+fn bootstrap(words: impl Iterator<Item = String>) -> String {
+    let mut words = words.skip_while(|word| word != "--");
+    while let Some(word) = words.next() {
+        let after = |flag: &str| word.strip_prefix(flag).map(|rest| rest.trim_start_matches('='));
+        let named = match after("--bootstrap-server") {
+            None if !word.starts_with("--") => after("-b"),
+            found => found,
+        };
+        match named {
+            Some("") => return words.next().unwrap_or_default(),
+            Some(address) => return address.to_owned(),
+            None => {}
+        }
+    }
+    std::env::var("MK_BOOTSTRAP").unwrap_or_else(|_| DEFAULT_BOOTSTRAP.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_are_found_on_a_half_written_line() {
+        let of = |line: &str| bootstrap(line.split(' ').map(str::to_owned));
+        for line in [
+            "mkctl -- mkctl -b h:1 cat ",
+            "mkctl -- mkctl -bh:1 cat ",
+            "mkctl -- mkctl cat --bootstrap-server h:1 gr",
+            "mkctl -- mkctl cat --bootstrap-server=h:1 gr",
+        ] {
+            assert_eq!(of(line), "h:1", "{line}");
+        }
+        if std::env::var_os("MK_BOOTSTRAP").is_none() {
+            assert_eq!(of("mkctl -b h:2 -- mkctl cat "), DEFAULT_BOOTSTRAP);
+        }
+    }
+}

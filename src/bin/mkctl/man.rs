@@ -1,0 +1,18 @@
+//! `mkctl man`: pages for man(1), one for each command.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use crate::args::Args;
+use crate::outcome::Failure;
+
+/// Writes the pages into a folder, which is made if there is none.
+pub fn run(dir: &Path) -> Result<(), Failure> {
+    let written =
+        std::fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Args::command(), dir));
+    let failed = |error| Failure::Failed(format!("cannot write to {}: {error}", dir.display()));
+    written.map_err(failed)?;
+    eprintln!("pages for man are in {0}: man {0}/mkctl.1", dir.display());
+    Ok(())
+}

@@ -314,3 +314,27 @@ fn a_shell_completes_commands_and_names_of_topics() {
     let page = std::fs::read_to_string(pages.join("mkctl-topic-create.1")).unwrap();
     assert!(page.contains(".TH") && page.contains("replication"), "{page}");
 }
+
+#[test]
+fn numbered_records_show_what_is_missing_and_what_is_there_twice() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run(&["topic", "create", "t", "-p", "3"]);
+    let run = broker.run(&["verify", "produce", "t", "-n", "1000", "-q"]);
+    let run = run.trim();
+    let look = |arguments: &[&str]| {
+        let output =
+            broker.ctl(&[&["verify", "consume", "t"], arguments].concat()).output().unwrap();
+        (output.status.code().unwrap(), text(&output.stdout))
+    };
+    let sound = format!("run {run}: 1000 numbers, 0 missing, 0 twice, 0 out of order\n");
+    assert_eq!(look(&[]), (0, sound.clone()));
+    broker.run_with_input(&["produce", "t", "-p", "0"], format!("{run} 3\nhello\n").as_bytes());
+    let (code, said) = look(&["--run", run]);
+    assert_eq!((code, said), (1, sound.replace("0 twice", "1 twice")));
+    broker.run_with_input(&["produce", "t", "-p", "0"], format!("{run} 1004\n").as_bytes());
+    let (code, said) = look(&["-J"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["missing"]), (1, &serde_json::json!([[1000, 1003]])));
+    assert_eq!(look(&["--run", "0123456789ab"]), (1, String::new()));
+}

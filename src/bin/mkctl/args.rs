@@ -73,6 +73,9 @@ pub enum Command {
     /// Measure how fast the cluster is, through the client library.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Send numbered records, and look later which are missing, there twice or out of order.
+    #[command(subcommand)]
+    Verify(VerifyCommand),
     /// Print what a shell needs to complete commands, flags and names of topics.
     ///
     /// For bash, in ~/.bashrc: source <(mkctl completion bash)
@@ -126,6 +129,35 @@ pub struct ProduceArgs {
     /// No summary, no progress.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VerifyCommand {
+    /// Send numbered records; print the run's id, by which to look for them.
+    Produce {
+        /// The topic; created if there is none. Its number of partitions must stay as it is.
+        #[arg(add = topics())]
+        topic: String,
+        /// How many records.
+        #[arg(short = 'n', long, default_value = "100000")]
+        records: u64,
+        /// Nothing but the run's id.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Read the topic from its start to its end; say what is wrong with each run. Exit code 1 if anything
+    /// is.
+    Consume {
+        /// The topic.
+        #[arg(add = topics())]
+        topic: String,
+        /// Only this run.
+        #[arg(long, value_name = "ID")]
+        run: Option<String>,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
 }
 
 /// Print records; follows the topic unless told to end.

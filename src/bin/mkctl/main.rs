@@ -20,6 +20,7 @@ mod progress;
 mod read;
 mod table;
 mod topic;
+mod verify;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -77,6 +78,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Elect(args) => elect::run(&cluster, args).await,
         Command::Partition(command) => partition::run(&cluster, command).await,
         Command::Bench(command) => bench::run(&cluster, command).await,
+        Command::Verify(command) => verify::run(&cluster, command).await,
         Command::Completion { shell } => completion::run(shell),
         Command::Man { dir } => man::run(&dir),
     }

@@ -338,3 +338,16 @@ fn numbered_records_show_what_is_missing_and_what_is_there_twice() {
     assert_eq!((code, &said["missing"]), (1, &serde_json::json!([[1000, 1003]])));
     assert_eq!(look(&["--run", "0123456789ab"]), (1, String::new()));
 }
+
+#[test]
+fn a_broker_that_is_killed_again_and_again_has_what_it_acknowledged() {
+    let (root, _) = data_dir();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mkctl"));
+    command.args(["durability-test", "-n", "2", "-J", "--dir"]).arg(root.path());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["lost"], told["rounds"].as_array().unwrap().len()), (&0.into(), 2));
+    assert!(told["acknowledged"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "it leaves nothing");
+}

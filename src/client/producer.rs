@@ -418,13 +418,13 @@ fn take_in(shared: &Shared, backoffs: &mut Backoffs, landed: Landed) {
             }
             Some(ClientError::LeaderFound) => Duration::ZERO,
             Some(error) => {
-                if error.is_retriable() {
-                    tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
-                }
                 let fresh = || (Backoff::new(shared.cluster.seed()), now);
                 let (backoff, until) = backoffs.entry(key.clone()).or_insert_with(fresh);
                 if *until <= now {
                     *until = now + backoff.failed();
+                    if error.is_retriable() {
+                        tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
+                    }
                 }
                 until.saturating_duration_since(now)
             }

@@ -76,6 +76,7 @@ pub enum Command {
     /// Send numbered records, and look later which are missing, there twice or out of order.
     #[command(subcommand)]
     Verify(VerifyCommand),
+    DurabilityTest(DurabilityArgs),
     /// Print what a shell needs to complete commands, flags and names of topics.
     ///
     /// For bash, in ~/.bashrc: source <(mkctl completion bash)
@@ -129,6 +130,24 @@ pub struct ProduceArgs {
     /// No summary, no progress.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Run a broker on this disk, kill it again and again while records are sent, and compare what it
+/// acknowledged with what it has when it is back.
+#[derive(Debug, clap::Args)]
+pub struct DurabilityArgs {
+    /// A folder on the disk to test; a folder of the test's own is made in it, and removed.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// How often the broker is killed.
+    #[arg(short = 'n', long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: u64,
+    /// The topic's flush: ack, os, or interval:TIME.
+    #[arg(long, default_value = "ack")]
+    pub flush: String,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod bench;
 mod cluster;
 mod completion;
 mod consume;
+mod durability;
 mod elect;
 mod format;
 mod grep;
@@ -16,6 +17,7 @@ mod outcome;
 mod partition;
 mod place;
 mod produce;
+mod program;
 mod progress;
 mod read;
 mod table;
@@ -79,6 +81,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Partition(command) => partition::run(&cluster, command).await,
         Command::Bench(command) => bench::run(&cluster, command).await,
         Command::Verify(command) => verify::run(&cluster, command).await,
+        Command::DurabilityTest(args) => durability::run(args).await,
         Command::Completion { shell } => completion::run(shell),
         Command::Man { dir } => man::run(&dir),
     }

@@ -1,10 +1,10 @@
 //! `mkctl cluster start`: mkzoo and brokers as processes of their own, until Ctrl-C.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::args::StartArgs;
 use crate::outcome::Failure;
+use crate::program::{address_in, program, ready_line};
 use crate::table;
 
 /// A process of the cluster.
@@ -100,14 +101,6 @@ async fn start_all(
     Ok(())
 }
 
-/// The program that lies beside this one, or is on the path.
-fn program(name: &str) -> Result<PathBuf, Failure> {
-    let me = std::env::current_exe()
-        .map_err(|error| Failure::Failed(format!("where mkctl lies is not known: {error}")))?;
-    let beside = me.with_file_name(name);
-    Ok(if beside.exists() { beside } else { PathBuf::from(name) })
-}
-
 /// Starts a process, and waits until it says where it is ready.
 async fn start(
     name: &str,
@@ -133,9 +126,8 @@ async fn start(
         Ok(Ok(line)) => line,
         _ => String::new(),
     };
-    let address = line.split_once("ready on ").and_then(|(_, rest)| rest.split_once(','));
-    match address {
-        Some((address, _)) => {
+    match address_in(&line) {
+        Some(address) => {
             let (name, address) = (name.to_owned(), address.to_owned());
             Ok(Member { name, address, pid, data, log })
         }
@@ -144,19 +136,6 @@ async fn start(
             Err(failed(last_lines(&log)))
         }
     }
-}
-
-/// The first line that a process prints.
-fn ready_line(child: &mut Child) -> tokio::task::JoinHandle<String> {
-    let stdout = child.stdout.take();
-    tokio::task::spawn_blocking(move || {
-        let mut line = String::new();
-        if let Some(stdout) = stdout {
-            // A process that ends says nothing.
-            let _ = BufReader::new(stdout).read_line(&mut line);
-        }
-        line
-    })
 }
 
 fn print(members: &[Member]) -> Result<(), Failure> {

@@ -329,13 +329,14 @@ fn numbered_records_show_what_is_missing_and_what_is_there_twice() {
     };
     let sound = format!("run {run}: 1000 numbers, 0 missing, 0 twice, 0 out of order\n");
     assert_eq!(look(&[]), (0, sound.clone()));
-    broker.run_with_input(&["produce", "t", "-p", "0"], format!("{run} 3\nhello\n").as_bytes());
+    broker
+        .run_with_input(&["produce", "t", "-p", "0"], format!("{run} 3/1000\nhello\n").as_bytes());
     let (code, said) = look(&["--run", run]);
     assert_eq!((code, said), (1, sound.replace("0 twice", "1 twice")));
-    broker.run_with_input(&["produce", "t", "-p", "0"], format!("{run} 1004\n").as_bytes());
+    broker.run_with_input(&["produce", "t", "-p", "0"], format!("{run} 1004/1006\n").as_bytes());
     let (code, said) = look(&["-J"]);
     let said: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!((code, &said["missing"]), (1, &serde_json::json!([[1000, 1003]])));
+    assert_eq!((code, &said["missing"]), (1, &serde_json::json!([[1000, 1003], [1005, 1005]])));
     assert_eq!(look(&["--run", "0123456789ab"]), (1, String::new()));
 }
 

@@ -17,6 +17,7 @@ mod machines;
 #[allow(dead_code, reason = "another test needs more")]
 mod random;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,9 +30,14 @@ use mk::client::{
 };
 use mk_net::message::{At, NewTopic};
 use random::Random;
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
 const PARTITIONS: u32 = 3;
+/// Where numbers go, so that partitions are not alike.
+const PLACES: [u32; 7] = [0, 0, 0, 0, 1, 1, 2];
+/// Records of a producer whose acknowledgement is outstanding.
+const OUTSTANDING: usize = 1000;
 const PRODUCERS: u64 = 2;
 
 fn records_wanted() -> u64 {
@@ -71,27 +77,31 @@ fn lose_answers(links: &Links, random: &mut Random) {
     links.heal((Node::Client, broker));
 }
 
+fn place_of(number: u64) -> u32 {
+    PLACES[(number % PLACES.len() as u64) as usize]
+}
+
 /// Sends its part of the numbers, many at once; each is acknowledged in the end.
 async fn produce(cluster: Cluster, producer_number: u64, count: u64) {
     let settings = ProducerSettings {
         linger: Duration::from_millis(1),
-        batch_size: 2048,
+        batch_size: 512,
         ..ProducerSettings::default()
     };
     let producer = Producer::new(cluster, settings);
-    let mut sent = Vec::new();
+    let mut sent = VecDeque::new();
     for number in 0..count {
         let record = ProducerRecord {
             topic: "t".to_owned(),
-            partition: Some((number % u64::from(PARTITIONS)) as u32),
+            partition: Some(place_of(number)),
             value: Some(format!("{producer_number} {number}").into()),
             ..ProducerRecord::default()
         };
-        sent.push(producer.send(record).await.unwrap());
-        if sent.len() == 500 {
-            for delivery in sent.drain(..) {
-                delivery.receipt().await.unwrap();
-            }
+        sent.push_back(producer.send(record).await.unwrap());
+        while sent.len() > OUTSTANDING
+            && let Some(delivery) = sent.pop_front()
+        {
+            delivery.receipt().await.unwrap();
         }
     }
     for delivery in sent {
@@ -156,6 +166,11 @@ fn each_record_is_there_once_whatever_is_lost() {
     let (mut random, mut kills) = (Random::new(8), 0);
     while !producers.iter().all(|producer| producer.is_finished()) {
         pause(&mut random, 300, 1500);
+        // Commits wait for one that stands still; answers overtake each other.
+        let slow = 1 + random.below(3) as u32;
+        machines.brokers[&slow].signal(Signal::STOP);
+        pause(&mut random, 20, 250);
+        machines.brokers[&slow].signal(Signal::CONT);
         // A leader, whoever that is: each of them leads some partition.
         let id = 1 + random.below(3) as u32;
         machines.kill_broker(id);
@@ -174,7 +189,7 @@ fn each_record_is_there_once_whatever_is_lost() {
     let (mut missing, mut twice) = (0, 0);
     for partition in 0..PARTITIONS {
         for numbers in runtime.block_on(read(&cluster, partition)) {
-            let sent = (0..count).filter(|n| n % u64::from(PARTITIONS) == u64::from(partition));
+            let sent = (0..count).filter(|number| place_of(*number) == partition);
             let sent: Vec<u64> = sent.collect();
             let mut sorted = numbers.clone();
             sorted.sort_unstable();
@@ -189,7 +204,7 @@ fn each_record_is_there_once_whatever_is_lost() {
          {twice} twice, all in order",
         count * PRODUCERS
     );
-    assert!(cuts > 10 && kills > 0);
+    assert!(cuts > 5 && kills > 0);
     links.stop();
     wait_in_sync(&runtime, &machines.client(), "t");
     assert_replicas_equal(&mut machines, "t", PARTITIONS);

@@ -1,7 +1,8 @@
 //! Records on their way into batches, and batches on their way to brokers, by partition ([`Queue`]). Pure:
 //! time is passed in, nothing is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mk_storage::Timestamp;
@@ -29,13 +30,15 @@ pub(super) struct BatchSettings {
 pub(super) struct Accumulator {
     settings: BatchSettings,
     queues: BTreeMap<PartitionKey, Queue>,
+    /// `max.message.bytes` of topics, as far as it is known.
+    limits: HashMap<Arc<str>, usize>,
     /// While more than 0, nothing lingers.
     pub flushing: usize,
 }
 
 impl Accumulator {
     pub fn new(settings: BatchSettings) -> Accumulator {
-        Accumulator { settings, queues: BTreeMap::new(), flushing: 0 }
+        Accumulator { settings, queues: BTreeMap::new(), limits: HashMap::new(), flushing: 0 }
     }
 
     /// Adds a record. True if the sender should look: a batch is full, or a new one has begun.
@@ -49,12 +52,23 @@ impl Accumulator {
     ) -> (Delivery, bool) {
         let settings = self.settings;
         let queue = self.queues.entry(key.clone()).or_default();
+        if queue.limit.is_none() {
+            queue.limit = self.limits.get(&key.0).copied();
+        }
         let added = BatchBuilder::size_added(record);
         let (batch, begun) = queue.open_batch(now, added, &settings);
         let index = batch.records.into();
+        let was_full = batch.is_full(&settings);
         batch.push(timestamp, record, charge);
         let delivery = Delivery { key, index, outcome: batch.outcome() };
-        (delivery, begun || batch.is_full(&settings))
+        (delivery, begun || batch.is_full(&settings) && !was_full)
+    }
+
+    /// Says how large a batch a topic takes.
+    pub fn set_limit(&mut self, topic: &Arc<str>, limit: usize) {
+        self.limits.insert(topic.clone(), limit);
+        let queues = self.queues.iter_mut().filter(|(key, _)| key.0 == *topic);
+        queues.for_each(|(_, queue)| queue.limit = Some(limit));
     }
 
     /// Takes the batches that are to be sent now, for each partition in order, within the size of a

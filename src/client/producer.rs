@@ -1,7 +1,7 @@
 //! The producer: collects records, sends batches, sends them again until they are acknowledged. Each is in
 //! the log once, and in the order in which it was given, but with acks=0.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::Admin;
 use super::accumulator::{Accumulator, BatchSettings};
 use super::backoff::{Backoff, sleep_until};
 use super::batch::{Batch, Delivery};
@@ -22,6 +23,7 @@ use super::error::ClientError;
 use super::partitioner::{Sticky, partition_of_key};
 use super::queue::Answer;
 use crate::clock::now_ms;
+use crate::settings::parse_bytes;
 
 /// What a producer waits for before it calls a record delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +43,8 @@ pub struct ProducerSettings {
     pub client_id: String,
     /// `acks`. Other than [`Acks::None`] the producer is idempotent (`enable.idempotence`).
     pub acks: Acks,
-    /// `batch.size`: a batch with so many bytes is sent at once; while five are on their way one takes up to
-    /// four times as many. 64 KiB.
+    /// `batch.size`: a batch with so many bytes is sent at once; while none can be sent one takes up to four
+    /// times as many, if the topic's `max.message.bytes` allows. 64 KiB.
     pub batch_size: usize,
     /// `linger.ms`: how long a batch waits for more records. 5 ms.
     pub linger: Duration,
@@ -249,6 +251,7 @@ async fn drive(shared: Arc<Shared>) {
     let mut requests: JoinSet<Landed> = JoinSet::new();
     let mut backoffs: Backoffs = HashMap::new();
     let mut last: HashMap<Option<u32>, oneshot::Receiver<()>> = HashMap::new();
+    let mut known: HashSet<Arc<str>> = HashSet::new();
     loop {
         let now = Instant::now();
         let (freed, drained, due) = {
@@ -259,6 +262,12 @@ async fn drive(shared: Arc<Shared>) {
         };
         shared.give_back(freed);
         if !drained.is_empty() {
+            for ((topic, _), _) in &drained {
+                if !known.contains(topic) {
+                    known.insert(topic.clone());
+                    tokio::spawn(learn_limit(shared.clone(), topic.clone()));
+                }
+            }
             for (leader, runs) in by_leader(&shared, drained) {
                 let (mine, sent) = oneshot::channel();
                 let turn = Turn { before: last.insert(leader, sent), mine };
@@ -274,6 +283,18 @@ async fn drive(shared: Arc<Shared>) {
             },
             () = sleep_until(due) => {}
         }
+    }
+}
+
+/// Asks how large a batch the topic takes. If nobody says, batches stay as small as `batch.size`.
+async fn learn_limit(shared: Arc<Shared>, topic: Arc<str>) {
+    let admin = Admin::new(shared.cluster.clone());
+    let Ok(described) = admin.describe_topics(Some(vec![topic.to_string()])).await else { return };
+    let settings =
+        described.into_iter().filter_map(|(_, topic)| topic.ok()).flat_map(|t| t.settings);
+    let limit = settings.into_iter().find(|setting| setting.name == "max.message.bytes");
+    if let Some(limit) = limit.and_then(|setting| parse_bytes(&setting.value)) {
+        shared.accumulator.lock().set_limit(&topic, limit as usize);
     }
 }
 

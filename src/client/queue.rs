@@ -3,8 +3,9 @@
 //!
 //! Each batch gets a number when it is sent for the first time, and keeps it ([KIP-98]): a leader that has
 //! it already does not take it again, and one that lacks a batch before it refuses it. Up to five are on
-//! their way at once, as many as a leader remembers. What must be sent again is sent before all else, and
-//! alone until it is acknowledged.
+//! their way at once, counted from the oldest that is not acknowledged: a leader remembers as many, so that
+//! it knows each that may be sent again, in whatever order answers come. What must be sent again is sent
+//! before all else, and alone until something is acknowledged.
 //!
 //! A batch is sent alone, too, while nothing was acknowledged for a while: a leader that does not know the
 //! producer (any more) takes any number, and so would take a second batch though it refused the first.
@@ -48,6 +49,8 @@ pub(super) struct Queue {
     next_serial: u64,
     /// Of the next batch.
     number: Number,
+    /// `max.message.bytes` of the topic, once it is known.
+    pub limit: Option<usize>,
     /// True if several may be on their way.
     open: bool,
     acknowledged_at: Option<Instant>,
@@ -65,9 +68,16 @@ impl Queue {
         added: usize,
         settings: &BatchSettings,
     ) -> (&mut Batch, bool) {
-        // What cannot be sent yet may as well take more: fewer batches carry as much.
-        let growth = if self.window(settings) > 0 { 1 } else { GROWTH };
-        let most = settings.batch_size.saturating_mul(growth);
+        // What cannot be sent yet may as well take more: fewer batches carry as much. Only what the topic
+        // surely takes, though: a batch that is refused for its size is lost to its records.
+        let limit = self.limit.map(|limit| limit.min(settings.max_request_size));
+        let most = match limit {
+            Some(limit) if self.window(settings) == 0 => {
+                settings.batch_size.saturating_mul(GROWTH).min(limit)
+            }
+            Some(limit) => settings.batch_size.min(limit),
+            None => settings.batch_size,
+        };
         let fits = self.waiting.back().is_some_and(|batch| batch.has_room(added, most));
         if !fits {
             self.waiting.push_back(Batch::new(now, self.next_serial, settings.compression));
@@ -90,13 +100,16 @@ impl Queue {
         }
         self.settle_order(now, settings);
         let (window, mut size) = (self.window(settings), 0);
+        let behind = self.oldest() + BATCHES as u64;
         while run.len() < window
             && let Some(batch) = self.waiting.front()
         {
             size += batch.size();
             let lingers = !batch.is_due(now, settings) && self.waiting.len() == 1;
             let waits = lingers && !flushing && !run.is_empty();
-            if waits || size > left && !run.is_empty() {
+            // Between those that wait there may be some that are acknowledged, and remembered.
+            let too_far = settings.numbered && batch.serial >= behind;
+            if waits || too_far || size > left && !run.is_empty() {
                 break;
             }
             let Some(mut batch) = self.waiting.pop_front() else { break };
@@ -132,12 +145,23 @@ impl Queue {
     /// How many batches may be sent now.
     fn window(&self, settings: &BatchSettings) -> usize {
         match (settings.numbered, self.open) {
-            (true, true) => BATCHES.saturating_sub(self.under_way.len()),
+            (true, true) => {
+                let next = self.waiting.front().map_or(self.next_serial, |first| first.serial);
+                let left = (self.oldest() + BATCHES as u64).saturating_sub(next) as usize;
+                left.min(BATCHES.saturating_sub(self.under_way.len()))
+            }
             (true, false) => usize::from(self.under_way.is_empty()),
             // Nothing else keeps their order.
             (false, _) if self.under_way.is_empty() => usize::MAX,
             (false, _) => 0,
         }
+    }
+
+    /// The serial of the oldest batch that is not acknowledged.
+    fn oldest(&self) -> u64 {
+        let waiting = self.waiting.front().map(|first| first.serial);
+        let under_way = self.under_way.first_key_value().map(|(serial, _)| *serial);
+        waiting.into_iter().chain(under_way).min().unwrap_or(self.next_serial)
     }
 
     /// True if the next batch is to be sent now.
@@ -162,9 +186,8 @@ impl Queue {
             self.under_way.remove(&batch.serial);
             match answer {
                 Ok(appended) => {
+                    self.acknowledged(now);
                     freed += batch.succeed(appended.as_ref());
-                    self.acknowledged();
-                    self.acknowledged_at = Some(now);
                 }
                 Err(error) if is_order(&error) || error.is_retriable() => {
                     batch.out_of_order = is_order(&error);
@@ -178,7 +201,10 @@ impl Queue {
         freed
     }
 
-    fn acknowledged(&mut self) {
+    fn acknowledged(&mut self, now: Instant) {
+        self.acknowledged_at = Some(now);
+        // What those behind it missed may have been this one: they are judged anew.
+        self.waiting.iter_mut().for_each(|batch| batch.out_of_order = false);
         self.open = true;
         self.retry_at = None;
         self.last_error = None;

@@ -78,9 +78,10 @@ impl World {
             35..48 => self.process(false),
             48..58 => self.deliver_answer(),
             58..60 => self.wait(Duration::from_millis(30)),
-            60..62 => self.process(true),
-            62..66 => self.disconnect(),
-            66..69 => self.change_leader(),
+            60 => self.process(true),
+            61..65 => self.time_out(),
+            65..68 => self.disconnect(),
+            68 => self.change_leader(),
             69 => self.wait(Duration::from_secs(1)),
             70 => self.wait(Duration::from_secs(4)),
             71 => self.give_up_sending(),
@@ -151,8 +152,10 @@ impl World {
         }))
     }
 
+    /// Answers overtake each other.
     fn deliver_answer(&mut self) {
-        let Some(answers) = self.answered.pop_front() else { return };
+        let any = self.below(self.answered.len().max(1) as u64) as usize;
+        let Some(answers) = self.answered.remove(any) else { return };
         for (batch, answer) in &answers {
             if answer.is_ok() {
                 let logged = self.log.iter_mut().find(|logged| logged.serial == batch.serial);
@@ -160,6 +163,16 @@ impl World {
             }
         }
         self.queue.landed(answers, self.now, Duration::from_millis(20));
+    }
+
+    /// What the leader took is not committed in time.
+    fn time_out(&mut self) {
+        self.process(false);
+        for (_, answer) in self.answered.back_mut().into_iter().flatten() {
+            if answer.is_ok() {
+                *answer = Err(fault(ErrorCode::REQUEST_TIMED_OUT));
+            }
+        }
     }
 
     /// The connection ends: the leader may still take some of what was sent, and no answer comes.
@@ -290,6 +303,83 @@ fn several_are_on_their_way_once_one_is_acknowledged() {
     world.deliver_answer();
     world.send();
     assert_eq!(world.queue.under_way.len(), BATCHES);
+}
+
+/// A batch that had grown while others were on their way was larger than its topic took, and was lost to its
+/// records.
+#[test]
+fn a_batch_grows_while_none_can_be_sent_as_far_as_the_topic_takes_it() {
+    let sizes = |limit: Option<usize>| {
+        let mut world = World::new(0);
+        world.queue.limit = limit;
+        world.push();
+        world.send();
+        for _ in 0..60 {
+            world.push();
+        }
+        world.queue.waiting.iter().map(Batch::size).max().unwrap()
+    };
+    let most = SETTINGS.batch_size * GROWTH;
+    assert!(sizes(None) <= SETTINGS.batch_size, "nobody has said how large it may be");
+    assert!((most - 60..=most).contains(&sizes(Some(1 << 20))));
+    assert!((440..=500).contains(&sizes(Some(500))));
+    assert!((90..=150).contains(&sizes(Some(150))));
+}
+
+/// Five were unanswered, but not in a row: the leader, which remembers the last five, had forgotten the
+/// first, which was sent again, and taken again.
+#[test]
+fn five_are_counted_from_the_oldest_that_is_not_acknowledged() {
+    let mut world = World::new(0);
+    for _ in 0..60 {
+        world.push();
+    }
+    world.send();
+    world.process(false);
+    world.deliver_answer();
+    world.send();
+    let batches = world.sent.pop_front().unwrap();
+    world.sent.extend(batches.into_iter().map(|batch| vec![batch]));
+    (0..BATCHES).for_each(|_| world.process(false));
+    // All but the first are answered.
+    let first = world.answered.pop_front().unwrap();
+    (1..BATCHES).for_each(|_| world.deliver_answer());
+    world.send();
+    assert_eq!(world.queue.under_way.len(), 1, "the first is to be remembered still");
+    world.answered.push_back(first);
+    world.deliver_answer();
+    world.send();
+    assert_eq!(world.queue.under_way.len(), BATCHES);
+}
+
+/// What was refused because the batch before had not come keeps its number when that one has: a copy that
+/// comes late must be known.
+#[test]
+fn a_number_is_kept_when_what_was_missing_has_come() {
+    let mut world = World::new(0);
+    for _ in 0..12 {
+        world.push();
+    }
+    world.send();
+    world.process(false);
+    world.deliver_answer();
+    world.send();
+    let mut batches = world.sent.pop_front().unwrap().into_iter();
+    let (first, second) = (batches.next().unwrap(), batches.next().unwrap());
+    let gone = ClientError::Disconnected { address: "a".to_owned(), reason: "b".into() };
+    let missing = fault(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    for (batch, error) in [(second, missing), (first, gone.clone())]
+        .into_iter()
+        .chain(batches.map(|batch| (batch, gone.clone())))
+    {
+        world.queue.landed(vec![(batch, Err(error))], world.now, Duration::ZERO);
+    }
+    for _ in 0..2 {
+        world.send();
+        assert_eq!(world.sent[0][0].number.unwrap().epoch, 0);
+        world.process(false);
+        world.deliver_answer();
+    }
 }
 
 #[test]

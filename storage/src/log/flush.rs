@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
-use super::{Log, Unsynced, Writer};
+use super::{Log, ProducersAt, Unsynced, Writer};
 use crate::checkpoint::Checkpoint;
 use crate::error::{AppendError, DiskError, Poisoned};
 use crate::safeguard::{Safeguard, holds};
@@ -30,15 +30,20 @@ impl Log {
         if target <= self.synced() && unsynced.is_empty() && !names_unsynced {
             return Ok(self.synced());
         }
-        if holds(Safeguard::SyncBeforeAck)
-            && let Err(error) = self.sync_files(unsynced, names_unsynced, &active)
-        {
-            if holds(Safeguard::Poison) {
-                self.writer.lock().poison(&format_args!("a sync failed: {error}"));
+        let mut producers = Vec::new();
+        if holds(Safeguard::SyncBeforeAck) {
+            match self.sync_files(unsynced, names_unsynced, &active) {
+                Ok(closed) => producers = closed,
+                Err(error) => {
+                    if holds(Safeguard::Poison) {
+                        self.writer.lock().poison(&format_args!("a sync failed: {error}"));
+                    }
+                    return Err(error.into());
+                }
             }
-            return Err(error.into());
         }
         self.synced.fetch_max(target.0, Ordering::Release);
+        producers.iter().for_each(|at| self.write_snapshot(at));
         Ok(self.synced())
     }
 
@@ -98,12 +103,14 @@ impl Log {
         Ok(())
     }
 
+    /// Syncs closed segments and the active one; answers what is to be written down of the producers.
     pub(super) fn sync_files(
         &self,
         unsynced: Vec<Unsynced>,
         names_unsynced: bool,
         active: &Segment,
-    ) -> Result<(), DiskError> {
+    ) -> Result<Vec<ProducersAt>, DiskError> {
+        let mut closed = Vec::new();
         for Unsynced { segment, writer, producers } in unsynced {
             if let Some(mut writer) = writer {
                 writer.trim(&segment)?;
@@ -111,15 +118,13 @@ impl Log {
             segment.sync()?;
             segment.sync_indexes()?;
             segment.take_back();
-            if let Some(at) = producers {
-                self.write_snapshot(&at);
-            }
+            closed.extend(producers);
         }
         active.sync()?;
         if names_unsynced && holds(Safeguard::SyncNames) {
             self.store.disk().sync_dir(&self.dir).map_err(DiskError::at("sync", &self.dir))?;
         }
-        Ok(())
+        Ok(closed)
     }
 }
 

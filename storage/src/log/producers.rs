@@ -2,6 +2,7 @@
 //! is closed, when much was appended since, and when the log is closed.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use super::{Log, Writer};
 use crate::error::{DiskError, ReadError};
@@ -132,6 +133,9 @@ impl Log {
 
     /// Writes down what is known if much was appended since that was done last; `all` if anything was.
     pub(super) fn snapshot_producers(&self, all: bool) {
+        if self.retired.load(Ordering::Acquire) {
+            return;
+        }
         let at = {
             let mut writer = self.writer.lock();
             let (end, position) = (self.end(), self.active().end());

@@ -71,7 +71,8 @@ impl Log {
         to: Offset,
     ) -> Result<Offset, TruncateError> {
         let unsynced = std::mem::take(&mut writer.unsynced);
-        self.sync_files(unsynced, true, &self.active())?;
+        let closed = self.sync_files(unsynced, true, &self.active())?;
+        closed.iter().for_each(|at| self.write_snapshot(at));
         let segments = self.segments();
         let after = segments.partition_point(|segment| segment.base() <= to);
         let kept = &segments[..after];
@@ -119,6 +120,7 @@ impl Log {
         let mut written = self.flushing.lock();
         self.start.fetch_max(to.0, Ordering::AcqRel);
         self.write_checkpoint(&mut written, self.synced(), self.epochs())?;
+        let mut closed = Vec::new();
         let gone = {
             // The lock keeps a roll from publishing a list in between.
             let mut writer = self.writer.lock();
@@ -140,9 +142,7 @@ impl Log {
             for Unsynced { producers, .. } in
                 writer.unsynced.extract_if(.., |unsynced| unsynced.segment.base() < first)
             {
-                if let Some(at) = producers.filter(|at| at.offset >= first) {
-                    self.write_snapshot(&at);
-                }
+                closed.extend(producers.filter(|at| at.offset >= first));
             }
             if emptied {
                 // The store does not know that the new segment is open.
@@ -150,6 +150,7 @@ impl Log {
             }
             segments[..below].to_vec()
         };
+        closed.iter().for_each(|at| self.write_snapshot(at));
         match grave {
             Some(grave) if !gone.is_empty() => self.bury(&gone, grave)?,
             _ => gone.iter().try_for_each(|segment| self.remove_segment(segment))?,

@@ -174,15 +174,12 @@ impl Producers {
         if self.known.len() < MOST_PRODUCERS {
             return;
         }
-        let mut times: Vec<i64> = self.known.values().map(|producer| producer.last_ms).collect();
-        let (_, oldest, _) = times.select_nth_unstable(MOST_PRODUCERS / 10 - 1);
+        // Of those found when the log was opened, the log's order tells.
+        let age = |producer: &Producer| (producer.last_ms, producer.last().base);
+        let mut ages: Vec<(i64, Offset)> = self.known.values().map(age).collect();
+        let (_, oldest, _) = ages.select_nth_unstable(MOST_PRODUCERS / 10 - 1);
         let oldest = *oldest;
-        let mut left = MOST_PRODUCERS / 10;
-        self.known.retain(|_, producer| {
-            let goes = left > 0 && producer.last_ms <= oldest;
-            left -= usize::from(goes);
-            !goes
-        });
+        self.known.retain(|_, producer| age(producer) > oldest);
     }
 }
 
@@ -349,6 +346,11 @@ mod tests {
         assert!(producers.find(MOST_PRODUCERS as i64 / 10).is_some());
         let kept = producers.len();
         assert_eq!(producers.forget_idle(MOST_PRODUCERS as i64), kept - 1);
+        for n in 0..=MOST_PRODUCERS as i64 {
+            producers.note(&header(n, 0, 0, 1), Offset(n as u64), 0);
+        }
+        assert!(producers.find(0).is_none(), "of one time the first in the log goes");
+        assert!(producers.find(MOST_PRODUCERS as i64).is_some());
         assert!(producers.reaches(Offset(0)) && !producers.reaches(Offset(20_000)));
     }
 }

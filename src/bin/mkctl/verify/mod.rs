@@ -1,7 +1,7 @@
 //! `mkctl verify`: numbered records in; what is missing, there twice or out of order out.
 //!
-//! A record's value is `RUN NUMBER`: the run's id, and the record's number in it, from 0 on. A number goes
-//! to the partition that is its remainder by how many there are, so that each partition has its numbers in
+//! A record's value is `RUN NUMBER/COUNT`: the run's id, the record's number in it, from 0 on, and how many the
+//! run has. A number goes to the partition that is its remainder by how many there are, so that each partition has its numbers in
 //! order.
 
 mod consume;

@@ -29,7 +29,7 @@ pub async fn run(cluster: &Cluster, topic: &str, records: u64, quiet: bool) -> R
         let record = ProducerRecord {
             topic: topic.to_owned(),
             partition: Some((number % partitions) as u32),
-            value: Some(format!("{run} {number}").into()),
+            value: Some(format!("{run} {number}/{records}").into()),
             ..ProducerRecord::default()
         };
         match producer.send(record).await {

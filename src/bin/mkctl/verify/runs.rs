@@ -13,6 +13,8 @@ pub struct Runs {
 /// A run.
 #[derive(Debug, Default)]
 pub struct Run {
+    /// How many there are to be.
+    count: u64,
     /// For each number that is there how often it is.
     counts: BTreeMap<u64, u64>,
     /// For each partition the last number.
@@ -24,13 +26,13 @@ pub struct Run {
 impl Runs {
     /// Takes note of a record, as partitions have them in order.
     pub fn note(&mut self, partition: u32, value: &[u8]) {
-        let parsed = std::str::from_utf8(value).ok().and_then(|text| text.split_once(' '));
-        let number = parsed.and_then(|(_, number)| number.parse::<u64>().ok());
-        match (parsed, number) {
-            (Some((id, _)), Some(number)) if is_run(id) => {
-                self.runs.entry(id.to_owned()).or_default().note(partition, number);
+        match parse(value) {
+            Some((id, number, count)) => {
+                let run = self.runs.entry(id.to_owned()).or_default();
+                run.count = run.count.max(count);
+                run.note(partition, number);
             }
-            _ => self.others += 1,
+            None => self.others += 1,
         }
     }
 
@@ -39,6 +41,14 @@ impl Runs {
         let chosen = self.runs.iter().filter(|(id, _)| run.is_none_or(|run| run == *id));
         chosen.map(|(id, run)| (id.as_str(), run)).collect()
     }
+}
+
+/// The run, the number and the count of a record.
+fn parse(value: &[u8]) -> Option<(&str, u64, u64)> {
+    let (id, numbers) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    let (number, count) = numbers.split_once('/')?;
+    let (number, count) = (number.parse().ok()?, count.parse().ok()?);
+    (is_run(id) && number < count).then_some((id, number, count))
 }
 
 fn is_run(id: &str) -> bool {
@@ -65,14 +75,17 @@ impl Run {
         self.counts.values().map(|count| count - 1).sum()
     }
 
-    /// Ranges of numbers that are missing before the largest, each with its last.
+    /// Ranges of numbers that are missing, each with its last.
     pub fn gaps(&self) -> Vec<(u64, u64)> {
         let (mut gaps, mut next) = (Vec::new(), 0);
         for number in self.counts.keys() {
             if *number > next {
                 gaps.push((next, number - 1));
             }
-            next = number.saturating_add(1);
+            next = number + 1;
+        }
+        if next < self.count {
+            gaps.push((next, self.count - 1));
         }
         gaps
     }
@@ -91,23 +104,23 @@ mod tests {
     fn what_is_missing_twice_or_late_is_told() {
         let mut runs = Runs::default();
         for (partition, value) in [
-            (0, "0123456789ab 0"),
-            (1, "0123456789ab 1"),
-            (0, "0123456789ab 4"),
-            (0, "0123456789ab 2"),
-            (0, "0123456789ab 4"),
-            (1, "0123456789ab 7"),
-            (0, "fedcba987654 0"),
+            (0, "0123456789ab 0/9"),
+            (1, "0123456789ab 1/9"),
+            (0, "0123456789ab 4/9"),
+            (0, "0123456789ab 2/9"),
+            (0, "0123456789ab 4/9"),
+            (1, "0123456789ab 7/9"),
+            (0, "fedcba987654 0/1"),
             (0, "hello"),
-            (0, "0123456789ab x"),
-            (0, "0123456789ab -1"),
+            (0, "0123456789ab x/9"),
+            (0, "0123456789ab 9/9"),
         ] {
             runs.note(partition, value.as_bytes());
         }
         assert_eq!(runs.others, 3);
         let (_, run) = runs.chosen(Some("0123456789ab"))[0];
         assert_eq!((run.distinct(), run.doubles(), run.misordered), (5, 1, 1));
-        assert_eq!(run.gaps(), [(3, 3), (5, 6)]);
+        assert_eq!(run.gaps(), [(3, 3), (5, 6), (8, 8)]);
         assert!(!run.is_sound());
         assert!(runs.chosen(Some("fedcba987654"))[0].1.is_sound());
         assert_eq!(runs.chosen(None).len(), 2);

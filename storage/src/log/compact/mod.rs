@@ -25,7 +25,7 @@ use self::output::{Output, remove_cleaned};
 pub(crate) use self::swap::finish_swaps;
 use super::Log;
 use super::sealing::each_batch;
-use crate::batch::ATTRIBUTE_CONTROL;
+use crate::batch::{ATTRIBUTE_CONTROL, HEADER_LEN};
 use crate::error::{Corruption, DiskError, Poisoned, SealError};
 use crate::safeguard::{Safeguard, holds};
 use crate::seal::Seal;
@@ -175,7 +175,9 @@ impl Log {
             return Ok(ControlFlow::Break(()));
         };
         let known = segments.partition_point(|(segment, _)| segment.base() < end);
-        let lasts = self.last_batches(&segments[..known])?;
+        let ControlFlow::Continue(lasts) = self.last_batches(&segments[..known], tick)? else {
+            return Ok(ControlFlow::Break(()));
+        };
         let filter = Filter {
             keys: &keys,
             lasts: &lasts,
@@ -199,7 +201,11 @@ impl Log {
 
     /// Where the last batch of each idempotent producer in these segments begins, of those that are not
     /// forgotten.
-    fn last_batches(&self, segments: &[Closed]) -> Result<HashMap<i64, Offset>, DiskError> {
+    fn last_batches(
+        &self,
+        segments: &[Closed],
+        tick: Tick<'_>,
+    ) -> Result<ControlFlow<(), HashMap<i64, Offset>>, DiskError> {
         let (producers, mut lasts) = (self.producers(), HashMap::new());
         for (segment, _) in segments.iter().filter(|_| !producers.is_empty()) {
             // Whether all of it can be read shows when it is written anew.
@@ -207,9 +213,12 @@ impl Log {
                 if producers.find(header.producer_id).is_some() {
                     lasts.insert(header.producer_id, header.base_offset);
                 }
+                if tick(HEADER_LEN).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
         }
-        Ok(lasts)
+        Ok(ControlFlow::Continue(lasts))
     }
 
     /// The segments that may be compacted, oldest first.

@@ -144,7 +144,9 @@ impl Leader {
     }
 
     /// True if what this leader lacks is in no log that a later leader may have: all that may be elected have
-    /// cut theirs to follow it. While too few are in sync, somebody who left may be elected.
+    /// cut theirs to follow it. While too few are in sync, somebody who left may be elected. Against a leader
+    /// that has been replaced and does not know it, clients help themselves: whoever has heard of a later
+    /// leader epoch does not go back.
     pub fn is_established(&self) -> bool {
         let follows = |id: &u32| {
             *id == self.me.id || self.followers.get(id).is_some_and(|follower| follower.heard)

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mk::client::{Admin, ClientError, Cluster, Consumer, ConsumerSettings, StartAt, offsets};
+use mk::client::{ClientError, Cluster, Consumer, ConsumerSettings, StartAt, offsets};
 use mk_net::message::At;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::args::BenchConsumeArgs;
 use super::{Throughput, print};
+use crate::offsets::partitions_of;
 use crate::outcome::Failure;
 
 pub async fn run(cluster: &Cluster, args: BenchConsumeArgs) -> Result<(), Failure> {
     let topic = args.topic.as_str();
-    let partitions = partitions(cluster, topic).await?;
-    let all: Vec<u32> = (0..partitions).collect();
+    let all = partitions_of(cluster, topic).await?;
+    let partitions = all.len() as u32;
     let there = count(cluster, topic, &all).await?;
     if there == 0 {
         let what = format!("topic '{topic}' has no records\nhint: mkctl bench produce {topic}");
@@ -59,14 +60,6 @@ pub async fn run(cluster: &Cluster, args: BenchConsumeArgs) -> Result<(), Failur
         first_ms.unwrap_or_default()
     );
     print(args.json, value, &[head, throughput.text()])
-}
-
-/// How many partitions the topic has, which is not created here.
-async fn partitions(cluster: &Cluster, topic: &str) -> Result<u32, ClientError> {
-    let metadata = Admin::new(cluster.clone()).metadata(Some(vec![topic.to_owned()])).await?;
-    let found = metadata.topics.into_iter().find(|found| found.name == topic);
-    let places = found.map(|found| found.result).transpose()?;
-    Ok(places.map_or(0, |places| places.partitions.len() as u32))
 }
 
 /// How many offsets these partitions have.

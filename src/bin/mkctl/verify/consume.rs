@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use mk::client::{Admin, ClientError, Cluster, Consumer, ConsumerSettings, StartAt, offsets};
+use mk::client::{Cluster, Consumer, ConsumerSettings, StartAt, offsets};
 use mk_net::message::At;
 use serde_json::json;
 
 use super::runs::{Run, Runs};
+use crate::offsets::partitions_of;
 use crate::outcome::Failure;
 use crate::table;
 
@@ -69,12 +70,8 @@ fn as_json(id: &str, run: &Run) -> serde_json::Value {
 }
 
 /// Reads the topic, which is not created, from its start to where it ends now.
-async fn read(cluster: &Cluster, topic: &str) -> Result<Runs, ClientError> {
-    let metadata = Admin::new(cluster.clone()).metadata(Some(vec![topic.to_owned()])).await?;
-    let found = metadata.topics.into_iter().find(|found| found.name == topic);
-    let places = found.map(|found| found.result).transpose()?;
-    let count = places.map_or(0, |places| places.partitions.len() as u32);
-    let partitions: Vec<u32> = (0..count).collect();
+async fn read(cluster: &Cluster, topic: &str) -> Result<Runs, Failure> {
+    let partitions = partitions_of(cluster, topic).await?;
     let ends = offsets(cluster, topic, &partitions, At::Latest).await?;
     let mut consumer = Consumer::new(cluster.clone(), ConsumerSettings::default());
     let starts = consumer.assign(topic, &partitions, StartAt::Earliest).await?;

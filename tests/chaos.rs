@@ -158,7 +158,7 @@ fn nothing_acknowledged_is_lost_whatever_breaks() {
     }
     let verdict = History { written, readings }.check();
     report(seed, &chaos, &notes, &verdict);
-    for violation in verdict.violations.iter().take(20) {
+    for violation in verdict.violations.iter().take(200) {
         println!("VIOLATION {violation}");
     }
     let complaints = std::mem::take(&mut chaos.complaints);

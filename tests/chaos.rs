@@ -165,6 +165,9 @@ fn nothing_acknowledged_is_lost_whatever_breaks() {
     for complaint in &complaints {
         println!("COMPLAINT {complaint}");
     }
+    if !verdict.violations.is_empty() {
+        println!("the data are in {}", machines.keep_data().display());
+    }
     assert_replicas_equal(&mut machines, TOPIC, PARTITIONS);
     links.stop();
     assert!(verdict.violations.is_empty(), "{} violations, seed {seed}", verdict.violations.len());

@@ -10,7 +10,7 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{EpochEnd, Fetch, FetchPart, FetchResponse, Fetched, ReplicaLife};
 use mk_net::outgoing::{self, Chunk};
 use mk_storage::error::ReadError;
-use mk_storage::log::FileRange;
+use mk_storage::log::{FileRange, NO_LIMIT};
 use mk_storage::{Epoch, Offset};
 
 use super::partition::Partition;
@@ -162,37 +162,34 @@ impl Fetches {
         let (_, partition) = self.shared.partition(&part.topic, part.topic_id, part.partition)?;
         let replica = replica_of(&partition)?;
         found.partitions.push(partition.clone());
-        let limit = match &request.replica {
+        let (said, limit) = match &request.replica {
             Some(life) => {
-                let diverging = self.hear(&partition, replica, life, part, fresh)?;
-                if diverging.is_some() {
+                let diverging =
+                    if fresh { self.hear(&partition, replica, life, part)? } else { None };
+                let said = replica
+                    .as_leader(LeaderEpoch(part.leader_epoch), || fetched(replica))
+                    .map_err(|error| not_served(&partition, error))?;
+                // One that begins before the leader's log begins anew.
+                if diverging.is_some() || part.offset < said.log_start_offset {
                     found.complete = true;
-                    return Ok(Fetched { diverging, ..fetched(replica, 0) });
+                    return Ok(Fetched { diverging, ..said });
                 }
-                if part.offset < replica.log().start().0 {
-                    // The follower begins anew there.
-                    found.complete = true;
-                    return Ok(fetched(replica, 0));
-                }
-                found.news |= part.high_watermark < replica.log().high_watermark().0;
-                Offset(u64::MAX)
+                found.news |= part.high_watermark < said.high_watermark;
+                (said, NO_LIMIT)
             }
             None => {
                 check_consumer(&partition, replica, part)?;
+                let said = fetched(replica);
                 if let Some(nearest) = self.nearest(replica, &request.rack, part) {
                     found.complete = true;
-                    let preferred_replica = Some(nearest);
-                    return Ok(Fetched { preferred_replica, ..fetched(replica, 0) });
+                    return Ok(Fetched { preferred_replica: Some(nearest), ..said });
                 }
-                if holds(Rule::ReadCommitted) {
-                    replica.log().high_watermark()
-                } else {
-                    Offset(u64::MAX)
-                }
+                let committed = Offset(said.high_watermark);
+                (said, if holds(Rule::ReadCommitted) { committed } else { NO_LIMIT })
             }
         };
         let length = read_log(&partition, replica, part, limit, most, found)?;
-        Ok(fetched(replica, length))
+        Ok(Fetched { length, ..said })
     }
 
     /// The replica in a consumer's rack that the leader sends it to, if there is one (KIP-392).
@@ -215,13 +212,8 @@ impl Fetches {
         replica: &Replica,
         life: &ReplicaLife,
         part: &FetchPart,
-        fresh: bool,
     ) -> Result<Option<EpochEnd>, Fault> {
         let leader_epoch = LeaderEpoch(part.leader_epoch);
-        if !fresh {
-            let leads = replica.leads_in(leader_epoch);
-            return if leads { Ok(None) } else { Err(not_leader(partition)) };
-        }
         let follower = Member { id: life.broker, epoch: BrokerEpoch(life.epoch) };
         let fetch = FollowerFetch { follower, leader_epoch, offset: Offset(part.offset) };
         let last_epoch = (part.last_epoch >= 0).then_some(Epoch(part.last_epoch));
@@ -269,13 +261,14 @@ fn read_log(
     Ok(length as u32)
 }
 
-fn fetched(replica: &Replica, length: u32) -> Fetched {
+/// What is said of a log beside its batches.
+fn fetched(replica: &Replica) -> Fetched {
     let log = replica.log();
     Fetched {
         high_watermark: log.high_watermark().0,
         log_start_offset: log.start().0,
         log_end_offset: log.end().0,
-        length,
+        length: 0,
         diverging: None,
         preferred_replica: None,
     }

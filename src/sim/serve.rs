@@ -6,6 +6,7 @@ use std::time::Duration;
 use mk_storage::Offset;
 use mk_storage::batch::CheckedBatch;
 use mk_storage::error::{AppendError, ReadError};
+use mk_storage::log::NO_LIMIT;
 use mk_storage::producers::SequenceError;
 
 use super::Flush;
@@ -217,17 +218,16 @@ impl Process {
                 return Ok(fetched(replica, heard.diverging, Vec::new()));
             }
             proposal = heard.proposal;
-        } else if !replica.leads_in(leader_epoch) && holds(Rule::FenceFetches) {
-            return Err(Failure::NotLeader);
         }
-        let result = if offset < replica.log().start() {
-            // The follower begins anew there.
+        let said = replica.as_leader(leader_epoch, || fetched(replica, None, Vec::new()));
+        let said = said.map_err(|_| Failure::NotLeader)?;
+        // One that begins before the leader's log begins anew.
+        let result = if offset < said.start {
             found.suffices = true;
-            Ok(fetched(replica, None, Vec::new()))
+            Ok(said)
         } else {
-            found.news |= high_watermark < replica.log().high_watermark();
-            batches(replica, offset, Offset(u64::MAX))
-                .map(|batches| fetched(replica, None, batches))
+            found.news |= high_watermark < said.high_watermark;
+            batches(replica, offset, NO_LIMIT).map(|batches| Fetched { batches, ..said })
         };
         if let Some(proposal) = proposal {
             self.propose(context, partition, proposal);
@@ -251,7 +251,7 @@ impl Process {
         }
         let limit = match holds(Rule::ReadCommitted) {
             true => log.high_watermark(),
-            false => Offset(u64::MAX),
+            false => NO_LIMIT,
         };
         match batches(replica, part.offset, limit) {
             Err(Failure::OutOfRange) if !leads => Err(Failure::NotAvailable),

@@ -130,6 +130,12 @@ impl Machines {
         self.root.path().join(format!("broker-{id}"))
     }
 
+    /// Leaves all data where it is when the test ends; answers where.
+    pub fn keep_data(&mut self) -> &Path {
+        self.root.disable_cleanup(true);
+        self.root.path()
+    }
+
     /// Says how a broker is to be started.
     pub fn set_up(&mut self, id: u32, setup: Setup) {
         self.setups.insert(id, setup);

@@ -179,6 +179,21 @@ impl Replica {
         self.standing() == Standing::Leader(epoch)
     }
 
+    /// What `look` sees of the log as that of the leader in this epoch. An error if the broker does not lead
+    /// any more when it has looked: the log may follow another leader's by then, which whoever asked does
+    /// not know, and what is committed of that one is not of this one.
+    pub fn as_leader<T>(
+        &self,
+        epoch: LeaderEpoch,
+        look: impl FnOnce() -> T,
+    ) -> Result<T, NotServed> {
+        let seen = look();
+        match self.leads_in(epoch) || !holds(Rule::FenceFetches) {
+            true => Ok(seen),
+            false => Err(NotServed::NotLeader),
+        }
+    }
+
     /// Takes the part that the partition's state gives to this broker. States may come twice or late.
     pub fn assign(&self, partition: &Partition, given: &Circumstances<'_>) {
         let Circumstances { me, lives, min_isr, sync_first, now } = *given;
@@ -502,6 +517,27 @@ mod tests {
         assert_eq!(replica.fetch_from(false), Some((Offset(2), Some(Epoch(1)))));
         log.trim(Offset(2), None).unwrap();
         assert_eq!(replica.fetch_from(false), Some((Offset(2), None)));
+    }
+
+    /// A leader was replaced while it answered a follower: it had cut its log, and told the follower how much
+    /// of the new leader's is committed. The follower showed consumers what it had itself there.
+    #[test]
+    fn what_is_said_once_another_leads_is_not_the_leaders() {
+        let (_, log) = log();
+        let leader = Replica::new(log);
+        let mut partition = Partition::new(vec![1, 2], 1);
+        let (me, now) = (Member { id: 1, epoch: BrokerEpoch(9) }, Duration::ZERO);
+        let (lives, min_isr, sync_first) = (&|_| BrokerEpoch(9), 2, false);
+        let circumstances = Circumstances { me, lives, min_isr, sync_first, now };
+        (partition.leader, partition.leader_epoch) = (Some(1), LeaderEpoch(7));
+        leader.assign(&partition, &circumstances);
+        assert_eq!(leader.as_leader(LeaderEpoch(7), || 1).unwrap(), 1);
+        let replaced = || {
+            (partition.leader, partition.leader_epoch) = (Some(2), LeaderEpoch(8));
+            leader.assign(&partition, &circumstances);
+        };
+        let said = leader.as_leader(LeaderEpoch(7), replaced);
+        assert_eq!(said, Err(NotServed::NotLeader));
     }
 
     /// An operator had a replica elected uncleanly that ended before the others began. They were never in

@@ -32,7 +32,7 @@ pub(crate) use compact::finish_swaps;
 pub use compact::{CompactError, Compacted, Compaction, Dirt, Job, Tick};
 pub use open::Recovery;
 use producers::{ProducersAt, WrittenDown};
-pub use read::{FileRange, FoundTime, Slice};
+pub use read::{FileRange, FoundTime, NO_LIMIT, Slice};
 pub use replica::{Copied, CopyError};
 pub use retention::{Expired, Retention};
 pub use sealing::Pace;

@@ -45,6 +45,8 @@ pub struct FoundTime {
     pub timestamp: Timestamp,
 }
 
+/// All that there is may be read.
+pub const NO_LIMIT: Offset = Offset(u64::MAX);
 /// Bytes that one batch may unpack to when its records are looked at.
 pub(super) const UNPACK_LIMIT: usize = 256 << 20;
 
@@ -62,10 +64,10 @@ impl Log {
     /// The batches from `offset` on: as many whole ones of one segment as `max_bytes` holds, at
     /// least one. The first may begin before `offset`.
     pub fn read(&self, offset: Offset, max_bytes: u64) -> Result<Slice, ReadError> {
-        self.read_below(Offset(u64::MAX), offset, max_bytes)
+        self.read_below(NO_LIMIT, offset, max_bytes)
     }
 
-    /// The same, of the batches that end at or before `limit`.
+    /// The same, of the batches that end at or before `limit`, whatever is appended meanwhile.
     pub fn read_below(
         &self,
         limit: Offset,
@@ -103,7 +105,7 @@ impl Log {
     }
 }
 
-fn read_from(
+pub(super) fn read_from(
     segments: &[Arc<Segment>],
     Range { start, end }: Range<Offset>,
     limit: Offset,
@@ -122,8 +124,9 @@ fn read_from(
     for (at, segment) in segments.iter().enumerate().skip(first) {
         if let Some((position, _)) = segment.find(offset)? {
             let cut = segment.cut(position, position.plus(max_bytes))?;
-            // Found only where there is a limit; else all of the segment may be read.
-            let bound = if limit < end { segment.find(limit)? } else { None };
+            // Looked for after the cut: what has been appended since `end` was read may be in it.
+            let is_below = segments.get(at + 1).is_some_and(|next| next.base() <= limit);
+            let bound = if is_below || limit == NO_LIMIT { None } else { segment.find(limit)? };
             let bound = bound.map(|(position, _)| position);
             let cut = bound.map_or(cut, |bound| cut.min(bound));
             if cut <= position {

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::log::CopyError;
+use crate::log::read::read_from;
 
 /// A leader's log of three epochs, in several segments.
 fn leader() -> Arc<Log> {
@@ -169,6 +170,21 @@ fn nothing_is_read_beyond_the_limit() {
             assert!(Offset(offset) < next && next <= Offset(limit), "{offset} to {next}");
             assert_eq!(slice.more, next < Offset(limit), "{offset} to {next} below {limit}");
         }
+    }
+}
+
+/// A consumer of a leader that had just committed all that it had was given a batch that was appended
+/// while its request was read: nobody else had it, the leader was killed, and the next one had other
+/// records there.
+#[test]
+fn what_is_appended_meanwhile_is_not_read_beyond_the_limit() {
+    let log = leader();
+    for limit in (3..90).step_by(3).map(Offset) {
+        let bounds = Offset(0)..limit;
+        let slice = read_from(&log.segments(), bounds, limit, Offset(limit.0 - 3), 700).unwrap();
+        let bytes = slice.range.unwrap().read().unwrap();
+        assert_eq!(crate::batch::Header::parse(&bytes).unwrap().next_offset(), limit);
+        assert_eq!(bytes.len(), batch_size(&bytes), "below {limit}");
     }
 }
 

@@ -38,6 +38,7 @@ fn fetch(
         max_bytes: 1 << 20,
         rack: String::new(),
         replica: None,
+        reader: None,
         parts: parts.collect(),
     };
     exchange(stream, &message)

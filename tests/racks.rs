@@ -148,6 +148,7 @@ fn fetch(address: &str, offset: u64, rack: &str) -> Result<Fetched, Fault> {
         max_bytes: 1 << 20,
         rack: rack.to_owned(),
         replica: None,
+        reader: None,
         parts: vec![part],
     };
     exchange(&mut stream, &request).0.parts.remove(0)

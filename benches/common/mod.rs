@@ -126,6 +126,7 @@ pub fn fetch_frame(topic: &str, offset: u64, max_bytes: u32) -> Vec<u8> {
     };
     let message = Fetch {
         replica: None,
+        reader: None,
         max_wait_ms: 10_000,
         min_bytes: 1,
         max_bytes,

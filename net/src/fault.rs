@@ -46,12 +46,18 @@ error_codes! {
     NOT_LEADER_OR_FOLLOWER = 6, true, "Ask for the metadata again and turn to the leader";
     REQUEST_TIMED_OUT = 7, true, "The work may have been done all the same";
     MESSAGE_TOO_LARGE = 10, false, "Send smaller batches, or raise the topic's max.message.bytes";
+    OFFSET_METADATA_TOO_LARGE = 12, false, "Write less beside an offset, or raise offset.metadata.max.bytes";
     NETWORK_EXCEPTION = 13, true, "Connect again";
+    COORDINATOR_LOAD_IN_PROGRESS = 14, true, "The new coordinator reads what is known of the group; try again";
+    COORDINATOR_NOT_AVAILABLE = 15, true, "Ask for the coordinator again in a moment";
+    NOT_COORDINATOR = 16, true, "Ask who coordinates the group, and turn to that broker";
     INVALID_TOPIC_EXCEPTION = 17, false, "Use letters, digits, '.', '_' and '-', at most 249";
     RECORD_LIST_TOO_LARGE = 18, false, "Send fewer bytes at once";
     NOT_ENOUGH_REPLICAS = 19, true, "Wait until more replicas are in sync";
     NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20, true, "The record may have been kept all the same";
     INVALID_REQUIRED_ACKS = 21, false, "acks is 0, 1 or -1 (all)";
+    INVALID_GROUP_ID = 24, false, "A group has a name of 1 to 249 characters";
+    UNKNOWN_MEMBER_ID = 25, false, "Join the group anew";
     INVALID_TIMESTAMP = 32, false, "Use milliseconds since 1970";
     UNSUPPORTED_VERSION = 35, false, "Ask for the api versions and use one of them";
     TOPIC_ALREADY_EXISTS = 36, false, "Use the topic that is there, or another name";
@@ -67,18 +73,25 @@ error_codes! {
     INVALID_PRODUCER_EPOCH = 47, false, "Another epoch of the producer is there; this one is over";
     OPERATION_NOT_ATTEMPTED = 55, true, "Something before it in the same request failed";
     KAFKA_STORAGE_ERROR = 56, true, "Look at the broker's disk and its log; try again";
+    NON_EMPTY_GROUP = 68, false, "Stop the group's members first";
+    GROUP_ID_NOT_FOUND = 69, false, "Check the name; a group is forgotten when its offsets expire";
     FENCED_LEADER_EPOCH = 74, true, "Ask for the metadata again";
     UNKNOWN_LEADER_EPOCH = 75, true, "Try again; the broker is behind";
     UNSUPPORTED_COMPRESSION_TYPE = 76, false, "Use none, gzip, snappy, lz4 or zstd";
     STALE_BROKER_EPOCH = 77, false, "The broker was started anew; this life of it is over";
     OFFSET_NOT_AVAILABLE = 78, true, "The new leader does not know yet what is committed; try again";
     PREFERRED_LEADER_NOT_AVAILABLE = 80, true, "Wait until the preferred replica is in sync";
+    GROUP_MAX_SIZE_REACHED = 81, false, "Stop a member, or raise group.consumer.max.size";
     ELIGIBLE_LEADERS_NOT_AVAILABLE = 83, true, "Start a broker that has a replica";
     ELECTION_NOT_NEEDED = 84, false, "The right replica leads already";
     NO_REASSIGNMENT_IN_PROGRESS = 85, false, "The partition is not being moved";
     INVALID_RECORD = 87, false, "The broker's rules do not allow the record";
     UNKNOWN_TOPIC_ID = 100, true, "The topic was deleted; ask for the metadata again";
     INCONSISTENT_TOPIC_ID = 103, true, "The topic was made anew; ask for the metadata again";
+    FENCED_MEMBER_EPOCH = 110, false, "Join the group anew";
+    UNRELEASED_INSTANCE_ID = 111, false, "Stop the other member of this instance id, or wait for its session to end";
+    UNSUPPORTED_ASSIGNOR = 112, false, "Use uniform or range";
+    STALE_MEMBER_EPOCH = 113, false, "The partition is another's, or was not this member's in that epoch";
 }
 
 impl fmt::Debug for ErrorCode {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::catalog::{self, Topic};
 use super::cleaner;
 use super::cluster::{fault_of, reconcile};
+use super::groups::refuse_internal;
 use super::replication::replica::Standing;
 use super::shared::{Shared, not_leader, replica_of};
 use crate::clock::now_ms;
@@ -46,14 +47,17 @@ pub fn topic_or_new(shared: &Arc<Shared>, name: &str) -> Result<Arc<Topic>, Faul
         replication_factor: None,
         settings: Vec::new(),
     };
-    match create_one(shared, &new, false) {
-        // Somebody else was quicker, by another broker.
-        Err(fault) if fault.code == ErrorCode::TOPIC_ALREADY_EXISTS => {
-            on_disk(shared, name)?;
-        }
-        done => drop(done?),
-    }
+    make(shared, &new)?;
     shared.topic(name)
+}
+
+/// Makes a topic, if there is none of its name.
+pub fn make(shared: &Arc<Shared>, new: &NewTopic) -> Result<(), Fault> {
+    match create_one(shared, new, false) {
+        // Somebody else was quicker, by another broker.
+        Err(fault) if fault.code == ErrorCode::TOPIC_ALREADY_EXISTS => on_disk(shared, &new.name),
+        done => done.map(drop),
+    }
 }
 
 fn create_one(
@@ -121,6 +125,7 @@ pub fn delete(shared: &Arc<Shared>, request: DeleteTopics) -> Result<DeleteTopic
 }
 
 fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
+    refuse_internal(name)?;
     let id = known_id(shared, name)?;
     shared.cluster.change(Command::DeleteTopic { name: name.to_owned(), id })?;
     on_disk(shared, name)
@@ -171,6 +176,7 @@ pub fn add_partitions(
     shared: &Arc<Shared>,
     request: AddPartitions,
 ) -> Result<AddPartitionsResponse, Fault> {
+    refuse_internal(&request.name)?;
     let topic = shared.topic(&request.name)?;
     let now = topic.partitions().len() as u32;
     let total = check_count(request.total)?;
@@ -194,6 +200,7 @@ pub fn trim(shared: &Arc<Shared>, request: TrimTopic) -> Result<TrimTopicRespons
 }
 
 fn trim_one(shared: &Shared, part: &TrimPart) -> Result<u64, Fault> {
+    refuse_internal(&part.topic)?;
     let (_, partition) = shared.partition(&part.topic, Uuid::nil(), part.partition)?;
     let replica = replica_of(&partition)?;
     if !matches!(replica.standing(), Standing::Leader(_)) {

@@ -19,6 +19,7 @@ use super::replication::replica::{NotServed, Replica, Standing};
 use super::reply::Reply;
 use super::shared::{LONGEST_WAIT, Shared, not_leader, replica_of};
 use super::waiting::Waiting;
+use crate::clock::now_ms;
 use crate::rule::{Rule, holds};
 use crate::zoo::state::{BrokerEpoch, LeaderEpoch, Member};
 
@@ -27,6 +28,8 @@ pub struct Fetches {
     index: usize,
     shared: Arc<Shared>,
     waiting: Waiting<WaitingFetch>,
+    /// Where the request comes from that is handled.
+    peer: String,
 }
 
 /// A fetch that found too little.
@@ -57,12 +60,15 @@ const NEWS_DELAY: Duration = Duration::from_millis(10);
 
 impl Fetches {
     pub fn new(index: usize, shared: Arc<Shared>) -> Fetches {
-        Fetches { index, shared, waiting: Waiting::default() }
+        Fetches { index, shared, waiting: Waiting::default(), peer: String::new() }
     }
 
     /// Answers at once if enough is there, or parks the request.
     pub fn request(&mut self, context: &mut Context, reply: Reply, request: Fetch) {
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
+        if request.reader.is_some() {
+            self.peer = context.peer().map_or_else(String::new, |peer| peer.ip().to_string());
+        }
         let mut found = self.read(&request, true);
         if !found.suffices(&request) && !wait.is_zero() {
             self.watch(&found, &request);
@@ -179,6 +185,9 @@ impl Fetches {
             }
             None => {
                 check_consumer(&partition, replica, part)?;
+                if let Some(reader) = request.reader.as_ref().filter(|_| fresh) {
+                    partition.readers.note(reader, &self.peer, part.offset, now_ms());
+                }
                 let said = fetched(replica);
                 if let Some(nearest) = self.nearest(replica, &request.rack, part) {
                     found.complete = true;

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use mk_net::event_loop::ConnectionId;
 
+use super::promise::Promise;
+
 /// What other threads tell a loop.
 #[derive(Debug)]
 pub enum Note {
@@ -10,6 +12,8 @@ pub enum Note {
     Readable(u64),
     /// More of the partition of this serial number is committed, or it will not be.
     Committed(u64),
+    /// The answer to a request that holds once something is committed.
+    Promise(Box<Promise>),
     /// Somebody wants to know whether the loop gets on.
     Ping,
     /// The answer to a request that a worker had.

@@ -10,6 +10,7 @@ use mk_storage::log::{Log, LogSettings, Recovery};
 use mk_storage::store::Store;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::readers::Readers;
 use super::replication::replica::Replica;
 use crate::zoo::state::LeaderEpoch;
 
@@ -44,6 +45,8 @@ pub struct Partition {
     pub(super) checkpoint_timed: AtomicBool,
     /// The last leader epoch in which a record was acknowledged that everybody in sync has.
     acknowledged_in: AtomicI32,
+    /// Who reads it from here.
+    pub readers: Readers,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Partition {
             flush_timed: AtomicBool::new(false),
             checkpoint_timed: AtomicBool::new(false),
             acknowledged_in: AtomicI32::new(-1),
+            readers: Readers::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use mk_storage::error::AppendError;
 use mk_storage::producers::SequenceError;
 
 use super::cluster::Cluster;
+use super::groups::refuse_internal;
 use super::partition::Partition;
 use super::replication::replica::{NotAppended, Replica};
 use super::reply::Reply;
@@ -48,12 +49,13 @@ struct Part {
 }
 
 /// What a batch waits for.
-struct Uncommitted {
-    partition: Arc<Partition>,
+#[derive(Debug)]
+pub struct Uncommitted {
+    pub partition: Arc<Partition>,
     /// It is committed when the high watermark is here.
-    end: Offset,
+    pub end: Offset,
     /// In this epoch of the leader: behind it, another batch may be there.
-    epoch: LeaderEpoch,
+    pub epoch: LeaderEpoch,
 }
 
 const ACKS_NONE: i8 = 0;
@@ -114,6 +116,7 @@ impl Produces {
     fn append(&self, acks: i8, part: &ProducePart, bytes: &[u8]) -> Result<Part, Fault> {
         let (topic, partition) =
             self.shared.partition(&part.topic, part.topic_id, part.partition)?;
+        refuse_internal(&part.topic)?;
         let replica = replica_of(&partition)?;
         let settings = topic.effective();
         let batch = CheckedBatch::check(bytes, settings.max_message_bytes).map_err(rejected)?;
@@ -227,7 +230,7 @@ impl Uncommitted {
     }
 
     /// How safe it is, once it is committed.
-    fn look(&self) -> Result<Option<Durability>, Fault> {
+    pub fn look(&self) -> Result<Option<Durability>, Fault> {
         let Uncommitted { partition, end, epoch } = self;
         let replica = replica_of(partition)?;
         let log = replica.log();

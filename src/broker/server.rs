@@ -24,6 +24,7 @@ use super::cluster::{Cluster, Member};
 use super::compactor::{self, CompactCounters};
 use super::config::{BrokerConfig, ConfigError};
 use super::flusher::FlushThreads;
+use super::groups::coordinator::{Coordinator, CoordinatorThread};
 use super::membership::MembershipError;
 use super::note::Note;
 use super::open::{RecoverySummary, open_topics};
@@ -46,6 +47,7 @@ pub struct Broker {
     server: Server<Note>,
     flush_threads: FlushThreads,
     background: Vec<Background>,
+    coordinator: CoordinatorThread,
     workers: Vec<WorkerThread>,
     member: Member,
     recovery: RecoverySummary,
@@ -144,6 +146,7 @@ impl Broker {
         let (control, control_thread) = WorkerThread::start("mk-control")?;
         let (admin, admin_thread) = WorkerThread::start("mk-admin")?;
         let (lookup, lookup_thread) = WorkerThread::start("mk-lookup")?;
+        let (groups, groups_inbox) = Coordinator::new();
         let rack = Some(settings.text("broker.rack")).filter(|rack| !rack.is_empty());
         let shared = Arc::new(Shared {
             settings: settings.clone(),
@@ -159,6 +162,7 @@ impl Broker {
             mailboxes,
             control,
             admin,
+            groups,
             scrubbed: ScrubCounters::default(),
             compacted: CompactCounters::default(),
             lookup,
@@ -169,6 +173,7 @@ impl Broker {
             }
         }
         let background = start_background(&shared)?;
+        let coordinator = CoordinatorThread::start(shared.clone(), groups_inbox)?;
         let member = Member::start(&shared, queues, config, &directory)?;
         let server = prepared.start(|index| BrokerService::new(index, shared.clone()))?;
         let workers = vec![admin_thread, control_thread, lookup_thread];
@@ -178,6 +183,7 @@ impl Broker {
             server,
             flush_threads,
             background,
+            coordinator,
             workers,
             member,
             recovery,
@@ -226,6 +232,7 @@ impl Broker {
         self.member.hand_over(&self.shared);
         self.server.stop(GRACE);
         self.member.stop();
+        self.coordinator.stop();
         for worker in self.workers {
             worker.stop();
         }

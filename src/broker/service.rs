@@ -9,15 +9,19 @@ use mk_net::event_loop::{ConnectionId, Context, Service};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::Frame;
 use mk_net::message::{
-    ApiVersions, ApiVersionsResponse, InitProducerId, Kind, KindVersions, Request,
+    ApiVersions, ApiVersionsResponse, DescribeProgress, InitProducerId, Kind, KindVersions,
+    ListGroups, Request,
 };
 
 use super::fetch::Fetches;
+use super::groups::coordinator::Ask;
+use super::groups::find;
 use super::note::Note;
 use super::produce::Produces;
+use super::promise::Promises;
 use super::reply::Reply;
 use super::shared::Shared;
-use super::{control, describe, offsets, operate, produce};
+use super::{control, describe, offsets, operate, produce, readers};
 
 /// Answers the requests of one event loop.
 pub struct BrokerService {
@@ -25,6 +29,7 @@ pub struct BrokerService {
     shared: Arc<Shared>,
     fetches: Fetches,
     produces: Produces,
+    promises: Promises,
 }
 
 /// Most bytes of a request's fields: what waits is kept decoded, so this bounds it.
@@ -34,7 +39,8 @@ impl BrokerService {
     pub fn new(index: usize, shared: Arc<Shared>) -> BrokerService {
         let fetches = Fetches::new(index, shared.clone());
         let produces = Produces::new(index, shared.clone());
-        BrokerService { index, shared, fetches, produces }
+        let promises = Promises::new(index);
+        BrokerService { index, shared, fetches, produces, promises }
     }
 
     fn dispatch(
@@ -92,6 +98,27 @@ impl BrokerService {
             Kind::ELECT_LEADERS => reply.later(shared, parse(fields)?, operate::elect),
             Kind::MOVE_PARTITIONS => reply.later(shared, parse(fields)?, operate::move_partitions),
             Kind::CLUSTER_EVENTS => reply.later(shared, parse(fields)?, operate::events),
+            Kind::FIND_COORDINATOR => return find::find(shared, context, reply, parse(fields)?),
+            Kind::GROUP_HEARTBEAT => {
+                let host = context.peer().map_or_else(String::new, |peer| peer.ip().to_string());
+                shared.groups.ask(reply, Ask::Heartbeat(parse(fields)?, host));
+            }
+            Kind::LEAVE_GROUP => shared.groups.ask(reply, Ask::Leave(parse(fields)?)),
+            Kind::COMMIT_OFFSETS => shared.groups.ask(reply, Ask::Commit(parse(fields)?)),
+            Kind::FETCH_OFFSETS => shared.groups.ask(reply, Ask::Offsets(parse(fields)?)),
+            Kind::DESCRIBE_GROUP => shared.groups.ask(reply, Ask::Describe(parse(fields)?)),
+            Kind::DELETE_GROUP => shared.groups.ask(reply, Ask::Delete(parse(fields)?)),
+            Kind::DESCRIBE_PROGRESS => {
+                let (for_worker, request) = (shared.clone(), parse::<DescribeProgress>(fields)?);
+                shared.lookup.run(move || {
+                    let answer = readers::describe(&for_worker, &request);
+                    reply.send(&for_worker, response(&reply.header, &answer, 0));
+                });
+            }
+            Kind::LIST_GROUPS => {
+                let ListGroups {} = parse(fields)?;
+                shared.groups.ask(reply, Ask::List);
+            }
             // `Kind::check` has refused all others.
             other => {
                 let what = format!("{other} is not served");
@@ -135,7 +162,11 @@ impl Service for BrokerService {
     fn on_note(&mut self, context: &mut Context, note: Note) {
         match note {
             Note::Readable(serial) => self.fetches.on_readable(context, serial),
-            Note::Committed(serial) => self.produces.on_committed(context, serial),
+            Note::Committed(serial) => {
+                self.produces.on_committed(context, serial);
+                self.promises.on_committed(context, serial);
+            }
+            Note::Promise(promise) => self.promises.promise(context, *promise),
             Note::Ping => self.shared.owed[self.index].answer(),
             Note::Reply { to, message } => context.respond(to, message),
         }
@@ -144,15 +175,22 @@ impl Service for BrokerService {
     fn on_deadline(&mut self, context: &mut Context) {
         self.fetches.on_deadline(context);
         self.produces.on_deadline(context);
+        self.promises.on_deadline(context);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.fetches.next_deadline(), self.produces.next_deadline()].into_iter().flatten().min()
+        let deadlines = [
+            self.fetches.next_deadline(),
+            self.produces.next_deadline(),
+            self.promises.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn on_closed(&mut self, connection: ConnectionId) {
         self.fetches.forget(connection);
         self.produces.forget(connection);
+        self.promises.forget(connection);
     }
 
     fn on_stop(&mut self, context: &mut Context) {

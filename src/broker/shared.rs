@@ -15,6 +15,7 @@ use super::catalog::{Topic, Topics};
 use super::cluster::Cluster;
 use super::compactor::CompactCounters;
 use super::flusher::Flusher;
+use super::groups::coordinator::Coordinator;
 use super::note::Note;
 use super::partition::{Absent, LoopSet, Partition};
 use super::progress::Owed;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub control: Worker,
     /// For what waits for the mini-zookeeper.
     pub admin: Worker,
+    /// Coordinates the groups of the partitions that this broker leads.
+    pub groups: Coordinator,
     /// What the scrubber has done.
     pub scrubbed: ScrubCounters,
     /// What the compactor has done.

@@ -18,7 +18,7 @@ use super::error::ClientError;
 /// Looks after a cluster.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
 }
 
 impl Admin {

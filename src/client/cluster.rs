@@ -395,6 +395,11 @@ impl Cluster {
         Ok(metadata)
     }
 
+    /// Takes note where a broker is.
+    pub(super) fn remember_broker(&self, broker: BrokerAddress) {
+        self.inner.brokers.lock().insert(broker.id, broker);
+    }
+
     /// Takes in what a broker says; it may be behind, and know less than another has said.
     fn remember(&self, metadata: &MetadataResponse) {
         let brokers = metadata.brokers.iter().map(|broker| (broker.id, broker.clone()));

@@ -20,6 +20,7 @@ mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod group;
 mod partitioner;
 mod producer;
 mod queue;
@@ -32,5 +33,8 @@ pub use cluster::{Cluster, ClusterSettings, TopicInfo};
 pub(crate) use connection::Connection;
 pub use consumer::{Consumer, ConsumerSettings, FetchedBatches, OffsetReset, StartAt};
 pub use error::ClientError;
+#[cfg(test)]
+pub(crate) use group::membership::{Membership, Says};
+pub use group::{Acknowledge, GroupConsumer, GroupSettings};
 pub use partitioner::{murmur2, partition_of_key};
 pub use producer::{Acks, Producer, ProducerRecord, ProducerSettings};

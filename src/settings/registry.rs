@@ -117,6 +117,25 @@ pub const ALL: &[Definition] = &[
         "Replicas of a topic whose creator does not say; 1 for a broker without `--zoo`.",
     ),
     broker(
+        "group.consumer.heartbeat.interval.ms",
+        Kind::Millis { min: 100, max: 60_000 },
+        "2s",
+        "So often members of groups say that they are there. What changes they are told at once.",
+    ),
+    broker(
+        "group.consumer.max.size",
+        Kind::Count { min: 1, max: 100_000 },
+        "10000",
+        "Most members of a group.",
+    ),
+    broker(
+        "group.consumer.session.timeout.ms",
+        Kind::Millis { min: 500, max: 10 * 60_000 },
+        "10s",
+        "A member that is not heard of for so long is none any more, and others read what it has read. \
+         To be several times group.consumer.heartbeat.interval.ms.",
+    ),
+    broker(
         "log.cleaner.backoff.ms",
         Kind::Millis { min: 10, max: DAY_MS },
         "15s",
@@ -287,6 +306,24 @@ pub const ALL: &[Definition] = &[
         Kind::Count { min: 1, max: 256 },
         "2",
         "Partitions that are opened, flushed and closed side by side.",
+    ),
+    broker(
+        "offset.metadata.max.bytes",
+        Kind::Bytes { min: 0, max: 64 * KIB },
+        "4KiB",
+        "Most bytes of what a member may write beside an offset that it commits.",
+    ),
+    broker(
+        "offsets.retention.minutes",
+        Kind::Count { min: 1, max: 10 * 365 * 24 * 60 },
+        "10080",
+        "Forget an offset of a group without members when it was committed so long ago, and the last member has left so long ago.",
+    ),
+    broker(
+        "offsets.topic.num.partitions",
+        Kind::Count { min: 1, max: 1000 },
+        "16",
+        "Partitions of the offsets topic when it is made. Their leaders share the groups among them.",
     ),
     broker(
         "producer.id.expiration.ms",

@@ -7,9 +7,10 @@ use mk_net::envelope::{self, ResponseError, parse_response};
 use mk_net::fault::Fault;
 use mk_net::frame::{FrameHeader, HEADER_LEN, Kind};
 use mk_net::message::{
-    AddPartitions, AlterTopic, ApiVersions, ClusterEvents, CreateTopics, DeleteTopics,
-    DescribeCluster, DescribeTopics, ElectLeaders, Fetch, InitProducerId, ListOffsets, Metadata,
-    MovePartitions, Produce, Request, TrimTopic,
+    AddPartitions, AlterTopic, ApiVersions, ClusterEvents, CommitOffsets, CreateTopics,
+    DeleteGroup, DeleteTopics, DescribeCluster, DescribeGroup, DescribeProgress, DescribeTopics,
+    ElectLeaders, Fetch, FetchOffsets, FindCoordinator, GroupHeartbeat, InitProducerId, LeaveGroup,
+    ListGroups, ListOffsets, Metadata, MovePartitions, Produce, Request, TrimTopic,
 };
 
 use crate::edit::edit;
@@ -20,7 +21,7 @@ const MOST_BYTES: usize = 4096;
 
 type Target = fn(&mut Input<'_>);
 
-const KINDS: [(Kind, Target); 16] = [
+const KINDS: [(Kind, Target); 25] = [
     target::<ApiVersions>(),
     target::<Metadata>(),
     target::<CreateTopics>(),
@@ -37,6 +38,15 @@ const KINDS: [(Kind, Target); 16] = [
     target::<MovePartitions>(),
     target::<ClusterEvents>(),
     target::<InitProducerId>(),
+    target::<FindCoordinator>(),
+    target::<GroupHeartbeat>(),
+    target::<LeaveGroup>(),
+    target::<CommitOffsets>(),
+    target::<FetchOffsets>(),
+    target::<ListGroups>(),
+    target::<DescribeGroup>(),
+    target::<DeleteGroup>(),
+    target::<DescribeProgress>(),
 ];
 const _: () = assert!(KINDS.len() == Kind::ALL.len(), "every kind is here");
 

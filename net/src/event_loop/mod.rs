@@ -61,6 +61,7 @@ pub struct ConnectionId {
 #[derive(Debug)]
 pub struct Context {
     now: Instant,
+    peer: Option<SocketAddr>,
     outputs: Vec<(ConnectionId, Output)>,
 }
 
@@ -125,12 +126,17 @@ pub struct Server<N> {
 
 impl Context {
     fn new() -> Context {
-        Context { now: Instant::now(), outputs: Vec::new() }
+        Context { now: Instant::now(), peer: None, outputs: Vec::new() }
     }
 
     /// When the loop woke.
     pub fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Where the request comes from that is handled; none if the other end was gone at once.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Answers a request.

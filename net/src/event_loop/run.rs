@@ -254,6 +254,7 @@ impl<S: Service> EventLoop<S> {
             match socket.connection.next_request() {
                 Ok(Some(frame)) => {
                     self.counters.requests.fetch_add(1, Relaxed);
+                    self.context.peer = socket.peer;
                     self.service.on_request(&mut self.context, id, frame);
                 }
                 Ok(None) => return !socket.connection.is_refused(),

@@ -1,7 +1,7 @@
 //! A connection with its socket.
 
 use std::io::{self, Read};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -12,6 +12,8 @@ use crate::sendfile;
 
 pub(super) struct Socket {
     pub stream: TcpStream,
+    /// The other end; none if it was gone before it could be asked.
+    pub peer: Option<SocketAddr>,
     pub connection: Connection,
     pub generation: u64,
     /// True until the kernel says `WouldBlock`.
@@ -65,6 +67,7 @@ impl Socket {
         now: Instant,
     ) -> Socket {
         Socket {
+            peer: stream.peer_addr().ok(),
             stream,
             connection: Connection::new(limits),
             generation,

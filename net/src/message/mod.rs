@@ -5,6 +5,7 @@
 //! are no field: they travel as the frame's payload.
 
 mod cluster;
+mod groups;
 mod operate;
 mod records;
 mod topics;
@@ -15,6 +16,14 @@ pub use cluster::{
     ApiVersions, ApiVersionsResponse, BrokerAddress, KindVersions, Metadata, MetadataResponse,
     PartitionMetadata, TopicMetadata, TopicPlaces,
 };
+pub use groups::{
+    CommitOffsets, CommitOffsetsResponse, CommitPart, CommittedOffset, DeleteGroup,
+    DeleteGroupResponse, DescribeGroup, DescribeGroupResponse, DescribeProgress,
+    DescribeProgressResponse, DescribedMember, DescribedReader, FetchOffsets, FetchOffsetsResponse,
+    FindCoordinator, FindCoordinatorResponse, GroupHeartbeat, GroupHeartbeatResponse, GroupOffset,
+    LeaveGroup, LeaveGroupResponse, ListGroups, ListGroupsResponse, ListedGroup, MemberAssignment,
+    MemberProfile, PartitionProgress, ProgressPart, TopicPartitions,
+};
 pub use operate::{
     ClusterEvent, ClusterEvents, ClusterEventsResponse, DescribeCluster, DescribeClusterResponse,
     DescribedBroker, DescribedMove, ElectLeaders, ElectLeadersResponse, Election, MovePartitions,
@@ -23,7 +32,8 @@ pub use operate::{
 pub use records::{
     Appended, At, Durability, EpochEnd, Fetch, FetchPart, FetchResponse, Fetched, FoundOffset,
     InitProducerId, InitProducerIdResponse, ListOffsets, ListOffsetsPart, ListOffsetsResponse,
-    Produce, ProducePart, ProduceResponse, ReplicaLife, TrimPart, TrimTopic, TrimTopicResponse,
+    Produce, ProducePart, ProduceResponse, Reader, ReplicaLife, TrimPart, TrimTopic,
+    TrimTopicResponse,
 };
 pub use topics::{
     AddPartitions, AddPartitionsResponse, AlterTopic, AlterTopicResponse, CreateTopics,
@@ -78,7 +88,7 @@ requests! {
     ALTER_TOPIC = 6, 1..=1, AlterTopic -> AlterTopicResponse;
     ADD_PARTITIONS = 7, 1..=1, AddPartitions -> AddPartitionsResponse;
     PRODUCE = 8, 1..=1, Produce -> ProduceResponse;
-    FETCH = 9, 2..=2, Fetch -> FetchResponse;
+    FETCH = 9, 3..=3, Fetch -> FetchResponse;
     LIST_OFFSETS = 10, 1..=1, ListOffsets -> ListOffsetsResponse;
     TRIM_TOPIC = 11, 1..=1, TrimTopic -> TrimTopicResponse;
     DESCRIBE_CLUSTER = 12, 1..=1, DescribeCluster -> DescribeClusterResponse;
@@ -86,6 +96,15 @@ requests! {
     MOVE_PARTITIONS = 14, 1..=1, MovePartitions -> MovePartitionsResponse;
     CLUSTER_EVENTS = 15, 1..=1, ClusterEvents -> ClusterEventsResponse;
     INIT_PRODUCER_ID = 16, 1..=1, InitProducerId -> InitProducerIdResponse;
+    FIND_COORDINATOR = 17, 1..=1, FindCoordinator -> FindCoordinatorResponse;
+    GROUP_HEARTBEAT = 18, 1..=1, GroupHeartbeat -> GroupHeartbeatResponse;
+    LEAVE_GROUP = 19, 1..=1, LeaveGroup -> LeaveGroupResponse;
+    COMMIT_OFFSETS = 20, 1..=1, CommitOffsets -> CommitOffsetsResponse;
+    FETCH_OFFSETS = 21, 1..=1, FetchOffsets -> FetchOffsetsResponse;
+    LIST_GROUPS = 22, 1..=1, ListGroups -> ListGroupsResponse;
+    DESCRIBE_GROUP = 23, 1..=1, DescribeGroup -> DescribeGroupResponse;
+    DELETE_GROUP = 24, 1..=1, DeleteGroup -> DeleteGroupResponse;
+    DESCRIBE_PROGRESS = 25, 1..=1, DescribeProgress -> DescribeProgressResponse;
 }
 
 impl Kind {
@@ -135,10 +154,12 @@ macro_rules! message {
         impl $crate::codec::Wire for $name {
             const MIN_SIZE: usize = 0 $(+ <$type as $crate::codec::Wire>::MIN_SIZE)*;
 
+            #[allow(unused_variables, reason = "a message may have no fields")]
             fn encode(&self, out: &mut Vec<u8>) {
                 $($crate::codec::Wire::encode(&self.$field, out);)*
             }
 
+            #[allow(unused_variables, reason = "a message may have no fields")]
             fn decode(
                 reader: &mut $crate::codec::Reader<'_>,
             ) -> Result<$name, $crate::codec::DecodeError> {
@@ -185,10 +206,10 @@ mod tests {
 
     #[test]
     fn unknown_kinds_and_versions_are_named() {
-        assert_eq!(Kind::FETCH.check(2), Ok(()));
+        assert_eq!(Kind::FETCH.check(3), Ok(()));
         let error = Kind::FETCH.check(9).unwrap_err();
         assert_eq!(error.code, ErrorCode::UNSUPPORTED_VERSION);
-        assert!(error.message.contains("Fetch version 9, known are 2 to 2"), "{error}");
+        assert!(error.message.contains("Fetch version 9, known are 3 to 3"), "{error}");
         assert!(Kind(999).check(1).unwrap_err().message.contains("kind 999"));
         assert!(Kind::NONE.check(1).is_err());
     }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{choice, message};
-use crate::codec::{DecodeError, Reader, Wire};
+use crate::codec::{self, DecodeError, Wire};
 use crate::fault::Fault;
 
 message! {
@@ -74,8 +74,20 @@ message! {
         pub rack: String,
         /// The follower that fetches, if it is none of the consumers.
         pub replica: Option<ReplicaLife>,
+        /// The consumer that fetches, if it says who it is.
+        pub reader: Option<Reader>,
         /// The parts.
         pub parts: Vec<FetchPart>,
+    }
+
+    /// A consumer. By it brokers tell who has read what.
+    pub struct Reader {
+        /// The name of its client (`client.id`).
+        pub client_id: String,
+        /// Its group; empty: none.
+        pub group: String,
+        /// Its id: as a member of the group, or one that it has made itself.
+        pub member: String,
     }
 
     /// A follower in one of its lives.
@@ -248,7 +260,7 @@ impl Wire for At {
         }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<At, DecodeError> {
+    fn decode(reader: &mut codec::Reader<'_>) -> Result<At, DecodeError> {
         let at = reader.position();
         match u8::decode(reader)? {
             0 => Ok(At::Earliest),

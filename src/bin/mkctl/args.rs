@@ -8,7 +8,8 @@ use mk::client::{Acks, StartAt};
 use mk_storage::batch::Compression;
 
 use crate::bench::args::BenchCommand;
-use crate::completion::{Shell, topics};
+use crate::completion::{Shell, groups, topics};
+use crate::group::args::GroupCommand;
 use crate::place;
 
 const EXAMPLES: &str = "\
@@ -18,6 +19,8 @@ Examples:
   mkctl tail greetings -f                        the last ten, then whatever comes
   mkctl produce pictures --whole *.png           a file, a record
   mkctl consume orders -o @-1h -J | jq .value    the last hour, as JSON
+  mkctl consume orders -g billing                a member of a group: what others do not read
+  mkctl group describe billing -w                how far the group has come, and who is behind
   mkctl topic create orders -p 8 -c flush=interval:50ms
   mkctl cluster start --brokers 3                three brokers and a zookeeper, until Ctrl-C
   mkctl cluster events -f                        who was fenced, who leads, as it happens
@@ -63,6 +66,9 @@ pub enum Command {
     #[command(subcommand)]
     Topic(TopicCommand),
     Offsets(OffsetsArgs),
+    /// See who reads what, how far groups have come, and let them go on somewhere else.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Bring a cluster up, look at it, see what has happened.
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -185,17 +191,27 @@ pub struct ConsumeArgs {
     /// The topics.
     #[arg(required = true, add = topics())]
     pub topics: Vec<String>,
+    /// Read as a member of this group: what other members do not, from where the group has come to. What is
+    /// printed is acknowledged.
+    #[arg(short, long, add = groups(), conflicts_with = "partitions")]
+    pub group: Option<String>,
+    /// A name of this member that outlives it: its partitions are kept for it for a while.
+    #[arg(long, requires = "group", value_name = "NAME")]
+    pub instance_id: Option<String>,
+    /// Only begin where the group is: read all, acknowledge nothing, and do not join.
+    #[arg(long, requires = "group")]
+    pub no_commit: bool,
     /// Where to begin: start, end, an offset, -N (the last N of each partition), @TIME
-    /// (2026-01-31T12:00:00Z, milliseconds since 1970) or @-1h.
+    /// (2026-01-31T12:00:00Z, milliseconds since 1970) or @-1h. Otherwise at the end; with -g at the start
+    /// of partitions where the group has not been.
     #[arg(
         short,
         long,
         value_name = "PLACE",
-        default_value = "end",
         allow_hyphen_values = true,
         value_parser = place::start
     )]
-    pub offset: StartAt,
+    pub offset: Option<StartAt>,
     /// End at the end offsets seen at the start.
     #[arg(short = 'e', long)]
     pub end: bool,

@@ -11,7 +11,7 @@ use clap::{CommandFactory, ValueEnum};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
-use mk::client::{Admin, Cluster, ClusterSettings};
+use mk::client::{Admin, ClientError, Cluster, ClusterSettings};
 
 use crate::args::{Args, DEFAULT_BOOTSTRAP};
 use crate::outcome::Failure;
@@ -52,15 +52,36 @@ pub fn run(shell: Shell) -> Result<(), Failure> {
 
 /// Completes names of topics, as a broker has them; none if no broker answers at once.
 pub fn topics() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| {
+    completer(|admin| async move {
+        let metadata = admin.metadata(None).await;
+        metadata.map(|metadata| metadata.topics.into_iter().map(|topic| topic.name).collect())
+    })
+}
+
+/// The same of groups.
+pub fn groups() -> ArgValueCompleter {
+    completer(|admin| async move {
+        let groups = admin.list_groups().await;
+        groups.map(|(groups, _)| groups.into_iter().map(|group| group.group).collect())
+    })
+}
+
+fn completer<F>(ask: impl Fn(Admin) -> F + Clone + Send + Sync + 'static) -> ArgValueCompleter
+where
+    F: Future<Output = Result<Vec<String>, ClientError>>,
+{
+    ArgValueCompleter::new(move |current: &OsStr| {
         let Some(current) = current.to_str() else { return Vec::new() };
-        let names = topic_names(&bootstrap(std::env::args()));
+        let names = names(&bootstrap(std::env::args()), &ask);
         let mut names = names.into_iter().filter(|name| name.starts_with(current));
         names.by_ref().map(CompletionCandidate::new).collect()
     })
 }
 
-fn topic_names(bootstrap: &str) -> Vec<String> {
+fn names<F>(bootstrap: &str, ask: &impl Fn(Admin) -> F) -> Vec<String>
+where
+    F: Future<Output = Result<Vec<String>, ClientError>>,
+{
     let settings = ClusterSettings {
         connect_timeout: PATIENCE,
         request_timeout: PATIENCE,
@@ -71,12 +92,10 @@ fn topic_names(bootstrap: &str) -> Vec<String> {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();
     };
-    let asked = async {
-        let admin = Admin::new(Cluster::new(addresses, settings));
-        tokio::time::timeout(PATIENCE, admin.metadata(None)).await
-    };
+    let admin = Admin::new(Cluster::new(addresses, settings));
+    let asked = async { tokio::time::timeout(PATIENCE, ask(admin)).await };
     match runtime.block_on(asked) {
-        Ok(Ok(metadata)) => metadata.topics.into_iter().map(|topic| topic.name).collect(),
+        Ok(Ok(names)) => names,
         _ => Vec::new(),
     }
 }

@@ -9,6 +9,7 @@ use mk_storage::batch::Record;
 
 use crate::args::{CatArgs, ConsumeArgs, TailArgs};
 use crate::format::Format;
+use crate::group::consume as group;
 use crate::outcome::Failure;
 
 /// What to read.
@@ -16,6 +17,8 @@ use crate::outcome::Failure;
 pub struct Plan {
     pub topics: Vec<String>,
     pub start: StartAt,
+    /// Begin where this group is, if it has been there.
+    pub group: Option<String>,
     /// End at the end offsets seen at the start.
     pub until_end: bool,
     /// End after so many records.
@@ -29,17 +32,32 @@ pub struct Plan {
 /// Where output goes.
 pub type Out = BufWriter<std::io::StdoutLock<'static>>;
 
-const OUT_BYTES: usize = 256 << 10;
+pub const OUT_BYTES: usize = 256 << 10;
 
 pub async fn run(cluster: &Cluster, args: ConsumeArgs) -> Result<(), Failure> {
     let format = Format::of(&args.output).map_err(Failure::Usage)?;
+    let rack = args.rack.unwrap_or_default();
+    if let Some(group) = args.group.clone().filter(|_| !args.no_commit) {
+        let plan = group::Plan {
+            group,
+            instance_id: args.instance_id,
+            topics: args.topics,
+            start: args.offset.unwrap_or(StartAt::Earliest),
+            until_end: args.end,
+            count: args.count,
+            rack,
+        };
+        return group::run(cluster, plan, format).await;
+    }
+    let otherwise = if args.group.is_some() { StartAt::Earliest } else { StartAt::Latest };
     let plan = Plan {
         topics: args.topics,
-        start: args.offset,
+        start: args.offset.unwrap_or(otherwise),
+        group: args.group,
         until_end: args.end,
         count: args.count,
         partitions: args.partitions,
-        rack: args.rack.unwrap_or_default(),
+        rack,
     };
     print(cluster, plan, format).await
 }
@@ -49,6 +67,7 @@ pub async fn cat(cluster: &Cluster, args: CatArgs) -> Result<(), Failure> {
     let plan = Plan {
         topics: args.topics,
         start: StartAt::Earliest,
+        group: None,
         until_end: true,
         count: None,
         partitions: vec![],
@@ -62,6 +81,7 @@ pub async fn tail(cluster: &Cluster, args: TailArgs) -> Result<(), Failure> {
     let plan = Plan {
         topics: args.topics,
         start: StartAt::Last(args.count),
+        group: None,
         until_end: !args.follow,
         count: None,
         partitions: vec![],
@@ -136,7 +156,10 @@ async fn begin(
             partitions = (0..cluster.topic(topic).await?.count()).collect();
         }
         if !plan.until_end {
-            if plan.partitions.is_empty() {
+            if let Some(group) = &plan.group {
+                let of = (topic.as_str(), partitions.as_slice());
+                group::begin_where_it_is(cluster, consumer, group, of, plan.start).await?;
+            } else if plan.partitions.is_empty() {
                 consumer.subscribe(topic, plan.start).await?;
             } else {
                 consumer.assign(topic, &partitions, plan.start).await?;
@@ -144,7 +167,13 @@ async fn begin(
             continue;
         }
         let ends = offsets(cluster, topic, &partitions, At::Latest).await?;
-        let starts = consumer.assign(topic, &partitions, plan.start).await?;
+        let starts = match &plan.group {
+            Some(group) => {
+                let of = (topic.as_str(), partitions.as_slice());
+                group::begin_where_it_is(cluster, consumer, group, of, plan.start).await?
+            }
+            None => consumer.assign(topic, &partitions, plan.start).await?,
+        };
         for ((partition, start), end) in starts.into_iter().zip(ends.into_iter().flatten()) {
             if start < end {
                 all_ends.insert((topic.clone(), partition), end);

@@ -15,6 +15,7 @@ pub async fn run(cluster: &Cluster, args: GrepArgs) -> Result<(), Failure> {
     let plan = Plan {
         topics: args.topics,
         start: args.offset,
+        group: None,
         until_end: true,
         count: None,
         partitions: vec![],

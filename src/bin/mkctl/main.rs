@@ -5,11 +5,13 @@ mod args;
 mod bench;
 mod cluster;
 mod completion;
+mod confirm;
 mod consume;
 mod durability;
 mod elect;
 mod format;
 mod grep;
+mod group;
 mod json;
 mod man;
 mod offsets;
@@ -76,6 +78,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Grep(args) => grep::run(&cluster, args).await,
         Command::Topic(command) => topic::run(&cluster, command).await,
         Command::Offsets(args) => offsets::run(&cluster, args).await,
+        Command::Group(command) => group::run(&cluster, command).await,
         Command::Cluster(command) => cluster::run(&cluster, command).await,
         Command::Elect(args) => elect::run(&cluster, args).await,
         Command::Partition(command) => partition::run(&cluster, command).await,

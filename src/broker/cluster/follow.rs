@@ -66,6 +66,7 @@ impl Follower for Following {
         for name in &names {
             assign_known(shared, name);
         }
+        shared.groups.changed();
         let due: Vec<String> = names
             .into_iter()
             .filter(|name| reconcile::is_due(shared, name))

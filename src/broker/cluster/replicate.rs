@@ -210,6 +210,7 @@ impl Driver {
             max_bytes: settings.number("replica.fetch.response.max.bytes") as u32,
             rack: String::new(),
             replica: Some(ReplicaLife { broker: me.id, epoch: me.epoch.0 }),
+            reader: None,
             parts,
         };
         let (shared, catch_up) = (self.shared.clone(), self.catch_up.clone());

@@ -20,6 +20,10 @@ pub struct FetchedBatches {
     pub high_watermark: u64,
     /// The broker that they come from.
     pub broker: u32,
+    /// The epoch of the leader of the last batch.
+    pub leader_epoch: i32,
+    /// The assignment of the partition that they were fetched for.
+    pub(crate) assignment: u64,
     /// Records before this were not asked for.
     pub(super) from: u64,
     pub(super) check_crcs: bool,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::time::Instant;
 
@@ -20,13 +21,28 @@ use crate::client::admin::offsets;
 use crate::client::backoff::{Backoff, sleep_until};
 use crate::client::cluster::{Cluster, PartitionKey};
 use crate::client::error::ClientError;
+use crate::clock::now_ms;
 
 /// What a consumer tells its driver.
 #[derive(Debug)]
 pub(super) enum Command {
-    Assign(Vec<(PartitionKey, u64)>),
+    Assign(Vec<Start>),
     Unassign(PartitionKey),
+    /// Fetches no more of a partition, or again.
+    Pause(PartitionKey, bool),
     Subscribe(Arc<str>),
+}
+
+/// Where a partition is to be read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    pub key: PartitionKey,
+    pub offset: u64,
+    /// The leader epoch of the record before; -1 if that is not known. A leader that does not know of it is
+    /// none any more.
+    pub epoch: i32,
+    /// Which assignment this is, of all of this consumer.
+    pub assignment: u64,
 }
 
 /// A topic is gone when brokers have not known it for so long.
@@ -39,8 +55,8 @@ pub(super) struct Driver {
     positions: BTreeMap<PartitionKey, Position>,
     /// Which part comes first in the next fetch.
     turn: usize,
-    /// How many positions there have been.
-    assigned: u64,
+    /// Numbers the assignments.
+    assigned: Arc<AtomicU64>,
     subscribed: Vec<Arc<str>>,
     next_discovery: Option<Instant>,
     /// Fetched, and not yet taken.
@@ -57,6 +73,7 @@ struct Position {
     offset: u64,
     /// The leader epoch of the last batch that it has had; -1: it has had none.
     read_epoch: i32,
+    paused: bool,
     in_flight: bool,
     retry_at: Option<Instant>,
     nearest: Nearest,
@@ -91,13 +108,13 @@ struct Landed {
 
 impl Driver {
     /// A driver that has nothing to read yet.
-    pub fn new(cluster: Cluster, settings: ConsumerSettings) -> Driver {
+    pub fn new(cluster: Cluster, settings: ConsumerSettings, assigned: Arc<AtomicU64>) -> Driver {
         Driver {
             cluster,
             settings,
             positions: BTreeMap::new(),
             turn: 0,
-            assigned: 0,
+            assigned,
             subscribed: Vec::new(),
             next_discovery: None,
             ready: VecDeque::new(),
@@ -139,12 +156,17 @@ impl Driver {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Assign(starts) => {
-                for (key, offset) in starts {
-                    self.begin(key, offset);
+                for start in starts {
+                    self.begin(start);
                 }
             }
             Command::Unassign(key) => {
                 self.positions.remove(&key);
+            }
+            Command::Pause(key, paused) => {
+                if let Some(position) = self.positions.get_mut(&key) {
+                    position.paused = paused;
+                }
             }
             Command::Subscribe(topic) => {
                 self.subscribed.push(topic);
@@ -154,13 +176,14 @@ impl Driver {
         }
     }
 
-    fn begin(&mut self, key: PartitionKey, offset: u64) {
-        self.assigned += 1;
+    fn begin(&mut self, start: Start) {
+        let Start { key, offset, epoch, assignment } = start;
         let position = Position {
-            assignment: self.assigned,
+            assignment,
             topic_id: self.cluster.known_id(&key.0),
             offset,
-            read_epoch: -1,
+            read_epoch: epoch,
+            paused: false,
             in_flight: false,
             retry_at: None,
             nearest: Nearest::Unknown,
@@ -200,7 +223,8 @@ impl Driver {
                 .collect();
             for key in fresh {
                 tracing::info!(topic = %key.0, partition = key.1, "a partition was added");
-                self.begin(key, 0);
+                let assignment = self.assigned.fetch_add(1, Ordering::Relaxed);
+                self.begin(Start { key, offset: 0, epoch: -1, assignment });
             }
         }
     }
@@ -217,7 +241,8 @@ impl Driver {
         let now = Instant::now();
         let mut groups: BTreeMap<Target, Vec<Asked>> = BTreeMap::new();
         for (key, position) in &mut self.positions {
-            if position.in_flight || position.retry_at.is_some_and(|at| now < at) {
+            if position.in_flight || position.paused || position.retry_at.is_some_and(|at| now < at)
+            {
                 continue;
             }
             position.in_flight = true;
@@ -334,6 +359,8 @@ impl Driver {
             next_offset,
             high_watermark: fetched.high_watermark,
             broker: target.broker.unwrap_or_default(),
+            leader_epoch: epoch,
+            assignment: position.assignment,
             from,
             check_crcs: self.settings.check_crcs,
             data,
@@ -345,16 +372,24 @@ impl Driver {
         let at = match self.settings.offset_reset {
             OffsetReset::Earliest => At::Earliest,
             OffsetReset::Latest => At::Latest,
+            OffsetReset::ByDuration(age) => At::Timestamp(now_ms() - age.as_millis() as i64),
             OffsetReset::None => {
                 self.positions.remove(key);
                 self.ready.push_back(Err(fault.into()));
                 return;
             }
         };
+        self.reset_to(key, at).await;
+    }
+
+    async fn reset_to(&mut self, key: &PartitionKey, at: At) {
         match offsets(&self.cluster, &key.0, &[key.1], at).await {
             Ok(found) => {
                 let Some(position) = self.positions.get_mut(key) else { return };
-                let to = found.first().copied().flatten().unwrap_or(0);
+                // Nothing is so young: what comes next is.
+                let Some(to) = found.first().copied().flatten() else {
+                    return Box::pin(self.reset_to(key, At::Latest)).await;
+                };
                 let (topic, partition, from) = (&key.0, key.1, position.offset);
                 tracing::warn!(%topic, partition, from, to, "the next record is not there");
                 position.offset = to;
@@ -453,6 +488,7 @@ async fn fetch_from(
         max_bytes: settings.max_bytes,
         rack: rack.to_owned(),
         replica: None,
+        reader: settings.reader.clone(),
         parts: parts.collect(),
     };
     let (response, payload) = match source {

@@ -5,6 +5,9 @@ mod driver;
 mod nearest;
 mod settings;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::At;
 use tokio::sync::mpsc;
@@ -14,17 +17,24 @@ pub use batches::FetchedBatches;
 pub use settings::{ConsumerSettings, OffsetReset, StartAt};
 
 use super::admin::offsets;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, PartitionKey};
 use super::error::ClientError;
-use driver::{Command, Driver};
+use driver::{Command, Driver, Start};
 
 /// Reads partitions.
 #[derive(Debug)]
 pub struct Consumer {
-    cluster: Cluster,
-    commands: mpsc::UnboundedSender<Command>,
+    steering: Steering,
     fetched: mpsc::Receiver<Result<FetchedBatches, ClientError>>,
     driver: JoinHandle<()>,
+}
+
+/// Tells a consumer what to read. Clones steer the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Steering {
+    cluster: Cluster,
+    commands: mpsc::UnboundedSender<Command>,
+    assigned: Arc<AtomicU64>,
 }
 
 impl Consumer {
@@ -32,9 +42,10 @@ impl Consumer {
     pub fn new(cluster: Cluster, settings: ConsumerSettings) -> Consumer {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (outbox, fetched) = mpsc::channel(1);
-        let driver = Driver::new(cluster.clone(), settings);
+        let assigned = Arc::new(AtomicU64::new(0));
+        let driver = Driver::new(cluster.clone(), settings, assigned.clone());
         let driver = tokio::spawn(driver.run(inbox, outbox));
-        Consumer { cluster, commands, fetched, driver }
+        Consumer { steering: Steering { cluster, commands, assigned }, fetched, driver }
     }
 
     /// Reads all partitions of a topic, those that are added later included, from their start on.
@@ -44,10 +55,10 @@ impl Consumer {
         topic: &str,
         start: StartAt,
     ) -> Result<Vec<(u32, u64)>, ClientError> {
-        let count = self.cluster.topic(topic).await?.count();
+        let count = self.steering.cluster.topic(topic).await?.count();
         let partitions: Vec<u32> = (0..count).collect();
         let starts = self.assign(topic, &partitions, start).await?;
-        self.command(Command::Subscribe(topic.into()))?;
+        self.steering.command(Command::Subscribe(topic.into()))?;
         Ok(starts)
     }
 
@@ -60,20 +71,22 @@ impl Consumer {
         partitions: &[u32],
         start: StartAt,
     ) -> Result<Vec<(u32, u64)>, ClientError> {
-        let info = self.cluster.topic(topic).await?;
+        let cluster = &self.steering.cluster;
+        let info = cluster.topic(topic).await?;
         if let Some(missing) = partitions.iter().find(|partition| **partition >= info.count()) {
             let what = format!("topic '{topic}' has no partition {missing}");
             return Err(Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what).into());
         }
-        let starts = self.find_starts(topic, partitions, start).await?;
-        let keyed = starts.iter().map(|(partition, at)| ((info.name.clone(), *partition), *at));
-        self.command(Command::Assign(keyed.collect()))?;
+        let starts = find_starts(cluster, topic, partitions, start).await?;
+        for (partition, offset) in &starts {
+            self.steering.begin((info.name.clone(), *partition), *offset, -1)?;
+        }
         Ok(starts)
     }
 
     /// Reads a partition no longer. What was fetched of it may still come.
     pub fn unassign(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
-        self.command(Command::Unassign((topic.into(), partition)))
+        self.steering.end((topic.into(), partition))
     }
 
     /// The next batches, of any partition. An error says that a partition, or everything, cannot
@@ -82,35 +95,61 @@ impl Consumer {
         self.fetched.recv().await.unwrap_or(Err(ClientError::Closed))
     }
 
+    /// What steers it.
+    pub(crate) fn steering(&self) -> Steering {
+        self.steering.clone()
+    }
+}
+
+impl Steering {
+    /// Reads a partition from an offset on, behind a record of this leader epoch. Answers which assignment
+    /// this is.
+    pub fn begin(&self, key: PartitionKey, offset: u64, epoch: i32) -> Result<u64, ClientError> {
+        let assignment = self.assigned.fetch_add(1, Ordering::Relaxed);
+        self.command(Command::Assign(vec![Start { key, offset, epoch, assignment }]))?;
+        Ok(assignment)
+    }
+
+    /// Reads a partition no longer.
+    pub fn end(&self, key: PartitionKey) -> Result<(), ClientError> {
+        self.command(Command::Unassign(key))
+    }
+
+    /// Fetches no more of a partition, or again.
+    pub fn pause(&self, key: PartitionKey, paused: bool) -> Result<(), ClientError> {
+        self.command(Command::Pause(key, paused))
+    }
+
     fn command(&self, command: Command) -> Result<(), ClientError> {
         self.commands.send(command).map_err(|_| ClientError::Closed)
     }
+}
 
-    async fn find_starts(
-        &self,
-        topic: &str,
-        partitions: &[u32],
-        start: StartAt,
-    ) -> Result<Vec<(u32, u64)>, ClientError> {
-        let find = |at| offsets(&self.cluster, topic, partitions, at);
-        let starts: Vec<u64> = match start {
-            StartAt::Offset(offset) => vec![offset; partitions.len()],
-            StartAt::Earliest => find(At::Earliest).await?.into_iter().flatten().collect(),
-            StartAt::Latest => find(At::Latest).await?.into_iter().flatten().collect(),
-            StartAt::Last(count) => {
-                let (starts, ends) = (find(At::Earliest).await?, find(At::Latest).await?);
-                let pairs = starts.into_iter().flatten().zip(ends.into_iter().flatten());
-                pairs.map(|(start, end)| end.saturating_sub(count).max(start)).collect()
-            }
-            StartAt::Timestamp(millis) => {
-                // The ends first: a record that comes in between is not to be skipped.
-                let ends = find(At::Latest).await?.into_iter().flatten();
-                let found = find(At::Timestamp(millis)).await?;
-                found.into_iter().zip(ends).map(|(found, end)| found.unwrap_or(end)).collect()
-            }
-        };
-        Ok(partitions.iter().copied().zip(starts).collect())
-    }
+/// Where partitions begin, each with its number.
+pub(crate) async fn find_starts(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: &[u32],
+    start: StartAt,
+) -> Result<Vec<(u32, u64)>, ClientError> {
+    let find = |at| offsets(cluster, topic, partitions, at);
+    let starts: Vec<u64> = match start {
+        StartAt::Offset(offset) => vec![offset; partitions.len()],
+        StartAt::Earliest => find(At::Earliest).await?.into_iter().flatten().collect(),
+        StartAt::Latest => find(At::Latest).await?.into_iter().flatten().collect(),
+        StartAt::Last(count) => {
+            let (starts, ends) = (find(At::Earliest).await?, find(At::Latest).await?);
+            let pairs = starts.into_iter().flatten().zip(ends.into_iter().flatten());
+            pairs.map(|(start, end)| end.saturating_sub(count).max(start)).collect()
+        }
+        StartAt::Timestamp(millis) => {
+            // The ends first: a record that comes in between is not to be skipped.
+            let ends = find(At::Latest).await?.into_iter().flatten();
+            let found = find(At::Timestamp(millis)).await?;
+            found.into_iter().zip(ends).map(|(found, end)| found.unwrap_or(end)).collect()
+        }
+    };
+    Ok(partitions.iter().copied().zip(starts).collect())
 }
 
 impl Drop for Consumer {

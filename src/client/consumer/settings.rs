@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mk_net::message::Reader;
+
 /// What to do when the log no longer has the next record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetReset {
@@ -9,6 +11,8 @@ pub enum OffsetReset {
     Earliest,
     /// Go on with the next that comes.
     Latest,
+    /// Go on with the first that is younger than this (KIP-1106).
+    ByDuration(Duration),
     /// Fail.
     None,
 }
@@ -42,6 +46,8 @@ pub struct ConsumerSettings {
     /// `client.rack`: where the consumer stands; it reads from a replica there, if there is one in
     /// sync. Empty: from the leader.
     pub rack: String,
+    /// Who reads, for brokers to tell of it: the name of the client (`client.id`), its group and its id.
+    pub reader: Option<Reader>,
     /// `auto.offset.reset`. The first that there is: nothing that is there is skipped.
     pub offset_reset: OffsetReset,
     /// `check.crcs`: check each batch's checksum when its records are read. On.
@@ -58,6 +64,7 @@ impl Default for ConsumerSettings {
             max_bytes: 16 << 20,
             partition_max_bytes: 4 << 20,
             rack: String::new(),
+            reader: None,
             offset_reset: OffsetReset::Earliest,
             check_crcs: true,
             give_up_after: Duration::from_secs(120),

@@ -99,6 +99,11 @@ impl Log {
         self.look(|segments, bounds| find_time(segments, bounds.start, at_least))
     }
 
+    /// The first record from `offset` on: where compaction has left gaps, it may be a later one.
+    pub fn find_record(&self, offset: Offset) -> Result<Option<FoundTime>, ReadError> {
+        self.look(|segments, bounds| find_record(segments, offset.max(bounds.start)))
+    }
+
     /// The first record with the largest timestamp of all.
     pub fn find_max_time(&self) -> Result<Option<FoundTime>, ReadError> {
         self.look(|segments, bounds| find_max_time(segments, bounds.start))
@@ -146,6 +151,21 @@ pub(super) fn read_from(
     }
     // The log was cut while it was read.
     Err(ReadError::OutOfRange { requested: offset, start, end })
+}
+
+fn find_record(segments: &[Arc<Segment>], offset: Offset) -> Result<Option<FoundTime>, ReadError> {
+    for segment in segments {
+        if let Some((position, header)) = segment.find(offset)? {
+            // A batch that compaction has emptied has none.
+            let any = Timestamp(i64::MIN);
+            let found = first_in_batch(segment, position, &header, any, offset)?;
+            return match found {
+                Some(found) => Ok(Some(found)),
+                None => find_record(segments, header.next_offset()),
+            };
+        }
+    }
+    Ok(None)
 }
 
 fn find_time(

@@ -188,6 +188,18 @@ fn what_is_appended_meanwhile_is_not_read_beyond_the_limit() {
     }
 }
 
+#[test]
+fn a_record_is_found_by_its_offset() {
+    let log = leader();
+    for offset in 0..90 {
+        let found = log.find_record(Offset(offset)).unwrap().unwrap();
+        assert_eq!((found.offset, found.timestamp), (Offset(offset), Timestamp(offset as i64 / 3)));
+    }
+    assert_eq!(log.find_record(Offset(90)).unwrap(), None);
+    log.trim(Offset(40), None).unwrap();
+    assert_eq!(log.find_record(Offset(0)).unwrap().unwrap().offset, Offset(40));
+}
+
 /// What is not committed may have to be cut, and a leader may ask for it: it does not expire.
 #[test]
 fn what_is_not_committed_does_not_expire() {

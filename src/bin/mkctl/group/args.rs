@@ -1,0 +1,81 @@
+//! The command line of `mkctl group`.
+
+use clap::Subcommand;
+
+use crate::completion::{groups, topics};
+
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List groups: their state, members, and in how many partitions they have committed an offset.
+    List {
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Show how far a group has come in each partition, who reads it, and why it does not get on.
+    ///
+    /// LAG is how many records are committed by producers and not acknowledged by the group; BEHIND is how
+    /// long the first of them has been there. With -w also records a second in and out, and how long it
+    /// takes at this rate until nothing is left.
+    Describe {
+        /// The group.
+        #[arg(add = groups())]
+        group: String,
+        /// Again each second.
+        #[arg(short, long)]
+        watch: bool,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Show the members of a group.
+    Members {
+        /// The group.
+        #[arg(add = groups())]
+        group: String,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+    /// Let a group that has no members go on somewhere else.
+    ///
+    /// Examples:
+    ///   mkctl group seek billing --to start            all over again
+    ///   mkctl group seek billing --to @-1h --dry-run   what would be the last hour?
+    ///   mkctl group seek billing --to -100 -t orders   a hundred records back
+    ///   mkctl group describe billing -J > far.jsonl; mkctl group seek billing --to file:far.jsonl
+    #[command(verbatim_doc_comment)]
+    Seek {
+        /// The group.
+        #[arg(add = groups())]
+        group: String,
+        /// Where: start, end, @TIME, an offset, +N or -N from where the group is, file:PATH with lines of
+        /// `group describe -J`.
+        #[arg(long, allow_hyphen_values = true)]
+        to: String,
+        /// Only this topic; may be given again. Otherwise all that the group has committed offsets of.
+        #[arg(short, long = "topic", add = topics())]
+        topics: Vec<String>,
+        /// Only this partition; may be given again.
+        #[arg(short, long = "partition")]
+        partitions: Vec<u32>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Forget how far groups without members have come.
+    Delete {
+        /// The groups.
+        #[arg(required = true, add = groups())]
+        groups: Vec<String>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}

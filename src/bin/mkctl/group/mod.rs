@@ -1,0 +1,65 @@
+//! `mkctl group`: who reads what, and how far they have come.
+
+pub mod args;
+pub mod consume;
+mod describe;
+mod members;
+mod seek;
+mod view;
+
+use mk::client::{Admin, Cluster};
+use serde_json::json;
+
+use crate::confirm::confirm;
+use crate::outcome::{Failure, describe as describe_error};
+use crate::table;
+use args::GroupCommand;
+
+pub async fn run(cluster: &Cluster, command: GroupCommand) -> Result<(), Failure> {
+    let admin = Admin::new(cluster.clone());
+    match command {
+        GroupCommand::List { json } => list(&admin, json).await,
+        GroupCommand::Describe { group, watch, json } => {
+            describe::run(&admin, &group, watch, json).await
+        }
+        GroupCommand::Members { group, json } => members::run(&admin, &group, json).await,
+        GroupCommand::Seek { group, to, topics, partitions, dry_run, yes } => {
+            let wanted = seek::Wanted { topics, partitions };
+            seek::run(cluster, &group, &to, &wanted, (dry_run, yes)).await
+        }
+        GroupCommand::Delete { groups, dry_run, yes } => {
+            let what = format!("forget how far {} has come", groups.join(", "));
+            if !confirm(&what, yes, dry_run)? {
+                return Ok(());
+            }
+            for group in groups {
+                admin.delete_group(&group, None).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
+    let (groups, failed) = admin.list_groups().await?;
+    if json {
+        for group in groups {
+            table::print_json(&json!({
+                "group": group.group,
+                "state": group.state,
+                "members": group.members,
+                "offsets": group.offsets,
+            }))?;
+        }
+    } else {
+        let rows = groups.into_iter().map(|group| {
+            let (members, offsets) = (group.members.to_string(), group.offsets.to_string());
+            vec![group.group, group.state, members, offsets]
+        });
+        table::print(&["GROUP", "STATE", "MEMBERS", "OFFSETS"], &rows.collect::<Vec<_>>())?;
+    }
+    for (broker, error) in &failed {
+        eprintln!("mkctl: the groups of broker {broker} are missing: {}", describe_error(error));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::Reported) }
+}

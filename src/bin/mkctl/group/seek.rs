@@ -1,0 +1,202 @@
+//! `mkctl group seek`.
+
+use std::collections::BTreeMap;
+
+use mk::client::{Admin, Cluster, StartAt, offsets};
+use mk_net::message::{At, PartitionOf};
+use serde::Deserialize;
+
+use crate::confirm::confirm;
+use crate::offsets::partitions_of;
+use crate::outcome::Failure;
+use crate::{place, table};
+
+/// Which partitions.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Of these topics; none is all that the group has offsets of.
+    pub topics: Vec<String>,
+    /// With these numbers; none is all.
+    pub partitions: Vec<u32>,
+}
+
+/// Where to.
+enum To {
+    Place(StartAt),
+    /// So many records from where it is.
+    By(i64),
+    File(String),
+}
+
+/// A line of `group describe -J`.
+#[derive(Deserialize)]
+struct Line {
+    topic: String,
+    partition: u32,
+    acked: Option<u64>,
+}
+
+fn parse(text: &str) -> Result<To, Failure> {
+    if let Some(path) = text.strip_prefix("file:") {
+        return Ok(To::File(path.to_owned()));
+    }
+    let number = |digits: &str| {
+        digits.parse::<i64>().map_err(|_| Failure::Usage(format!("{text} is no number of records")))
+    };
+    match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(forth), _) => Ok(To::By(number(forth)?)),
+        (_, Some(back)) => Ok(To::By(-number(back)?)),
+        _ => place::start(text).map(To::Place).map_err(Failure::Usage),
+    }
+}
+
+pub async fn run(
+    cluster: &Cluster,
+    group: &str,
+    to: &str,
+    wanted: &Wanted,
+    (dry_run, yes): (bool, bool),
+) -> Result<(), Failure> {
+    let admin = Admin::new(cluster.clone());
+    let to = parse(to)?;
+    let known = known(&admin, group).await?;
+    let targets = match to {
+        To::File(path) => from_file(&path, wanted)?,
+        To::Place(start) => at_place(cluster, &known, wanted, start).await?,
+        To::By(count) => by(cluster, &known, wanted, count).await?,
+    };
+    if targets.is_empty() {
+        let what = "the group has committed nothing there; name topics with -t";
+        return Err(Failure::Failed(what.to_owned()));
+    }
+    let rows = targets.iter().map(|((topic, partition), offset)| {
+        let before = known.get(&(topic.clone(), *partition));
+        let before = before.map_or_else(|| "-".to_owned(), u64::to_string);
+        vec![topic.clone(), partition.to_string(), before, offset.to_string()]
+    });
+    table::print(&["TOPIC", "PARTITION", "FROM", "TO"], &rows.collect::<Vec<_>>())?;
+    let what = format!("let group {group} go on there");
+    if !confirm(&what, yes, dry_run)? {
+        return Ok(());
+    }
+    let moved: Vec<(PartitionOf, u64)> = targets
+        .into_iter()
+        .map(|((topic, partition), offset)| (PartitionOf { topic, partition }, offset))
+        .collect();
+    let mut failed = false;
+    for ((of, _), result) in moved.iter().zip(admin.set_offsets(group, &moved).await?) {
+        if let Err(fault) = result {
+            eprintln!("mkctl: {}:{}: {fault}\nhint: {}", of.topic, of.partition, fault.code.hint());
+            failed = true;
+        }
+    }
+    if failed { Err(Failure::Reported) } else { Ok(()) }
+}
+
+type Places = BTreeMap<(String, u32), u64>;
+
+/// Where the group is; nowhere, if there is no such group yet.
+async fn known(admin: &Admin, group: &str) -> Result<Places, Failure> {
+    let described = match admin.describe_group(group).await {
+        Ok(described) => described,
+        Err(error) if error.code() == Some(mk_net::fault::ErrorCode::GROUP_ID_NOT_FOUND) => {
+            return Ok(Places::new());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let offsets = described.offsets.into_iter();
+    let offsets = offsets.filter_map(|offset| {
+        let place = (offset.partition.topic, offset.partition.partition);
+        Some((place, offset.committed?.offset))
+    });
+    Ok(offsets.collect())
+}
+
+impl Wanted {
+    fn takes(&self, topic: &str, partition: u32) -> bool {
+        (self.topics.is_empty() || self.topics.iter().any(|name| name == topic))
+            && (self.partitions.is_empty() || self.partitions.contains(&partition))
+    }
+
+    /// The partitions of each topic.
+    async fn each(
+        &self,
+        cluster: &Cluster,
+        known: &Places,
+    ) -> Result<BTreeMap<String, Vec<u32>>, Failure> {
+        let mut each: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        if self.topics.is_empty() {
+            for (topic, partition) in known.keys().filter(|(t, p)| self.takes(t, *p)) {
+                each.entry(topic.clone()).or_default().push(*partition);
+            }
+            return Ok(each);
+        }
+        for topic in &self.topics {
+            let all = partitions_of(cluster, topic).await?.into_iter();
+            each.insert(topic.clone(), all.filter(|p| self.takes(topic, *p)).collect());
+        }
+        Ok(each)
+    }
+}
+
+fn from_file(path: &str, wanted: &Wanted) -> Result<Places, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Failed(format!("cannot read {path}: {error}")))?;
+    let mut places = Places::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let line: Line = serde_json::from_str(line)
+            .map_err(|error| Failure::Failed(format!("{path}, line {}: {error}", number + 1)))?;
+        if let Some(acked) = line.acked.filter(|_| wanted.takes(&line.topic, line.partition)) {
+            places.insert((line.topic, line.partition), acked);
+        }
+    }
+    Ok(places)
+}
+
+async fn at_place(
+    cluster: &Cluster,
+    known: &Places,
+    wanted: &Wanted,
+    start: StartAt,
+) -> Result<Places, Failure> {
+    let mut places = Places::new();
+    for (topic, partitions) in wanted.each(cluster, known).await? {
+        let ends = offsets(cluster, &topic, &partitions, At::Latest).await?;
+        let found = match start {
+            StartAt::Earliest => offsets(cluster, &topic, &partitions, At::Earliest).await?,
+            StartAt::Timestamp(millis) => {
+                offsets(cluster, &topic, &partitions, At::Timestamp(millis)).await?
+            }
+            StartAt::Offset(offset) => vec![Some(offset); partitions.len()],
+            // `-N` is from where the group is, and was taken before.
+            StartAt::Latest | StartAt::Last(_) => ends.clone(),
+        };
+        for ((partition, found), end) in partitions.into_iter().zip(found).zip(ends) {
+            if let Some(offset) = found.or(end) {
+                places.insert((topic.clone(), partition), offset);
+            }
+        }
+    }
+    Ok(places)
+}
+
+async fn by(
+    cluster: &Cluster,
+    known: &Places,
+    wanted: &Wanted,
+    count: i64,
+) -> Result<Places, Failure> {
+    let mut places = Places::new();
+    for (topic, partitions) in wanted.each(cluster, known).await? {
+        let starts = offsets(cluster, &topic, &partitions, At::Earliest).await?;
+        let ends = offsets(cluster, &topic, &partitions, At::Latest).await?;
+        for ((partition, start), end) in partitions.into_iter().zip(starts).zip(ends) {
+            let place = (topic.clone(), partition);
+            let (Some(now), Some(start), Some(end)) = (known.get(&place), start, end) else {
+                continue;
+            };
+            places.insert(place, now.saturating_add_signed(count).clamp(start, end.max(start)));
+        }
+    }
+    Ok(places)
+}

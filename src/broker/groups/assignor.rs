@@ -1,0 +1,260 @@
+//! Who of a group is to read what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::PartitionId;
+
+/// A rule by which partitions are given to members.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Assignor {
+    /// To all the same number, and to each as much as can be of what it has (KIP-848's `uniform`).
+    #[default]
+    Uniform,
+    /// Of each topic a range to each member, so that partitions of the same number of several topics go
+    /// to the same member.
+    Range,
+}
+
+/// What an assignor knows of a member.
+#[derive(Clone, Debug, Default)]
+pub struct Applicant {
+    /// The topics that it wants to read: those that there are.
+    pub topics: BTreeSet<Uuid>,
+    /// What it is to read by the last assignment.
+    pub has: BTreeSet<PartitionId>,
+}
+
+/// What each member is to read.
+pub type Assignment = BTreeMap<String, BTreeSet<PartitionId>>;
+
+impl Assignor {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Assignor::Uniform => "uniform",
+            Assignor::Range => "range",
+        }
+    }
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Assignor> {
+        [Assignor::Uniform, Assignor::Range].into_iter().find(|assignor| assignor.name() == name)
+    }
+
+    /// Gives each partition to one of those who want its topic; `topics` tells how many partitions each
+    /// has. The same question has the same answer.
+    pub fn assign(
+        self,
+        members: &BTreeMap<String, Applicant>,
+        topics: &BTreeMap<Uuid, u32>,
+    ) -> Assignment {
+        match self {
+            Assignor::Uniform => uniform(members, topics),
+            Assignor::Range => range(members, topics),
+        }
+    }
+}
+
+fn range(members: &BTreeMap<String, Applicant>, topics: &BTreeMap<Uuid, u32>) -> Assignment {
+    let mut assignment: Assignment =
+        members.keys().map(|member| (member.clone(), BTreeSet::new())).collect();
+    for (&topic, &count) in topics {
+        let wanting: Vec<&String> =
+            members.iter().filter(|(_, m)| m.topics.contains(&topic)).map(|(id, _)| id).collect();
+        let most = wanting.len() as u32;
+        let mut next = 0;
+        for (place, member) in (0..).zip(wanting) {
+            let share = count / most + u32::from(place < count % most);
+            let range = (next..next + share).map(|partition| PartitionId { topic, partition });
+            assignment.entry(member.clone()).or_default().extend(range);
+            next += share;
+        }
+    }
+    assignment
+}
+
+fn uniform(members: &BTreeMap<String, Applicant>, topics: &BTreeMap<Uuid, u32>) -> Assignment {
+    let mut assignment: Assignment =
+        members.keys().map(|member| (member.clone(), BTreeSet::new())).collect();
+    let mut free: BTreeSet<PartitionId> = topics
+        .iter()
+        .flat_map(|(&topic, &count)| {
+            (0..count).map(move |partition| PartitionId { topic, partition })
+        })
+        .collect();
+    for (id, member) in members {
+        let wanted = |partition: &&PartitionId| member.topics.contains(&partition.topic);
+        let kept: BTreeSet<PartitionId> =
+            member.has.iter().filter(wanted).copied().filter(|has| free.remove(has)).collect();
+        assignment.insert(id.clone(), kept);
+    }
+    for partition in free {
+        if let Some(least) = least_of(members, &assignment, partition.topic) {
+            assignment.entry(least).or_default().insert(partition);
+        }
+    }
+    while level(members, &mut assignment) {}
+    assignment
+}
+
+/// Who has least of those who want the topic.
+fn least_of(
+    members: &BTreeMap<String, Applicant>,
+    assignment: &Assignment,
+    topic: Uuid,
+) -> Option<String> {
+    let wanting = members.iter().filter(|(_, member)| member.topics.contains(&topic));
+    wanting.map(|(id, _)| id).min_by_key(|id| assignment[*id].len()).cloned()
+}
+
+/// Takes one from each who has two more than another who wants the same, the largest first: one at a time,
+/// so that nobody gives more than makes them even. True if anything went from one to another.
+fn level(members: &BTreeMap<String, Applicant>, assignment: &mut Assignment) -> bool {
+    let mut by_size: Vec<String> = assignment.keys().cloned().collect();
+    by_size.sort_by_key(|id| std::cmp::Reverse(assignment[id].len()));
+    let mut moved = false;
+    for rich in by_size {
+        // The last ones first, so that what stays is a beginning.
+        let held: Vec<PartitionId> = assignment[&rich].iter().rev().copied().collect();
+        for partition in held {
+            let Some(poor) = least_of(members, assignment, partition.topic) else { continue };
+            if assignment[&rich].len() < assignment[&poor].len() + 2 {
+                continue;
+            }
+            for (id, is_new) in [(&rich, false), (&poor, true)] {
+                let has = assignment.entry(id.clone()).or_default();
+                if is_new {
+                    has.insert(partition)
+                } else {
+                    has.remove(&partition)
+                };
+            }
+            moved = true;
+            break;
+        }
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn topic(number: u128) -> Uuid {
+        Uuid::from_u128(number)
+    }
+
+    /// Members by the topics that they want, and topics by their partitions.
+    fn groups() -> impl Strategy<Value = (Vec<BTreeSet<u128>>, Vec<u32>)> {
+        let members = prop::collection::vec(prop::collection::btree_set(0..4u128, 0..4), 0..8);
+        (members, prop::collection::vec(0..20u32, 4))
+    }
+
+    type Question = (BTreeMap<String, Applicant>, BTreeMap<Uuid, u32>);
+
+    fn question(wanted: &[BTreeSet<u128>], counts: &[u32], last: &Assignment) -> Question {
+        let topics = (0..).zip(counts).map(|(number, count)| (topic(number), *count)).collect();
+        let members = wanted.iter().enumerate().map(|(number, wanted)| {
+            let id = format!("m{number}");
+            let has = last.get(&id).cloned().unwrap_or_default();
+            (id, Applicant { topics: wanted.iter().map(|n| topic(*n)).collect(), has })
+        });
+        (members.collect(), topics)
+    }
+
+    /// Each partition that anybody wants has one who wants it.
+    fn check_whole((members, topics): &Question, assignment: &Assignment) {
+        let mut all = BTreeMap::new();
+        for (id, partitions) in assignment {
+            for partition in partitions {
+                assert!(members[id].topics.contains(&partition.topic));
+                assert!(partition.partition < topics[&partition.topic]);
+                assert_eq!(all.insert(*partition, id.clone()), None, "given twice");
+            }
+        }
+        let wanted = topics.iter().filter(|(t, _)| members.values().any(|m| m.topics.contains(t)));
+        assert_eq!(all.len(), wanted.map(|(_, count)| *count as usize).sum::<usize>());
+    }
+
+    /// Nobody has two more than another who could have one of them.
+    fn check_even(members: &BTreeMap<String, Applicant>, assignment: &Assignment) {
+        for (rich, held) in assignment {
+            for (poor, has) in assignment {
+                let could = held.iter().any(|p| members[poor].topics.contains(&p.topic));
+                assert!(!could || held.len() < has.len() + 2, "{rich} {held:?}, {poor} {has:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_partition_goes_to_one_who_wants_it((wanted, counts) in groups()) {
+            for assignor in [Assignor::Uniform, Assignor::Range] {
+                let asked = question(&wanted, &counts, &Assignment::new());
+                check_whole(&asked, &assignor.assign(&asked.0, &asked.1));
+            }
+        }
+
+        #[test]
+        fn uniform_is_even_and_does_not_move_what_need_not(
+            (wanted, counts) in groups(),
+            (next, more) in groups(),
+        ) {
+            let (members, topics) = question(&wanted, &counts, &Assignment::new());
+            let first = Assignor::Uniform.assign(&members, &topics);
+            check_even(&members, &first);
+            let (members, topics) = question(&wanted, &counts, &first);
+            prop_assert_eq!(&Assignor::Uniform.assign(&members, &topics), &first);
+            let grown: Vec<u32> = counts.iter().zip(more).map(|(a, b)| a + b).collect();
+            let asked = question(&next, &grown, &first);
+            let second = Assignor::Uniform.assign(&asked.0, &asked.1);
+            check_whole(&asked, &second);
+            check_even(&asked.0, &second);
+        }
+    }
+
+    /// As few move as must: a fourth member takes a fourth of what three have.
+    #[test]
+    fn who_comes_takes_as_few_as_make_it_even() {
+        let all = BTreeSet::from([0u128]);
+        let (members, topics) = question(&vec![all.clone(); 3], &[12], &Assignment::new());
+        let three = Assignor::Uniform.assign(&members, &topics);
+        assert!(three.values().all(|partitions| partitions.len() == 4));
+        let (members, topics) = question(&vec![all; 4], &[12], &three);
+        let four = Assignor::Uniform.assign(&members, &topics);
+        assert!(four.values().all(|partitions| partitions.len() == 3));
+        assert!(three.iter().all(|(id, before)| four[id].is_subset(before)));
+    }
+
+    #[test]
+    fn range_gives_the_same_numbers_of_each_topic_to_a_member() {
+        let (members, topics) =
+            question(&vec![BTreeSet::from([0u128, 1]); 3], &[5, 5], &Assignment::new());
+        let assignment = Assignor::Range.assign(&members, &topics);
+        for partitions in assignment.values() {
+            let of = |number| {
+                let own = partitions.iter().filter(move |p| p.topic == topic(number));
+                own.map(|p| p.partition).collect::<Vec<_>>()
+            };
+            assert_eq!(of(0), of(1));
+        }
+        assert_eq!(assignment["m0"].len(), 4);
+        assert_eq!(assignment["m2"].len(), 2);
+    }
+}

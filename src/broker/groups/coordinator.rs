@@ -1,0 +1,471 @@
+//! The thread that coordinates the groups of the partitions which this broker leads. It takes what has come
+//! together, writes down once what follows from it, and lets the event loops answer when that is
+//! committed: so nobody is told what a later coordinator would not know.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mk_net::codec::Wire;
+use mk_net::envelope::{failure, response};
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::{
+    CommitOffsets, DeleteGroup, DescribeGroup, FetchOffsets, GroupHeartbeat, LeaveGroup,
+    LeaveGroupResponse, ListGroupsResponse,
+};
+use mk_storage::batch::CheckedBatch;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::group::{Answer, GroupError, GroupLimits, Now, Topics};
+use super::serve::{self, Rhythm};
+use super::shard::Shard;
+use super::{OFFSETS_TOPIC, journal, partition_of_group};
+use crate::broker::note::Note;
+use crate::broker::partition::Partition;
+use crate::broker::produce::Uncommitted;
+use crate::broker::promise::Promise;
+use crate::broker::replication::replica::{Replica, Standing};
+use crate::broker::reply::Reply;
+use crate::broker::shared::{Shared, replica_of};
+use crate::clock::now_ms;
+use crate::settings::BrokerSettings;
+use crate::zoo::state::LeaderEpoch;
+
+/// What a client wants of a group.
+#[derive(Debug)]
+pub enum Ask {
+    /// It is there; where it connects from.
+    Heartbeat(GroupHeartbeat, String),
+    /// It leaves.
+    Leave(LeaveGroup),
+    /// It has come so far.
+    Commit(CommitOffsets),
+    /// How far has the group come?
+    Offsets(FetchOffsets),
+    /// What is known of it?
+    Describe(DescribeGroup),
+    /// It is to be forgotten.
+    Delete(DeleteGroup),
+    /// Which groups are there?
+    List,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Job {
+    Ask(Reply, Box<Ask>),
+    /// The state of the cluster has changed.
+    Changed,
+    Stop,
+}
+
+/// Hands work to the thread.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    jobs: Sender<Job>,
+}
+
+/// What a thread that is to be started will be told.
+#[derive(Debug)]
+pub struct Inbox {
+    jobs: Receiver<Job>,
+    sender: Sender<Job>,
+}
+
+/// The thread; [`CoordinatorThread::stop`] ends it.
+#[derive(Debug)]
+pub struct CoordinatorThread {
+    jobs: Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+/// Jobs that are done before what follows from them is written down.
+const AT_ONCE: usize = 1000;
+/// So often it is looked for offsets that are too old (Kafka's `offsets.retention.check.interval.ms`).
+const OFFSETS_LOOK: Duration = Duration::from_secs(600);
+
+impl Coordinator {
+    /// A coordinator whose thread is started later.
+    pub fn new() -> (Coordinator, Inbox) {
+        let (sender, jobs) = channel();
+        (Coordinator { jobs: sender.clone() }, Inbox { jobs, sender })
+    }
+
+    /// Lets the thread answer.
+    pub fn ask(&self, reply: Reply, ask: Ask) {
+        // A thread that has ended is that of a broker that stops: its clients turn to another.
+        let _ = self.jobs.send(Job::Ask(reply, Box::new(ask)));
+    }
+
+    /// The state of the cluster has changed.
+    pub fn changed(&self) {
+        let _ = self.jobs.send(Job::Changed);
+    }
+}
+
+impl CoordinatorThread {
+    /// Starts the thread.
+    pub fn start(shared: Arc<Shared>, inbox: Inbox) -> std::io::Result<CoordinatorThread> {
+        let Inbox { jobs: queue, sender: jobs } = inbox;
+        let serving = Serving::new(shared);
+        let thread = thread::Builder::new()
+            .name("mk-groups".to_owned())
+            .spawn(move || serving.run(&queue))?;
+        Ok(CoordinatorThread { jobs, thread })
+    }
+
+    /// Ends the thread.
+    pub fn stop(self) {
+        let _ = self.jobs.send(Job::Stop);
+        if self.thread.join().is_err() {
+            error!("the thread that coordinates groups has panicked");
+        }
+    }
+}
+
+struct Serving {
+    shared: Arc<Shared>,
+    limits: GroupLimits,
+    rhythm: Rhythm,
+    retention_ms: i64,
+    /// When to look for offsets that are too old.
+    next_look: Duration,
+    /// By the number of the partition.
+    held: BTreeMap<u32, Held>,
+}
+
+/// A partition that this broker leads, with its groups.
+struct Held {
+    partition: Arc<Partition>,
+    /// What it knows holds in this epoch only.
+    epoch: LeaderEpoch,
+    shard: Shard<Reply>,
+    /// What is to be answered once all that was done is committed.
+    answers: Vec<(Reply, Bytes)>,
+}
+
+impl Serving {
+    fn new(shared: Arc<Shared>) -> Serving {
+        let settings: &BrokerSettings = &shared.settings;
+        let session_ms = settings.number("group.consumer.session.timeout.ms");
+        let limits = GroupLimits {
+            session_timeout: Duration::from_millis(session_ms),
+            most_members: settings.number("group.consumer.max.size") as usize,
+            most_metadata: settings.number("offset.metadata.max.bytes") as usize,
+        };
+        let rhythm = Rhythm {
+            heartbeat_interval_ms: settings.number("group.consumer.heartbeat.interval.ms") as u32,
+            session_timeout_ms: session_ms as u32,
+        };
+        let retention_ms = settings.number("offsets.retention.minutes") as i64 * 60_000;
+        Serving {
+            shared,
+            limits,
+            rhythm,
+            retention_ms,
+            next_look: Duration::ZERO,
+            held: BTreeMap::new(),
+        }
+    }
+
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let job = match self.next_deadline() {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => jobs.recv_timeout(at.saturating_sub(self.shared.cluster.now())),
+            };
+            let first = match job {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            for job in first.into_iter().chain(jobs.try_iter()).take(AT_ONCE) {
+                match job {
+                    Job::Ask(reply, ask) => self.obey(reply, *ask),
+                    Job::Changed => self.follow(),
+                    Job::Stop => return,
+                }
+            }
+            self.finish();
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let of = |held: &Held| held.shard.next_deadline(&self.limits);
+        let look = (!self.held.is_empty()).then_some(self.next_look);
+        self.held.values().filter_map(of).chain(look).min()
+    }
+
+    fn now(&self) -> Now {
+        Now { since_start: self.shared.cluster.now(), ms: now_ms() }
+    }
+
+    fn fail(&self, reply: Reply, fault: &Fault) {
+        reply.send(&self.shared, failure(&reply.header, fault));
+    }
+
+    fn obey(&mut self, reply: Reply, ask: Ask) {
+        let result = match ask {
+            Ask::List => {
+                self.list(reply);
+                Ok(())
+            }
+            Ask::Heartbeat(request, host) => self.heartbeat(reply, request, host),
+            Ask::Leave(request) => self.leave(reply, &request),
+            Ask::Commit(request) => self.commit(reply, request),
+            Ask::Offsets(request) => self.with(&request.group, reply, |held, topics, _| {
+                Ok(serve::offsets(&held.shard, &request, topics))
+            }),
+            Ask::Describe(request) => self.with(&request.group, reply, |held, _, now| {
+                serve::describe(&held.shard, &request, now)
+            }),
+            Ask::Delete(request) => self
+                .with(&request.group, reply, |held, _, _| serve::delete(&mut held.shard, &request)),
+        };
+        if let Err(fault) = result {
+            self.fail(reply, &fault);
+        }
+    }
+
+    /// Does something with the groups of a partition; what comes of it is answered when it is committed.
+    fn with<A: Wire>(
+        &mut self,
+        group: &str,
+        reply: Reply,
+        work: impl FnOnce(&mut Held, Topics<'_>, Now) -> Result<A, Fault>,
+    ) -> Result<(), Fault> {
+        let (now, shared) = (self.now(), self.shared.clone());
+        let held = self.hold_for(group)?;
+        let answer = work(held, &|name| topic(&shared, name), now)?;
+        held.answers.push((reply, response(&reply.header, &answer, 0)));
+        Ok(())
+    }
+
+    fn heartbeat(
+        &mut self,
+        reply: Reply,
+        request: GroupHeartbeat,
+        host: String,
+    ) -> Result<(), Fault> {
+        let (now, limits, rhythm) = (self.now(), self.limits, self.rhythm);
+        let shared = self.shared.clone();
+        let wait = request.max_wait_ms.min(rhythm.heartbeat_interval_ms);
+        let (group, member) = (request.group.clone(), request.member.clone());
+        let said = request.epoch;
+        let held = self.hold_for(&group)?;
+        let heartbeat = serve::heartbeat(request, host)?;
+        if let Some(earlier) = held.shard.take_waiting(&group, &member) {
+            let known = held.shard.group(&group).and_then(|group| group.members().get(&member));
+            let epoch = known.map_or(said, |member| member.state.epoch);
+            held.answer(earlier, Answer { epoch, assigned: None }, &group, rhythm);
+        }
+        let answer = held
+            .shard
+            .group_mut(&group)
+            .heartbeat(heartbeat, now, &|name| topic(&shared, name), &limits)
+            .map_err(|error| serve::refused(&error))?;
+        if answer.assigned.is_none() && answer.epoch == said && wait > 0 {
+            let until = now.since_start + Duration::from_millis(wait.into());
+            held.shard.wait(&group, &member, reply, until);
+        } else {
+            held.answer(reply, answer, &group, rhythm);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, reply: Reply, request: &LeaveGroup) -> Result<(), Fault> {
+        let LeaveGroup { group, member, comes_back } = request;
+        self.with(group, reply, |held, topics, now| {
+            held.shard
+                .group_mut(group)
+                .leave(member, *comes_back, now, topics)
+                .map_err(|error| serve::refused(&error))?;
+            Ok(LeaveGroupResponse {})
+        })
+    }
+
+    fn commit(&mut self, reply: Reply, request: CommitOffsets) -> Result<(), Fault> {
+        let (group, limits) = (request.group.clone(), self.limits);
+        self.with(&group, reply, |held, topics, now| {
+            Ok(serve::commit(&mut held.shard, request, now, topics, &limits))
+        })
+    }
+
+    /// All groups that this broker coordinates.
+    fn list(&mut self, reply: Reply) {
+        let count = self.shared.topic(OFFSETS_TOPIC).map_or(0, |topic| topic.partitions().len());
+        let mut groups = Vec::new();
+        for number in 0..count as u32 {
+            if let Ok(held) = self.hold(number) {
+                groups.extend(held.shard.groups().filter(|g| !g.is_nothing()).map(serve::listed));
+            }
+        }
+        groups.sort_by(|a, b| a.group.cmp(&b.group));
+        reply.send(&self.shared, response(&reply.header, &ListGroupsResponse { groups }, 0));
+    }
+
+    fn hold_for(&mut self, group: &str) -> Result<&mut Held, Fault> {
+        if group.is_empty() || group.chars().count() > 249 {
+            let what = format!("a group's name of {} characters", group.chars().count());
+            return Err(Fault::new(ErrorCode::INVALID_GROUP_ID, what));
+        }
+        let not_here = |fault: Fault| Fault::new(ErrorCode::NOT_COORDINATOR, fault.message);
+        let topic = self.shared.topic(OFFSETS_TOPIC).map_err(not_here)?;
+        self.hold(partition_of_group(group, topic.partitions().len() as u32))
+    }
+
+    /// The groups of a partition that this broker leads, read from its log if it does so since a moment
+    /// ago.
+    fn hold(&mut self, number: u32) -> Result<&mut Held, Fault> {
+        let not_here = |fault: Fault| Fault::new(ErrorCode::NOT_COORDINATOR, fault.message);
+        let found = self.shared.partition(OFFSETS_TOPIC, Uuid::nil(), number);
+        let (_, partition) = found.map_err(not_here)?;
+        let replica = replica_of(&partition).map_err(not_here)?;
+        let Standing::Leader(epoch) = replica.standing() else {
+            let leads = "this broker does not lead the group's partition of the offsets topic";
+            return Err(Fault::new(ErrorCode::NOT_COORDINATOR, leads));
+        };
+        let is_held = self.held.get(&number).is_some_and(|held| {
+            held.epoch == epoch && held.partition.serial() == partition.serial()
+        });
+        if !is_held {
+            self.let_go(number);
+            let held = self.load(partition.clone(), replica, epoch)?;
+            self.held.insert(number, held);
+        }
+        self.held.get_mut(&number).ok_or_else(|| {
+            Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "the groups cannot be read")
+        })
+    }
+
+    fn load(
+        &self,
+        partition: Arc<Partition>,
+        replica: &Replica,
+        epoch: LeaderEpoch,
+    ) -> Result<Held, Fault> {
+        if replica.known_high_watermark().is_none() {
+            let what = "the new coordinator does not know yet what is committed";
+            return Err(Fault::new(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, what));
+        }
+        let (begin, number) = (std::time::Instant::now(), partition.number());
+        let mut shard = Shard::default();
+        let now = self.shared.cluster.now();
+        journal::replay(replica.log(), |change| shard.replay(change, now)).map_err(|error| {
+            error!(partition = number, %error, "the groups of a partition cannot be read");
+            Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())
+        })?;
+        shard.replayed(&|name| topic(&self.shared, name));
+        let (groups, took) = (shard.groups().count(), begin.elapsed());
+        info!(partition = number, groups, ?took, "coordinates the groups of a partition");
+        Ok(Held { partition, epoch, shard, answers: Vec::new() })
+    }
+
+    /// Does not coordinate a partition's groups any more: who waits is to turn to another.
+    fn let_go(&mut self, number: u32) {
+        let Some(mut held) = self.held.remove(&number) else { return };
+        let fault = Fault::new(ErrorCode::NOT_COORDINATOR, "another broker coordinates the group");
+        let waiting = held.shard.take_all();
+        for reply in waiting.into_iter().chain(held.answers.into_iter().map(|(reply, _)| reply)) {
+            self.fail(reply, &fault);
+        }
+    }
+
+    /// The cluster has changed: partitions have other leaders, topics have come, gone or grown.
+    fn follow(&mut self) {
+        let lost = self.held.iter().filter(|(_, held)| !held.leads());
+        let lost: Vec<u32> = lost.map(|(number, _)| *number).collect();
+        lost.into_iter().for_each(|number| self.let_go(number));
+        for held in self.held.values_mut() {
+            held.shard.topics_changed(&|name| topic(&self.shared, name));
+        }
+    }
+
+    /// Tells members the news, writes down what has changed, and has all of it answered once it is
+    /// committed.
+    fn finish(&mut self) {
+        let (now, rhythm) = (self.now(), self.rhythm);
+        let shared = self.shared.clone();
+        let topics = |name: &str| topic(&shared, name);
+        let looks_at_offsets = now.since_start >= self.next_look;
+        if looks_at_offsets {
+            self.next_look = now.since_start + OFFSETS_LOOK;
+        }
+        let mut broken = Vec::new();
+        for (number, held) in &mut self.held {
+            for (group, member, why) in held.shard.expire(now, &topics, &self.limits) {
+                warn!(group, member, why, "a member is out of its group");
+            }
+            if looks_at_offsets {
+                held.shard.expire_offsets(now.ms, self.retention_ms);
+            }
+            for (member, reply) in held.shard.take_orphans() {
+                let fault = serve::refused(&GroupError::UnknownMember(member));
+                reply.send(&self.shared, failure(&reply.header, &fault));
+            }
+            for ((group, reply), answer) in held.shard.told(now.since_start) {
+                held.answer(reply, answer, &group, rhythm);
+            }
+            if let Err(fault) = held.write(&self.shared, now.ms) {
+                warn!(partition = number, %fault, "what groups do cannot be written down");
+                broken.push(*number);
+            }
+        }
+        // What was done and is not written down is not known to anybody: it is read anew.
+        broken.into_iter().for_each(|number| self.let_go(number));
+    }
+}
+
+impl Held {
+    fn leads(&self) -> bool {
+        self.partition.replica().is_ok_and(|replica| replica.leads_in(self.epoch))
+            && !self.partition.is_deleted()
+    }
+
+    fn answer(&mut self, reply: Reply, answer: Answer, group: &str, rhythm: Rhythm) {
+        let answer = serve::answer_of(self.shard.group(group), answer, rhythm);
+        self.answers.push((reply, response(&reply.header, &answer, 0)));
+    }
+
+    /// Appends what has changed, and hands the answers to the event loops.
+    fn write(&mut self, shared: &Arc<Shared>, now_ms: i64) -> Result<(), Fault> {
+        let changes = self.shard.take_changes();
+        if changes.is_empty() && self.answers.is_empty() {
+            return Ok(());
+        }
+        let replica = replica_of(&self.partition)?;
+        let settings = shared.topic(OFFSETS_TOPIC)?.effective();
+        let unwritten = |error: String| Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, error);
+        let most = settings.max_message_bytes;
+        let batches = journal::batches(&changes, most, now_ms);
+        for bytes in batches.map_err(|error| unwritten(error.to_string()))? {
+            let batch =
+                CheckedBatch::check(&bytes, most).map_err(|error| unwritten(error.to_string()))?;
+            let (appended, epoch) =
+                replica.append(&batch, true, now_ms).map_err(|e| unwritten(e.to_string()))?;
+            shared.appended(&self.partition, settings.flush, appended.rolled);
+            if epoch != self.epoch {
+                return Err(unwritten("the partition has another leader".to_owned()));
+            }
+        }
+        // All that was done before is committed when this is.
+        let end = replica.log().end();
+        for (reply, message) in self.answers.drain(..) {
+            let (partition, epoch) = (self.partition.clone(), self.epoch);
+            let uncommitted = Uncommitted { partition, end, epoch };
+            let promise = Box::new(Promise { reply, message, uncommitted });
+            shared.mailboxes[reply.index].send(Note::Promise(promise));
+        }
+        Ok(())
+    }
+}
+
+/// A topic of the cluster: its id and the number of its partitions.
+fn topic(shared: &Shared, name: &str) -> Option<(Uuid, u32)> {
+    let state = shared.cluster.state();
+    state.topics.get(name).map(|topic| (topic.id, topic.partitions.len() as u32))
+}

@@ -1,0 +1,73 @@
+//! Who coordinates a group: the leader of the group's partition of the offsets topic, which is made when
+//! somebody asks for the first time.
+
+use std::sync::Arc;
+
+use mk_net::envelope::response;
+use mk_net::event_loop::Context;
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::{BrokerAddress, FindCoordinator, FindCoordinatorResponse, NewTopic, Setting};
+
+use super::{OFFSETS_TOPIC, partition_of_group};
+use crate::broker::control;
+use crate::broker::reply::Reply;
+use crate::broker::shared::Shared;
+
+/// Largest batch of the offsets topic: a member that reads ten thousand partitions is one record.
+const MOST_BYTES: &str = "16MiB";
+
+/// Answers at once, or when the offsets topic is made.
+pub fn find(
+    shared: &Arc<Shared>,
+    context: &mut Context,
+    reply: Reply,
+    request: FindCoordinator,
+) -> Result<(), Fault> {
+    if shared.cluster.state().topics.contains_key(OFFSETS_TOPIC) {
+        let answer = coordinator(shared, &request)?;
+        context.respond(reply.to, response(&reply.header, &answer, 0));
+    } else {
+        reply.later(shared, request, |shared, request| {
+            make_topic(shared)?;
+            coordinator(shared, &request)
+        });
+    }
+    Ok(())
+}
+
+fn make_topic(shared: &Arc<Shared>) -> Result<(), Fault> {
+    let setting =
+        |name: &str, value: &str| Setting { name: name.to_owned(), value: value.to_owned() };
+    let new = NewTopic {
+        name: OFFSETS_TOPIC.to_owned(),
+        partitions: Some(shared.settings.number("offsets.topic.num.partitions") as u32),
+        replication_factor: None,
+        settings: vec![
+            setting("cleanup.policy", "compact"),
+            setting("max.message.bytes", MOST_BYTES),
+        ],
+    };
+    control::make(shared, &new)
+}
+
+fn coordinator(
+    shared: &Shared,
+    request: &FindCoordinator,
+) -> Result<FindCoordinatorResponse, Fault> {
+    let state = shared.cluster.state();
+    let not_available = |what: String| Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, what);
+    let topic = state.topics.get(OFFSETS_TOPIC);
+    let topic = topic.ok_or_else(|| not_available("there is no offsets topic yet".to_owned()))?;
+    let number = partition_of_group(&request.group, topic.partitions.len() as u32);
+    let leader = topic.partition(number).and_then(|partition| partition.leader);
+    let broker = leader.and_then(|id| Some((id, state.brokers.get(&id)?)));
+    let address = broker.and_then(|(id, broker)| {
+        let (host, port) = broker.address.rsplit_once(':')?;
+        let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
+        Some(BrokerAddress { id, host, port, rack: broker.rack.clone() })
+    });
+    let coordinator = address.ok_or_else(|| {
+        not_available(format!("partition {number} of the offsets topic has no leader"))
+    })?;
+    Ok(FindCoordinatorResponse { coordinator })
+}

@@ -1,0 +1,498 @@
+//! A consumer group: its members, what each is to read, and how far they have come. Pure: the time and the
+//! topics come in, answers and changes for the log go out.
+//!
+//! Whenever somebody comes, goes or wants something else, or a topic grows, the group has a new epoch and
+//! what each is to read is worked out anew. Each member gets there on its own: nobody stops who need not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::PartitionId;
+use super::assignor::{Applicant, Assignor};
+use super::member::{JOIN, Member, MemberState, Profile, STATIC_LEAVE, Told};
+use super::offsets::{Committed, Offsets, PartitionName};
+use super::record::{Change, GroupState};
+
+/// The topics that there are: id and number of partitions.
+pub type Topics<'a> = &'a dyn Fn(&str) -> Option<(Uuid, u32)>;
+
+/// When it is now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// By a clock that does not go back.
+    pub since_start: Duration,
+    /// Milliseconds since 1970.
+    pub ms: i64,
+}
+
+/// What all groups of a coordinator have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupLimits {
+    /// Who is not heard of for so long is no member any more (`group.consumer.session.timeout.ms`).
+    pub session_timeout: Duration,
+    /// Most members (`group.consumer.max.size`).
+    pub most_members: usize,
+    /// Most bytes of what is written beside an offset (`offset.metadata.max.bytes`).
+    pub most_metadata: usize,
+}
+
+/// What a member says.
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat {
+    /// Its id, which it has made itself.
+    pub member: String,
+    /// The epoch that it knows, or [`JOIN`].
+    pub epoch: i32,
+    /// What it says of itself, if that is new.
+    pub profile: Option<Profile>,
+    /// What it reads, if that is new.
+    pub owned: Option<BTreeSet<PartitionId>>,
+    /// The count of the last answer that told it what to read; 0: it has dropped what may be on its way.
+    pub seen: u32,
+    /// Numbers what it says: of two that are on their way together, the later one may come first.
+    pub beat: u32,
+}
+
+/// What it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its epoch now.
+    pub epoch: i32,
+    /// What it is to read, with a count, if that is to be told.
+    pub assigned: Option<(u32, BTreeSet<PartitionId>)>,
+}
+
+/// Why a group does not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// It is none of the members: it joins anew.
+    #[error("member '{0}' is not in the group")]
+    UnknownMember(String),
+    /// It has an epoch that it was not given: it joins anew.
+    #[error("the member's epoch is {actual}, not {said}")]
+    FencedEpoch {
+        /// What the member says.
+        said: i32,
+        /// What it is.
+        actual: i32,
+    },
+    /// It reads what it was not given, or what it has given up: it joins anew.
+    #[error("the member reads partition {} of topic {}, which it does not have", .0.partition, .0.topic)]
+    NotHeld(PartitionId),
+    /// Another member that has not left has the instance id.
+    #[error("instance id '{instance}' is that of member '{member}', which has not left")]
+    InstanceInUse {
+        /// The instance id.
+        instance: String,
+        /// The other member.
+        member: String,
+    },
+    /// It has as many members as it may have.
+    #[error("the group has {0} members, as many as are allowed")]
+    Full(usize),
+    /// A member that joins says nothing of itself.
+    #[error("a member that joins must say what it wants to read")]
+    NoProfile,
+    /// Who commits does not have the partition.
+    #[error("the member does not have the partition, or has it since a later epoch than {0}")]
+    NotOwner(i32),
+    /// Somebody commits from outside while the group has members.
+    #[error("the group has members: only they commit")]
+    HasMembers,
+    /// What is written beside an offset is too long.
+    #[error("the metadata have {0} bytes, {1} are allowed")]
+    MetadataTooLarge(usize, usize),
+}
+
+/// A group.
+#[derive(Debug)]
+pub struct Group {
+    name: String,
+    state: GroupState,
+    members: BTreeMap<String, Member>,
+    offsets: Offsets,
+    /// The topics as they were when the assignment was worked out.
+    known: BTreeMap<String, (Uuid, u32)>,
+    /// What is to be written down.
+    changes: Vec<Change>,
+    /// Members that have changed and are to be written down.
+    changed: BTreeSet<String>,
+}
+
+impl Group {
+    /// One without members.
+    pub fn new(name: &str) -> Group {
+        Group {
+            name: name.to_owned(),
+            state: GroupState::default(),
+            members: BTreeMap::new(),
+            offsets: Offsets::new(),
+            known: BTreeMap::new(),
+            changes: Vec::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in a change that the log has.
+    pub fn replay(&mut self, change: Change, now: Duration) {
+        match change {
+            Change::Group(_, state) => self.state = state.unwrap_or_default(),
+            Change::Member(_, id, Some(state)) => {
+                self.members.insert(id, Member::new(*state, now));
+            }
+            Change::Member(_, id, None) => drop(self.members.remove(&id)),
+            Change::Offset(_, name, Some(committed)) => {
+                self.offsets.insert(name, committed);
+            }
+            Change::Offset(_, name, None) => drop(self.offsets.remove(&name)),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its epoch.
+    pub fn epoch(&self) -> i32 {
+        self.state.epoch
+    }
+
+    /// When its last member left it, in milliseconds since 1970.
+    pub fn emptied_ms(&self) -> i64 {
+        self.state.emptied_ms
+    }
+
+    /// Its members.
+    pub fn members(&self) -> &BTreeMap<String, Member> {
+        &self.members
+    }
+
+    /// How far it has come.
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// True if there is nothing of it to be kept.
+    pub fn is_nothing(&self) -> bool {
+        self.members.is_empty() && self.offsets.is_empty()
+    }
+
+    /// The name of a topic that it reads.
+    pub fn topic_name(&self, id: Uuid) -> Option<&str> {
+        self.known.iter().find(|(_, (known, _))| *known == id).map(|(name, _)| name.as_str())
+    }
+
+    /// The assignor that most members want; `uniform` if none wants any.
+    pub fn assignor(&self) -> Assignor {
+        let mut votes: BTreeMap<Assignor, usize> = BTreeMap::new();
+        for assignor in self.members.values().filter_map(|m| m.state.profile.assignor) {
+            *votes.entry(assignor).or_default() += 1;
+        }
+        let most = votes.into_iter().rev().max_by_key(|(_, count)| *count);
+        most.map_or(Assignor::default(), |(assignor, _)| assignor)
+    }
+
+    /// What is to be written down of what has changed since it was asked last.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        for id in std::mem::take(&mut self.changed) {
+            if let Some(member) = self.members.get(&id) {
+                let state = Some(Box::new(member.state.clone()));
+                self.changes.push(Change::Member(self.name.clone(), id, state));
+            }
+        }
+        std::mem::take(&mut self.changes)
+    }
+
+    /// A member says that it is there, and what is new with it.
+    pub fn heartbeat(
+        &mut self,
+        heartbeat: Heartbeat,
+        now: Now,
+        topics: Topics<'_>,
+        limits: &GroupLimits,
+    ) -> Result<Answer, GroupError> {
+        let Heartbeat { member: id, epoch, profile, owned, seen, beat } = heartbeat;
+        // One that was overtaken by what it has said since is no word of now.
+        let is_newest = self.members.get(&id).is_none_or(|member| member.beat < beat);
+        let joins = epoch == JOIN && is_newest;
+        if joins {
+            let profile = profile.clone().ok_or(GroupError::NoProfile)?;
+            self.join(&id, profile, now, limits)?;
+        }
+        let member = self.members.get_mut(&id).ok_or(GroupError::UnknownMember(id.clone()))?;
+        let actual = member.state.epoch;
+        if epoch > actual || actual == STATIC_LEAVE {
+            return Err(GroupError::FencedEpoch { said: epoch, actual });
+        }
+        if seen == 0 && is_newest {
+            member.told = Told::default();
+        }
+        // What it says of a time before the last answer does not tell what it has given up.
+        let owned = owned.filter(|_| is_newest && seen == member.told.count);
+        let claims = owned.iter().flatten().find(|partition| !member.state.holds(partition));
+        if let Some(claims) = claims {
+            return Err(GroupError::NotHeld(*claims));
+        }
+        member.beat = member.beat.max(beat);
+        member.heard = now.since_start;
+        let is_new = profile.is_some_and(|profile| {
+            let changed = member.state.profile != profile;
+            member.state.profile = profile;
+            changed
+        });
+        if is_new {
+            self.changed.insert(id.clone());
+        }
+        self.assign_anew(joins || is_new, topics);
+        self.step(&id, owned.as_ref(), now.since_start);
+        Ok(self.tell(&id, owned.is_some()))
+    }
+
+    fn join(
+        &mut self,
+        id: &str,
+        profile: Profile,
+        now: Now,
+        limits: &GroupLimits,
+    ) -> Result<(), GroupError> {
+        let same_instance = profile.instance_id.as_ref().and_then(|instance| {
+            let has_it = |m: &Member| m.state.profile.instance_id.as_ref() == Some(instance);
+            self.members.iter().find(|(_, member)| has_it(member)).map(|(id, _)| id.clone())
+        });
+        let mut state = MemberState::default();
+        match same_instance {
+            Some(other) if other != id => {
+                let left = self.members[&other].state.epoch == STATIC_LEAVE;
+                if !left {
+                    let instance = profile.instance_id.unwrap_or_default();
+                    return Err(GroupError::InstanceInUse { instance, member: other });
+                }
+                // It goes on with what its predecessor was to read.
+                state.target =
+                    self.remove(&other, now.ms).map(|m| m.state.target).unwrap_or_default();
+            }
+            // It begins anew: of what it had it reads nothing.
+            _ => state.target = self.remove(id, now.ms).map(|m| m.state.target).unwrap_or_default(),
+        }
+        if self.members.len() >= limits.most_members {
+            return Err(GroupError::Full(limits.most_members));
+        }
+        state.profile = profile;
+        self.members.insert(id.to_owned(), Member::new(state, now.since_start));
+        self.changed.insert(id.to_owned());
+        self.state.emptied_ms = 0;
+        Ok(())
+    }
+
+    /// A member leaves; with `static_leave` it is to come back, and what it has is kept for it.
+    pub fn leave(
+        &mut self,
+        id: &str,
+        static_leave: bool,
+        now: Now,
+        topics: Topics<'_>,
+    ) -> Result<(), GroupError> {
+        let unknown = || GroupError::UnknownMember(id.to_owned());
+        let member = self.members.get_mut(id).ok_or_else(unknown)?;
+        if static_leave && member.state.profile.instance_id.is_some() {
+            member.state.epoch = STATIC_LEAVE;
+            member.state.assigned.clear();
+            member.state.revoking.clear();
+            member.heard = now.since_start;
+            self.changed.insert(id.to_owned());
+            return Ok(());
+        }
+        self.remove(id, now.ms);
+        self.assign_anew(true, topics);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: &str, now_ms: i64) -> Option<Member> {
+        let member = self.members.remove(id)?;
+        self.changed.remove(id);
+        self.changes.push(Change::Member(self.name.clone(), id.to_owned(), None));
+        if self.members.is_empty() {
+            self.state.emptied_ms = now_ms;
+            self.changes.push(Change::Group(self.name.clone(), Some(self.state.clone())));
+        }
+        Some(member)
+    }
+
+    /// Removes who is silent for too long, and who does not give up in time what goes to another. Answers
+    /// who, and why.
+    pub fn expire(
+        &mut self,
+        now: Now,
+        topics: Topics<'_>,
+        limits: &GroupLimits,
+    ) -> Vec<(String, &'static str)> {
+        let at = now.since_start;
+        let reason = |member: &Member| {
+            let patience = Duration::from_millis(member.state.profile.rebalance_timeout_ms.into());
+            let holds_on = |since: Duration| at.saturating_sub(since) > patience;
+            if at.saturating_sub(member.heard) > limits.session_timeout {
+                Some("was not heard of")
+            } else if member.revoking_since.is_some_and(holds_on) {
+                Some("did not give up what goes to another")
+            } else {
+                None
+            }
+        };
+        let all = self.members.iter();
+        let gone: Vec<_> = all.filter_map(|(id, m)| Some((id.clone(), reason(m)?))).collect();
+        for (id, _) in &gone {
+            self.remove(id, now.ms);
+        }
+        if !gone.is_empty() {
+            self.assign_anew(true, topics);
+        }
+        gone
+    }
+
+    /// When [`Group::expire`] has something to do at the earliest.
+    pub fn next_deadline(&self, limits: &GroupLimits) -> Option<Duration> {
+        let of = |member: &Member| {
+            let patience = Duration::from_millis(member.state.profile.rebalance_timeout_ms.into());
+            let silent = member.heard + limits.session_timeout;
+            member.revoking_since.map_or(silent, |since| silent.min(since + patience))
+        };
+        self.members.values().map(of).min()
+    }
+
+    /// Topics may have changed. True if what anybody is to read has.
+    pub fn topics_changed(&mut self, topics: Topics<'_>) -> bool {
+        let before = self.state.epoch;
+        self.assign_anew(false, topics);
+        self.state.epoch != before
+    }
+
+    /// Works out what each is to read, if that is `due` or topics have changed, and begins a new epoch.
+    fn assign_anew(&mut self, due: bool, topics: Topics<'_>) {
+        let names: BTreeSet<&String> =
+            self.members.values().flat_map(|member| &member.state.profile.topics).collect();
+        let known: BTreeMap<String, (Uuid, u32)> =
+            names.into_iter().filter_map(|name| Some((name.clone(), topics(name)?))).collect();
+        if !due && known == self.known {
+            return;
+        }
+        let counts: BTreeMap<Uuid, u32> = known.values().copied().collect();
+        let applicants = self.members.iter().map(|(id, member)| {
+            let wanted = member.state.profile.topics.iter();
+            let topics = wanted.filter_map(|name| Some(known.get(name)?.0)).collect();
+            let exists = |p: &&PartitionId| counts.get(&p.topic).is_some_and(|n| p.partition < *n);
+            let has = member.state.target.iter().filter(exists).copied().collect();
+            (id.clone(), Applicant { topics, has })
+        });
+        let assignment = self.assignor().assign(&applicants.collect(), &counts);
+        self.known = known;
+        let mut is_new = due;
+        for (id, target) in assignment {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            if member.state.target != target {
+                member.state.target = target;
+                self.changed.insert(id);
+                is_new = true;
+            }
+        }
+        if is_new {
+            self.state.epoch += 1;
+            self.changes.push(Change::Group(self.name.clone(), Some(self.state.clone())));
+        }
+    }
+
+    /// Lets a member take its next step.
+    fn step(&mut self, id: &str, owned: Option<&BTreeSet<PartitionId>>, now: Duration) {
+        let Some(mut member) = self.members.remove(id) else { return };
+        let before = member.state.clone();
+        let others = &self.members;
+        let is_free = |p: &PartitionId| others.values().all(|other| !other.state.holds(p));
+        if member.state.epoch != STATIC_LEAVE {
+            member.state.reconcile(self.state.epoch, owned, is_free);
+        }
+        member.revoking_since = match (member.state.revoking.is_empty(), member.revoking_since) {
+            (true, _) => None,
+            (false, since) => Some(since.unwrap_or(now)),
+        };
+        if member.state != before {
+            self.changed.insert(id.to_owned());
+        }
+        self.members.insert(id.to_owned(), member);
+    }
+
+    /// Lets a member that waits for news take its next step; its answer, if there is any news.
+    pub fn news(&mut self, id: &str, now: Duration) -> Option<Answer> {
+        self.step(id, None, now);
+        let member = self.members.get(id)?;
+        let Told { epoch, assigned, .. } = &member.told;
+        let is_same =
+            member.state.epoch == *epoch && member.state.assigned.keys().eq(assigned.iter());
+        if is_same { None } else { Some(self.tell(id, false)) }
+    }
+
+    /// What a member is answered: what it is to read if that is new, or `all`.
+    fn tell(&mut self, id: &str, all: bool) -> Answer {
+        let Some(member) = self.members.get_mut(id) else {
+            return Answer { epoch: JOIN, assigned: None };
+        };
+        let epoch = member.state.epoch;
+        member.told.epoch = epoch;
+        let is_same = member.state.assigned.keys().eq(member.told.assigned.iter());
+        if is_same && !all && member.told.count > 0 {
+            return Answer { epoch, assigned: None };
+        }
+        if !is_same || member.told.count == 0 {
+            member.told.count += 1;
+        }
+        member.told.assigned = member.state.assigned.keys().copied().collect();
+        Answer { epoch, assigned: Some((member.told.count, member.told.assigned.clone())) }
+    }
+
+    /// Takes a commit of a member, or, without a member (`epoch` below 0), of somebody outside while
+    /// nobody is in the group.
+    pub fn commit(
+        &mut self,
+        (member, epoch): (&str, i32),
+        name: PartitionName,
+        committed: Committed,
+        limits: &GroupLimits,
+    ) -> Result<(), GroupError> {
+        if committed.metadata.len() > limits.most_metadata {
+            let length = committed.metadata.len();
+            return Err(GroupError::MetadataTooLarge(length, limits.most_metadata));
+        }
+        if epoch < 0 && member.is_empty() {
+            if !self.members.is_empty() {
+                return Err(GroupError::HasMembers);
+            }
+        } else {
+            let unknown = || GroupError::UnknownMember(member.to_owned());
+            let state = &self.members.get(member).ok_or_else(unknown)?.state;
+            let id = PartitionId { topic: committed.topic_id, partition: name.partition };
+            if !state.may_commit(&id, epoch) {
+                return Err(GroupError::NotOwner(epoch));
+            }
+        }
+        self.changes.push(Change::Offset(self.name.clone(), name.clone(), Some(committed.clone())));
+        self.offsets.insert(name, committed);
+        Ok(())
+    }
+
+    /// Forgets offsets.
+    pub fn forget(&mut self, names: &[PartitionName]) {
+        for name in names {
+            if self.offsets.remove(name).is_some() {
+                self.changes.push(Change::Offset(self.name.clone(), name.clone(), None));
+            }
+        }
+    }
+
+    /// Forgets all of it, for it is to be no more.
+    pub fn dissolve(&mut self) {
+        let names: Vec<PartitionName> = self.offsets.keys().cloned().collect();
+        self.forget(&names);
+        self.changes.push(Change::Group(self.name.clone(), None));
+    }
+}

@@ -1,0 +1,47 @@
+//! How far a group has come.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A partition by the name of its topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PartitionName {
+    /// The topic.
+    pub topic: String,
+    /// Its number in the topic, from 0.
+    pub partition: u32,
+}
+
+/// An offset that a group has committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The next record that it is to read: all before are acknowledged.
+    pub offset: u64,
+    /// The epoch of the leader of the record before it; -1 if the member did not say.
+    pub leader_epoch: i32,
+    /// What the member has written beside it.
+    pub metadata: String,
+    /// The topic's id: another topic of the same name has other records.
+    pub topic_id: Uuid,
+    /// When it was committed, in milliseconds since 1970.
+    pub committed_ms: i64,
+}
+
+/// The offsets of a group.
+pub type Offsets = BTreeMap<PartitionName, Committed>;
+
+/// Those that are older than `retention_ms`, counted from when they were committed or, if that is later,
+/// from when the group was left by its last member.
+pub fn expired(
+    offsets: &Offsets,
+    emptied_ms: i64,
+    now_ms: i64,
+    retention_ms: i64,
+) -> Vec<PartitionName> {
+    let is_over = |committed: &Committed| {
+        now_ms.saturating_sub(committed.committed_ms.max(emptied_ms)) > retention_ms
+    };
+    offsets.iter().filter(|(_, o)| is_over(o)).map(|(name, _)| name.clone()).collect()
+}

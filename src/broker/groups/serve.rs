@@ -1,0 +1,263 @@
+//! From messages to groups, and back.
+
+use std::collections::BTreeSet;
+
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::{
+    CommitOffsets, CommitOffsetsResponse, CommitPart, CommittedOffset, DeleteGroup,
+    DeleteGroupResponse, DescribeGroup, DescribeGroupResponse, DescribedMember, FetchOffsets,
+    FetchOffsetsResponse, GroupHeartbeat, GroupHeartbeatResponse, GroupOffset, ListedGroup,
+    MemberAssignment, MemberProfile, PartitionOf, TopicPartitions,
+};
+use uuid::Uuid;
+
+use super::PartitionId;
+use super::assignor::Assignor;
+use super::group::{Answer, Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
+use super::member::{Member, Profile, STATIC_LEAVE};
+use super::offsets::{Committed, PartitionName};
+use super::shard::Shard;
+
+/// What each answer to a member says of time.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    /// So often the coordinator wants to hear of a member, in milliseconds.
+    pub heartbeat_interval_ms: u32,
+    /// So long it may be silent.
+    pub session_timeout_ms: u32,
+}
+
+/// What a member says, as its group takes it.
+pub fn heartbeat(request: GroupHeartbeat, client_host: String) -> Result<Heartbeat, Fault> {
+    let profile = request.profile.map(|profile| profile_of(profile, client_host)).transpose()?;
+    let owned = request.owned.map(|topics| topics.iter().flat_map(ids_of).collect());
+    let GroupHeartbeat { member, epoch, seen, beat, .. } = request;
+    Ok(Heartbeat { member, epoch, profile, owned, seen, beat })
+}
+
+fn profile_of(profile: MemberProfile, client_host: String) -> Result<Profile, Fault> {
+    let assignor = |name: String| {
+        Assignor::by_name(&name).ok_or_else(|| {
+            let what = format!("there is no assignor '{}'", name.escape_debug());
+            Fault::new(ErrorCode::UNSUPPORTED_ASSIGNOR, what)
+        })
+    };
+    Ok(Profile {
+        instance_id: profile.instance_id,
+        client_id: profile.client_id,
+        client_host,
+        rack: profile.rack,
+        rebalance_timeout_ms: profile.rebalance_timeout_ms,
+        topics: profile.topics.into_iter().collect(),
+        assignor: profile.assignor.map(assignor).transpose()?,
+    })
+}
+
+fn ids_of(topic: &TopicPartitions) -> impl Iterator<Item = PartitionId> + use<> {
+    let (topic, numbers) = (topic.topic_id, topic.partitions.clone());
+    numbers.into_iter().map(move |partition| PartitionId { topic, partition })
+}
+
+/// What a member is answered, as it travels.
+pub fn answer_of(group: Option<&Group>, answer: Answer, rhythm: Rhythm) -> GroupHeartbeatResponse {
+    let assignment = answer.assigned.map(|(count, partitions)| MemberAssignment {
+        count,
+        topics: topics_of(group, partitions.iter()),
+    });
+    let Rhythm { heartbeat_interval_ms, session_timeout_ms } = rhythm;
+    let epoch = answer.epoch;
+    GroupHeartbeatResponse { epoch, heartbeat_interval_ms, session_timeout_ms, assignment }
+}
+
+/// Partitions by their topics; those of topics that are gone are nobody's business any more.
+fn topics_of<'a>(
+    group: Option<&Group>,
+    partitions: impl Iterator<Item = &'a PartitionId>,
+) -> Vec<TopicPartitions> {
+    let mut topics: Vec<TopicPartitions> = Vec::new();
+    for PartitionId { topic: topic_id, partition } in partitions.copied() {
+        match topics.last_mut().filter(|last| last.topic_id == topic_id) {
+            Some(last) => last.partitions.push(partition),
+            None => {
+                let name = group.and_then(|group| group.topic_name(topic_id));
+                let Some(topic) = name.map(str::to_owned) else { continue };
+                topics.push(TopicPartitions { topic_id, topic, partitions: vec![partition] });
+            }
+        }
+    }
+    topics
+}
+
+/// What a client is told when a group refuses.
+pub fn refused(error: &GroupError) -> Fault {
+    let code = match error {
+        GroupError::UnknownMember(_) => ErrorCode::UNKNOWN_MEMBER_ID,
+        GroupError::FencedEpoch { .. } | GroupError::NotHeld(_) => ErrorCode::FENCED_MEMBER_EPOCH,
+        GroupError::InstanceInUse { .. } => ErrorCode::UNRELEASED_INSTANCE_ID,
+        GroupError::Full(_) => ErrorCode::GROUP_MAX_SIZE_REACHED,
+        GroupError::NoProfile => ErrorCode::INVALID_REQUEST,
+        GroupError::NotOwner(_) => ErrorCode::STALE_MEMBER_EPOCH,
+        GroupError::HasMembers => ErrorCode::NON_EMPTY_GROUP,
+        GroupError::MetadataTooLarge(..) => ErrorCode::OFFSET_METADATA_TOO_LARGE,
+    };
+    Fault::new(code, error.to_string())
+}
+
+/// Takes commits, each by itself.
+pub fn commit<R>(
+    shard: &mut Shard<R>,
+    request: CommitOffsets,
+    now: Now,
+    topics: Topics<'_>,
+    limits: &GroupLimits,
+) -> CommitOffsetsResponse {
+    let CommitOffsets { group, member, epoch, parts } = request;
+    let group = shard.group_mut(&group);
+    let parts = parts.into_iter().map(|part| {
+        let topic_id = topic_id_of(&part, topics)?;
+        let CommitPart { partition, offset, leader_epoch, metadata, .. } = part;
+        let name = PartitionName { topic: partition.topic, partition: partition.partition };
+        let committed_ms = now.ms;
+        let committed = Committed { offset, leader_epoch, metadata, topic_id, committed_ms };
+        group.commit((&member, epoch), name, committed, limits).map_err(|error| refused(&error))
+    });
+    CommitOffsetsResponse { parts: parts.collect() }
+}
+
+fn topic_id_of(part: &CommitPart, topics: Topics<'_>) -> Result<Uuid, Fault> {
+    let PartitionOf { topic, partition } = &part.partition;
+    let (id, count) = topics(topic).ok_or_else(|| {
+        let what = format!("there is no topic '{}'", topic.escape_debug());
+        Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
+    })?;
+    if *partition >= count {
+        let what = format!("topic '{topic}' has no partition {partition}");
+        return Err(Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what));
+    }
+    if !part.topic_id.is_nil() && part.topic_id != id {
+        let what = format!("topic '{topic}' has id {id}, not {}", part.topic_id);
+        return Err(Fault::new(ErrorCode::INCONSISTENT_TOPIC_ID, what));
+    }
+    Ok(id)
+}
+
+/// How far a group has come.
+pub fn offsets<R>(
+    shard: &Shard<R>,
+    request: &FetchOffsets,
+    topics: Topics<'_>,
+) -> FetchOffsetsResponse {
+    let group = shard.group(&request.group);
+    let all = || group.into_iter().flat_map(|group| group.offsets().keys()).map(name_of);
+    let names = request.partitions.clone().unwrap_or_else(|| all().collect());
+    let parts = names.into_iter().map(|partition| {
+        let name = PartitionName { topic: partition.topic.clone(), partition: partition.partition };
+        let committed = group.and_then(|group| group.offsets().get(&name));
+        let id = topics(&name.topic).map(|(id, _)| id);
+        let committed = committed.filter(|committed| Some(committed.topic_id) == id);
+        GroupOffset { partition, committed: committed.map(committed_of) }
+    });
+    FetchOffsetsResponse { parts: parts.collect() }
+}
+
+fn name_of(name: &PartitionName) -> PartitionOf {
+    PartitionOf { topic: name.topic.clone(), partition: name.partition }
+}
+
+fn committed_of(committed: &Committed) -> CommittedOffset {
+    CommittedOffset {
+        offset: committed.offset,
+        leader_epoch: committed.leader_epoch,
+        metadata: committed.metadata.clone(),
+        committed_ms: committed.committed_ms,
+    }
+}
+
+/// A group in short.
+pub fn listed(group: &Group) -> ListedGroup {
+    ListedGroup {
+        group: group.name().to_owned(),
+        state: state_of(group).to_owned(),
+        members: group.members().len() as u32,
+        offsets: group.offsets().len() as u32,
+    }
+}
+
+fn state_of(group: &Group) -> &'static str {
+    let settled = |member: &Member| {
+        member.state.epoch == STATIC_LEAVE || member.state.is_settled(group.epoch())
+    };
+    match group.members().values().all(settled) {
+        _ if group.members().is_empty() => "Empty",
+        true => "Stable",
+        false => "Reconciling",
+    }
+}
+
+/// All that is known of a group.
+pub fn describe<R>(
+    shard: &Shard<R>,
+    request: &DescribeGroup,
+    now: Now,
+) -> Result<DescribeGroupResponse, Fault> {
+    let group = shard.group(&request.group).ok_or_else(|| no_group(&request.group))?;
+    let members = group.members().iter().map(|(id, member)| {
+        let Member { state, heard, .. } = member;
+        let of = |partitions: BTreeSet<PartitionId>| topics_of(Some(group), partitions.iter());
+        let profile = state.profile.clone();
+        DescribedMember {
+            member: id.clone(),
+            epoch: state.epoch,
+            client_host: profile.client_host,
+            profile: MemberProfile {
+                instance_id: profile.instance_id,
+                client_id: profile.client_id,
+                rack: profile.rack,
+                rebalance_timeout_ms: profile.rebalance_timeout_ms,
+                topics: profile.topics.into_iter().collect(),
+                assignor: profile.assignor.map(|assignor| assignor.name().to_owned()),
+            },
+            heard_ms: now.since_start.saturating_sub(*heard).as_millis() as u64,
+            assigned: of(state.assigned.keys().copied().collect()),
+            revoking: of(state.revoking.keys().copied().collect()),
+            target: of(state.target.clone()),
+        }
+    });
+    let offsets = group.offsets().iter().map(|(name, committed)| GroupOffset {
+        partition: name_of(name),
+        committed: Some(committed_of(committed)),
+    });
+    Ok(DescribeGroupResponse {
+        state: state_of(group).to_owned(),
+        epoch: group.epoch(),
+        assignor: group.assignor().name().to_owned(),
+        members: members.collect(),
+        offsets: offsets.collect(),
+    })
+}
+
+fn no_group(name: &str) -> Fault {
+    let what = format!("there is no group '{}'", name.escape_debug());
+    Fault::new(ErrorCode::GROUP_ID_NOT_FOUND, what)
+}
+
+/// Forgets offsets, or the whole group.
+pub fn delete<R>(
+    shard: &mut Shard<R>,
+    request: &DeleteGroup,
+) -> Result<DeleteGroupResponse, Fault> {
+    let group = shard.group(&request.group).ok_or_else(|| no_group(&request.group))?;
+    if !group.members().is_empty() {
+        let what = format!("group '{}' has {} members", request.group, group.members().len());
+        return Err(Fault::new(ErrorCode::NON_EMPTY_GROUP, what));
+    }
+    let all = || group.offsets().keys().cloned().collect();
+    let named = |partitions: &Vec<PartitionOf>| {
+        let name =
+            |p: &PartitionOf| PartitionName { topic: p.topic.clone(), partition: p.partition };
+        partitions.iter().map(name).collect()
+    };
+    let names: Vec<PartitionName> = request.partitions.as_ref().map_or_else(all, named);
+    shard.group_mut(&request.group).forget(&names);
+    Ok(DeleteGroupResponse {})
+}

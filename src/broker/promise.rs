@@ -1,0 +1,95 @@
+//! Answers that hold once what was appended for them is committed.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mk_net::envelope::failure;
+use mk_net::event_loop::{ConnectionId, Context};
+use mk_net::fault::{ErrorCode, Fault};
+
+use super::produce::Uncommitted;
+use super::reply::Reply;
+use super::waiting::Waiting;
+
+/// An answer that holds once a partition is committed up to some offset.
+#[derive(Debug)]
+pub struct Promise {
+    /// Whose answer.
+    pub reply: Reply,
+    /// The answer.
+    pub message: Bytes,
+    /// What it waits for.
+    pub uncommitted: Uncommitted,
+}
+
+/// The promises of one loop.
+pub struct Promises {
+    index: usize,
+    waiting: Waiting<Promise>,
+}
+
+/// So long a promise waits (Kafka's `offsets.commit.timeout.ms`).
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Promises {
+    pub fn new(index: usize) -> Promises {
+        Promises { index, waiting: Waiting::default() }
+    }
+
+    /// Answers at once, or when more is committed.
+    pub fn promise(&mut self, context: &mut Context, promise: Promise) {
+        match self.look(&promise) {
+            Some(message) => context.respond(promise.reply.to, message),
+            None => {
+                let serial = promise.uncommitted.partition.serial();
+                self.waiting.park(promise, vec![serial], context.now() + PATIENCE);
+            }
+        }
+    }
+
+    /// The answer, if it is known by now.
+    fn look(&self, promise: &Promise) -> Option<Bytes> {
+        // Entered before it is looked at, so that no commit goes unnoticed.
+        promise.uncommitted.partition.producers.enter(self.index);
+        match promise.uncommitted.look() {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(promise.message.clone()),
+            Err(fault) => {
+                let fault = Fault::new(ErrorCode::NOT_COORDINATOR, fault.message);
+                Some(failure(&promise.reply.header, &fault))
+            }
+        }
+    }
+
+    /// More of a partition is committed, or it will not be.
+    pub fn on_committed(&mut self, context: &mut Context, serial: u64) {
+        for ticket in self.waiting.waiting_for(serial) {
+            let message = self.waiting.request(ticket).and_then(|promise| self.look(promise));
+            if let Some(message) = message
+                && let Some(promise) = self.waiting.take(ticket)
+            {
+                context.respond(promise.reply.to, message);
+            }
+        }
+    }
+
+    /// Answers those that have waited long enough.
+    pub fn on_deadline(&mut self, context: &mut Context) {
+        while let Some(promise) = self.waiting.take_expired(context.now()) {
+            let message = self.look(&promise).unwrap_or_else(|| {
+                let what = "the offsets topic does not commit: too few replicas are in sync";
+                let fault = Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, what);
+                failure(&promise.reply.header, &fault)
+            });
+            context.respond(promise.reply.to, message);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.next_deadline()
+    }
+
+    pub fn forget(&mut self, connection: ConnectionId) {
+        self.waiting.forget(|promise| promise.reply.to == connection);
+    }
+}

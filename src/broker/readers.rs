@@ -1,0 +1,142 @@
+//! Who reads a partition, and how far each has come: what a consumer asks for says that it has been given
+//! all before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::{
+    DescribeProgress, DescribeProgressResponse, DescribedReader, PartitionProgress, ProgressPart,
+    Reader,
+};
+use mk_storage::Offset;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::shared::{Shared, replica_of};
+use crate::clock::now_ms;
+
+/// The consumers of a partition, by their ids, which nobody else has.
+#[derive(Debug, Default)]
+pub struct Readers(Mutex<HashMap<String, Seen>>);
+
+/// A consumer, as it was seen last.
+#[derive(Clone, Debug)]
+struct Seen {
+    reader: Reader,
+    host: String,
+    delivered: u64,
+    asked_ms: i64,
+}
+
+/// Most consumers of a partition that are remembered: whoever has not asked for longest goes.
+const MOST: usize = 1000;
+/// Who has not asked for so long reads no more.
+const FORGET_MS: i64 = 10 * 60_000;
+
+impl Readers {
+    /// A consumer asks for records from `offset` on.
+    pub fn note(&self, reader: &Reader, host: &str, offset: u64, now_ms: i64) {
+        let mut seen = self.0.lock();
+        if let Some(known) = seen.get_mut(&reader.member) {
+            (known.delivered, known.asked_ms) = (offset, now_ms);
+            return;
+        }
+        if seen.len() >= MOST {
+            let oldest = seen.iter().min_by_key(|(_, seen)| seen.asked_ms);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                seen.remove(&oldest);
+            }
+        }
+        let (reader, host) = (reader.clone(), host.to_owned());
+        let seen_now = Seen { reader: reader.clone(), host, delivered: offset, asked_ms: now_ms };
+        seen.insert(reader.member, seen_now);
+    }
+
+    /// Those of a group, or all if it is empty, that have asked in the last minutes.
+    pub fn of(&self, group: &str, now_ms: i64) -> Vec<DescribedReader> {
+        let mut seen = self.0.lock();
+        seen.retain(|_, seen| now_ms - seen.asked_ms < FORGET_MS);
+        let wanted = seen.values().filter(|seen| group.is_empty() || seen.reader.group == group);
+        let mut readers: Vec<DescribedReader> = wanted
+            .map(|seen| DescribedReader {
+                reader: seen.reader.clone(),
+                host: seen.host.clone(),
+                delivered: seen.delivered,
+                asked_ms: now_ms.saturating_sub(seen.asked_ms).max(0) as u64,
+            })
+            .collect();
+        readers.sort_by(|a, b| {
+            (&a.reader.group, &a.reader.member).cmp(&(&b.reader.group, &b.reader.member))
+        });
+        readers
+    }
+}
+
+/// How far the readers of partitions have come. May read from the disk.
+pub fn describe(shared: &Arc<Shared>, request: &DescribeProgress) -> DescribeProgressResponse {
+    let parts = request.parts.iter().map(|part| describe_one(shared, &request.group, part));
+    DescribeProgressResponse { parts: parts.collect() }
+}
+
+fn describe_one(
+    shared: &Shared,
+    group: &str,
+    part: &ProgressPart,
+) -> Result<PartitionProgress, Fault> {
+    let of = &part.partition;
+    let (_, partition) = shared.partition(&of.topic, Uuid::nil(), of.partition)?;
+    let log = replica_of(&partition)?.log();
+    let (now, end) = (now_ms(), log.high_watermark());
+    let found = match part.offset.filter(|offset| Offset(*offset) < end) {
+        Some(offset) => log.find_record(Offset(offset)).map_err(|error| {
+            Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("cannot read: {error}"))
+        })?,
+        None => None,
+    };
+    let found = found.filter(|found| found.offset < end);
+    Ok(PartitionProgress {
+        start: log.start().0,
+        end: end.0,
+        age_ms: found.map(|found| now.saturating_sub(found.timestamp.0).max(0) as u64),
+        readers: partition.readers.of(group, now),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(group: &str, member: &str) -> Reader {
+        let client_id = "c".to_owned();
+        Reader { client_id, group: group.to_owned(), member: member.to_owned() }
+    }
+
+    #[test]
+    fn readers_are_told_by_group_and_forgotten_when_they_are_silent() {
+        let readers = Readers::default();
+        readers.note(&reader("g", "a"), "h", 5, 1000);
+        readers.note(&reader("g", "b"), "h", 6, 2000);
+        readers.note(&reader("", "c"), "h", 7, 3000);
+        readers.note(&reader("g", "a"), "h", 9, 4000);
+        let told = |group: &str, now| {
+            let all = readers.of(group, now).into_iter();
+            all.map(|r| (r.reader.member, r.delivered, r.asked_ms)).collect::<Vec<_>>()
+        };
+        let (a, b) = (("a".to_owned(), 9, 1000), ("b".to_owned(), 6, 3000));
+        assert_eq!(told("g", 5000), [a, b]);
+        assert_eq!(told("", 5000).len(), 3);
+        assert_eq!(told("", 3500 + FORGET_MS).len(), 1);
+    }
+
+    #[test]
+    fn there_is_an_end_to_how_many_are_remembered() {
+        let readers = Readers::default();
+        for n in 0..2000 {
+            readers.note(&reader("g", &n.to_string()), "h", n, n as i64);
+        }
+        let told = readers.of("g", 2000);
+        assert_eq!(told.len(), MOST);
+        assert!(told.iter().all(|reader| reader.delivered >= 1000), "the oldest have gone");
+    }
+}

@@ -1,0 +1,100 @@
+//! What those who look after groups ask for.
+
+use std::time::Duration;
+
+use mk_net::fault::Fault;
+use mk_net::message::{
+    CommitOffsets, CommitPart, DeleteGroup, DescribeGroup, DescribeGroupResponse, DescribeProgress,
+    ListGroups, ListedGroup, PartitionOf, PartitionProgress, ProgressPart,
+};
+use uuid::Uuid;
+
+use super::coordination::Coordination;
+use crate::client::admin::Admin;
+use crate::client::by_leader::{self, Parted};
+use crate::client::error::ClientError;
+
+impl Admin {
+    /// All groups, by name; and the brokers that could not be asked, whose groups are missing.
+    pub async fn list_groups(
+        &self,
+    ) -> Result<(Vec<ListedGroup>, Vec<(u32, ClientError)>), ClientError> {
+        let metadata = self.cluster.metadata(Some(Vec::new()), false).await?;
+        let (mut groups, mut failed) = (Vec::new(), Vec::new());
+        for broker in &metadata.brokers {
+            match self.cluster.call_broker(broker.id, &ListGroups {}).await {
+                Ok(answer) => groups.extend(answer.groups),
+                Err(error) => failed.push((broker.id, error)),
+            }
+        }
+        groups.sort_by(|a, b| a.group.cmp(&b.group));
+        Ok((groups, failed))
+    }
+
+    /// All that its coordinator knows of a group.
+    pub async fn describe_group(&self, group: &str) -> Result<DescribeGroupResponse, ClientError> {
+        self.coordination(group).insist(&DescribeGroup { group: group.to_owned() }).await
+    }
+
+    /// Lets a group without members go on at these offsets. A result for each.
+    pub async fn set_offsets(
+        &self,
+        group: &str,
+        offsets: &[(PartitionOf, u64)],
+    ) -> Result<Vec<Result<(), Fault>>, ClientError> {
+        let parts = offsets.iter().map(|(partition, offset)| CommitPart {
+            partition: partition.clone(),
+            topic_id: Uuid::nil(),
+            offset: *offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        });
+        let request = CommitOffsets {
+            group: group.to_owned(),
+            member: String::new(),
+            epoch: -1,
+            parts: parts.collect(),
+        };
+        Ok(self.coordination(group).insist(&request).await?.parts)
+    }
+
+    /// Forgets a group that has no members; or only how far it has come in these partitions.
+    pub async fn delete_group(
+        &self,
+        group: &str,
+        partitions: Option<Vec<PartitionOf>>,
+    ) -> Result<(), ClientError> {
+        let request = DeleteGroup { group: group.to_owned(), partitions };
+        // Once: of a second answer nobody could tell whether there was such a group.
+        self.coordination(group).ask(&request, Duration::from_secs(10)).await.map(drop)
+    }
+
+    /// How far the readers of partitions of a topic have come, those of one group (all, if it is empty), as
+    /// the leaders see them; with the age of the record at an offset. A result for each.
+    pub async fn describe_progress(
+        &self,
+        topic: &str,
+        group: &str,
+        parts: Vec<(u32, Option<u64>)>,
+    ) -> Result<Vec<Result<PartitionProgress, Fault>>, ClientError> {
+        let of = |(partition, offset): (u32, Option<u64>)| {
+            let place = PartitionOf { topic: topic.to_owned(), partition };
+            (partition, (group.to_owned(), ProgressPart { partition: place, offset }))
+        };
+        let parted = Parted {
+            topic,
+            parts: parts.into_iter().map(of).collect(),
+            request: |parts: Vec<(String, ProgressPart)>| {
+                let group = parts.first().map(|(group, _)| group.clone()).unwrap_or_default();
+                let parts = parts.into_iter().map(|(_, part)| part).collect();
+                DescribeProgress { group, parts }
+            },
+            results: |response| response.parts,
+        };
+        by_leader::call(&self.cluster, parted).await
+    }
+
+    fn coordination(&self, group: &str) -> Coordination {
+        Coordination::new(self.cluster.clone(), group)
+    }
+}

@@ -1,0 +1,168 @@
+//! Consumers that share the partitions of topics among them.
+//!
+//! The rules are pure: [`membership`] knows what is said to the coordinator, [`ledger`] what was read, done
+//! and committed. A task, the [`driver`], keeps both going; the program takes batches and says when it is
+//! done with them.
+
+mod admin;
+mod coordination;
+mod driver;
+mod ledger;
+pub(crate) mod membership;
+mod settings;
+
+use std::sync::Arc;
+
+use mk_net::message::Reader;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+pub use settings::{Acknowledge, GroupSettings};
+
+use super::cluster::{Cluster, PartitionKey};
+use super::consumer::{Consumer, ConsumerSettings, FetchedBatches};
+use super::error::ClientError;
+use driver::{Driver, Word};
+use ledger::Ledger;
+
+/// A member of a group.
+///
+/// It reads what the group's coordinator gives to it, from where the group has come to. [`GroupConsumer::next`]
+/// is to be called again and again, or the records wait; what other members need of it is given to them
+/// meanwhile, once the program is done with what it was handed.
+#[derive(Debug)]
+pub struct GroupConsumer {
+    consumer: Consumer,
+    acknowledge: Acknowledge,
+    ledger: Arc<Mutex<Ledger>>,
+    words: mpsc::UnboundedSender<Word>,
+    failures: mpsc::UnboundedReceiver<ClientError>,
+    driver: JoinHandle<()>,
+}
+
+impl GroupConsumer {
+    /// Joins a group to read topics, those included that are made later. To be called inside a tokio
+    /// runtime.
+    pub fn join(cluster: Cluster, settings: GroupSettings, topics: &[&str]) -> GroupConsumer {
+        let member = Uuid::new_v4().to_string();
+        let (client_id, group) = (settings.client_id.clone(), settings.group.clone());
+        let reader = Some(Reader { client_id, group, member: member.clone() });
+        let how = ConsumerSettings { reader, ..settings.consumer.clone() };
+        let consumer = Consumer::new(cluster.clone(), how);
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let (words, inbox) = mpsc::unbounded_channel();
+        let (fail, failures) = mpsc::unbounded_channel();
+        let acknowledge = settings.acknowledge;
+        let steering = consumer.steering();
+        let driver = Driver::new(cluster, settings, member, topics, steering, ledger.clone(), fail);
+        let driver = tokio::spawn(driver.run(inbox));
+        GroupConsumer { consumer, acknowledge, ledger, words, failures, driver }
+    }
+
+    /// The next batches, of any partition. An error says that the group does not have this member, or that
+    /// a partition cannot be read. May be given up and called again.
+    pub async fn next(&mut self) -> Result<FetchedBatches, ClientError> {
+        if self.acknowledge == Acknowledge::Automatically {
+            self.ledger.lock().done_with_all();
+            self.say(Word::Done);
+        }
+        loop {
+            let batches = tokio::select! {
+                batches = self.consumer.next() => batches?,
+                error = self.failures.recv() => return Err(error.unwrap_or(ClientError::Closed)),
+            };
+            let key = (batches.topic.clone(), batches.partition);
+            let (next, epoch) = (batches.next_offset, batches.leader_epoch);
+            if !self.ledger.lock().deliver(&key, batches.assignment, next, epoch) {
+                // It goes to another, or has gone: that one reads it.
+                continue;
+            }
+            if self.acknowledge == Acknowledge::BeforeDelivery {
+                self.ledger.lock().done(&key, next);
+                if !self.commit_one(key).await? {
+                    continue;
+                }
+            }
+            return Ok(batches);
+        }
+    }
+
+    /// All records of these batches are done.
+    pub fn acknowledge(&self, batches: &FetchedBatches) {
+        self.acknowledge_before(&batches.topic, batches.partition, batches.next_offset);
+    }
+
+    /// All records of a partition before an offset are done. False if this member does not read the
+    /// partition any more, or was not handed them: whoever reads it begins with what was committed.
+    pub fn acknowledge_before(&self, topic: &str, partition: u32, offset: u64) -> bool {
+        let taken = self.ledger.lock().done(&(topic.into(), partition), offset);
+        self.say(Word::Done);
+        taken
+    }
+
+    /// Commits all that is done, now. What is not is committed after the commit interval, and when a
+    /// partition goes to another.
+    pub async fn commit(&self) -> Result<(), ClientError> {
+        let (answer, done) = oneshot::channel();
+        self.say(Word::Commit(answer));
+        done.await.unwrap_or(Err(ClientError::Closed))
+    }
+
+    /// The partitions that it reads now.
+    pub fn assignment(&self) -> Vec<(Arc<str>, u32)> {
+        self.ledger.lock().partitions().cloned().collect()
+    }
+
+    /// Hands out nothing more of a partition until it is resumed. What was fetched already may still
+    /// come. A partition that comes anew is not paused.
+    pub fn pause(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
+        self.consumer.steering().pause((topic.into(), partition), true)
+    }
+
+    /// Hands out what comes of a partition again.
+    pub fn resume(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
+        self.consumer.steering().pause((topic.into(), partition), false)
+    }
+
+    /// Goes on with a partition at this offset, back or forth; what was handed out counts as done up to
+    /// there. False if this member does not read it.
+    pub fn seek(&self, topic: &str, partition: u32, offset: u64) -> Result<bool, ClientError> {
+        let key: PartitionKey = (topic.into(), partition);
+        let mut ledger = self.ledger.lock();
+        if !ledger.partitions().any(|known| *known == key) {
+            return Ok(false);
+        }
+        let assignment = self.consumer.steering().begin(key.clone(), offset, -1)?;
+        ledger.seek(&key, assignment, offset);
+        Ok(true)
+    }
+
+    /// Commits what is done and leaves the group: what it reads goes to others at once.
+    pub async fn close(self) -> Result<(), ClientError> {
+        if self.acknowledge == Acknowledge::Automatically {
+            self.ledger.lock().done_with_all();
+        }
+        let (answer, done) = oneshot::channel();
+        self.say(Word::Close(answer));
+        done.await.unwrap_or(Err(ClientError::Closed))
+    }
+
+    async fn commit_one(&self, key: PartitionKey) -> Result<bool, ClientError> {
+        let (answer, done) = oneshot::channel();
+        self.say(Word::CommitOne(key, answer));
+        done.await.unwrap_or(Err(ClientError::Closed))
+    }
+
+    fn say(&self, word: Word) {
+        // A driver that has ended has said why.
+        let _ = self.words.send(word);
+    }
+}
+
+impl Drop for GroupConsumer {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

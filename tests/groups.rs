@@ -257,6 +257,34 @@ fn what_a_member_was_not_done_with_is_read_by_another() {
     broker.stop();
 }
 
+/// A member that left at once had its word to join arrive behind its word to leave: nobody read what it was
+/// given until its session ended.
+#[test]
+fn who_leaves_while_it_joins_is_not_left_behind() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let cluster = client(&broker);
+    runtime.block_on(async {
+        create(&cluster, 4).await;
+        produce(&cluster, 0, 10).await;
+        let join = || {
+            GroupConsumer::join(cluster.clone(), settings(Acknowledge::Automatically), &[TOPIC])
+        };
+        for _ in 0..50 {
+            join().close().await.unwrap();
+        }
+        // With an offset the group is kept, whoever is in it.
+        let mut last = join();
+        last.next().await.unwrap();
+        last.commit().await.unwrap();
+        last.close().await.unwrap();
+        let group = Admin::new(cluster.clone()).describe_group("billing").await.unwrap();
+        assert_eq!(group.members, []);
+    });
+    broker.stop();
+}
+
 #[test]
 fn at_most_once_is_committed_before_it_is_handed_out() {
     let runtime = Runtime::new().unwrap();

@@ -146,7 +146,7 @@ impl Driver {
                 word = words.recv() => match word {
                     Some(Word::Close(answer)) => {
                         // Nobody minds who has given up waiting.
-                        let _ = answer.send(self.leave().await);
+                        let _ = answer.send(self.leave(&mut under_way).await);
                         return;
                     }
                     Some(word) => self.obey(word, &mut under_way),
@@ -512,7 +512,16 @@ impl Driver {
     }
 
     /// Commits what is done, and leaves.
-    async fn leave(&mut self) -> Result<(), ClientError> {
+    async fn leave(&mut self, under_way: &mut JoinSet<Event>) -> Result<(), ClientError> {
+        // A word to join that arrives behind the word to leave would have it join for good.
+        let joined = async {
+            while self.membership.epoch() == 0
+                && let Some(Ok(event)) = under_way.join_next().await
+            {
+                let _ = self.take_in(event, under_way);
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_PATIENCE, joined).await;
         let dues = self.ledger.lock().due();
         let committed = if dues.is_empty() || self.membership.epoch() <= 0 {
             Ok(())

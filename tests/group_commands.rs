@@ -1,0 +1,150 @@
+//! `mkctl consume -g` and `mkctl group`, as one would use them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod common;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Broker, data_dir, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The broker with a topic of three partitions and the numbers from 1 to 1000 in it.
+fn broker_with_orders(data: &std::path::Path) -> Broker {
+    let broker = Broker::start(data);
+    broker.run(&["topic", "create", "orders", "-p", "3"]);
+    produce(&broker, 1..=1000);
+    broker
+}
+
+fn produce(broker: &Broker, numbers: std::ops::RangeInclusive<u32>) {
+    let lines: Vec<String> = numbers.map(|number| format!("{number}\n")).collect();
+    broker.run_with_input(&["produce", "orders", "-q"], lines.concat().as_bytes());
+}
+
+fn lines(text: &str) -> usize {
+    text.lines().count()
+}
+
+/// What it printed, and how it ended.
+fn failed(mut command: Command) -> (String, Option<i32>) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+/// A field of all partitions of a group.
+fn field(broker: &Broker, name: &str) -> Vec<serde_json::Value> {
+    let text = broker.run(&["group", "describe", "billing", "-J"]);
+    let parse = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    text.lines().map(|line| parse(line)[name].clone()).collect()
+}
+
+fn lag(broker: &Broker) -> u64 {
+    field(broker, "lag").iter().map(|lag| lag.as_u64().unwrap()).sum()
+}
+
+#[test]
+fn a_group_reads_once_and_goes_on_where_it_was() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    assert_eq!(lines(&broker.run(&["consume", "orders", "-g", "billing", "-e"])), 1000);
+    assert_eq!(lines(&broker.run(&["consume", "orders", "-g", "billing", "-e"])), 0);
+    produce(&broker, 1001..=1100);
+    let peeked = broker.run(&["consume", "orders", "-g", "billing", "--no-commit", "-e"]);
+    assert_eq!((lines(&peeked), lag(&broker)), (100, 100), "a look changes nothing");
+    let troubles = field(&broker, "trouble");
+    assert!(troubles.contains(&"nobody reads it".into()), "{troubles:?}");
+    let some = broker.run(&["consume", "orders", "-g", "billing", "-n", "40"]);
+    assert_eq!((lines(&some), lag(&broker)), (40, 60), "what was printed is done");
+    assert_eq!(broker.run(&["group", "list"]), "billing\tEmpty\t0\t3\n");
+    broker.stop();
+}
+
+#[test]
+fn members_are_shown_and_leave_at_ctrl_c() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    let mut member = broker
+        .ctl(&["consume", "orders", "-g", "billing", "--instance-id", "one"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("all is acknowledged", || {
+        let described = broker.ctl(&["group", "describe", "billing", "-J"]).output().unwrap();
+        described.status.success() && lag(&broker) == 0
+    });
+    // What a member asks for says that it has been given all before.
+    wait_until("all is delivered", || {
+        field(&broker, "delivered").iter().filter_map(|d| d.as_u64()).sum::<u64>() == 1000
+    });
+    assert!(field(&broker, "client_id").iter().all(|client| client == "mkctl"));
+    let members = broker.run(&["group", "members", "billing"]);
+    assert!(members.contains("\tone\tmkctl\t127.0.0.1\t"), "{members}");
+    assert!(members.ends_with("\torders:0,1,2\n"), "{members}");
+    let (error, code) = failed(broker.ctl(&["group", "seek", "billing", "--to", "start", "-y"]));
+    assert!(error.contains("NON_EMPTY_GROUP") && code == Some(1), "{error}");
+    let pid = Pid::from_raw(member.id() as i32).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    assert!(member.wait().unwrap().success());
+    let mut printed = String::new();
+    member.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert_eq!(lines(&printed), 1000);
+    broker.stop();
+}
+
+#[test]
+fn a_group_goes_on_where_it_is_told_to() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    broker.run(&["consume", "orders", "-g", "billing", "-e"]);
+    let seek = |to: &str, more: &[&str]| {
+        let command = [&["group", "seek", "billing", "--to", to], more].concat();
+        broker.run(&command)
+    };
+    seek("start", &["--dry-run"]);
+    assert_eq!(lag(&broker), 0, "nothing was done");
+    let (error, code) = failed(broker.ctl(&["group", "seek", "billing", "--to", "start"]));
+    assert!(error.contains("needs -y") && code == Some(2), "{error}");
+    seek("start", &["-y"]);
+    assert_eq!(lag(&broker), 1000);
+    assert_eq!(lines(&broker.run(&["consume", "orders", "-g", "billing", "-e"])), 1000);
+    let before = broker.run(&["group", "describe", "billing", "-J"]);
+    seek("-100", &["-y"]);
+    let back: u64 = lag(&broker);
+    assert!((100..=300).contains(&back), "{back}");
+    let file = data.parent().unwrap().join("far.jsonl");
+    std::fs::write(&file, before).unwrap();
+    seek(&format!("file:{}", file.display()), &["-y"]);
+    assert_eq!(lag(&broker), 0);
+    seek("@-1h", &["-y", "-t", "orders"]);
+    assert_eq!(lag(&broker), 1000);
+    seek("end", &["-y"]);
+    assert_eq!(lag(&broker), 0);
+    broker.run(&["group", "delete", "billing", "--dry-run"]);
+    broker.run(&["group", "delete", "billing", "-y"]);
+    let (error, code) = failed(broker.ctl(&["group", "describe", "billing"]));
+    assert!(error.contains("GROUP_ID_NOT_FOUND") && code == Some(1), "{error}");
+    broker.stop();
+}
+
+/// A member that is slow on purpose: how far it is behind in time is known, and what is told must be that.
+#[test]
+fn lag_in_seconds_is_the_age_of_the_first_record_that_is_not_acknowledged() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    broker.run(&["consume", "orders", "-g", "billing", "-e"]);
+    let begin = std::time::Instant::now();
+    produce(&broker, 1001..=1001);
+    let sent = std::time::Instant::now();
+    std::thread::sleep(Duration::from_millis(1500));
+    produce(&broker, 1002..=1010);
+    let asked = std::time::Instant::now();
+    let told = field(&broker, "behind_ms").iter().map(|ms| ms.as_u64().unwrap()).max().unwrap();
+    let (least, most) = (asked - sent, begin.elapsed());
+    let told = Duration::from_millis(told);
+    let slack = Duration::from_millis(2);
+    assert!(told + slack >= least && told <= most + slack, "{least:?} {told:?} {most:?}");
+    broker.stop();
+}

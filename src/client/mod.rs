@@ -4,12 +4,11 @@
 //! * [`Producer`]: collects records into batches, sends them again until they are acknowledged; each is in
 //!   the log once, in order.
 //! * [`Consumer`]: reads partitions from given offsets on.
-//! * [`Admin`]: topics, settings, offsets.
+//! * [`GroupConsumer`]: a member of a group, whose members share partitions.
+//! * [`Admin`]: topics, settings, offsets, groups.
 //!
-//! Inside, the rules are apart from the sockets: `accumulator`, `queue` and `partitioner` are pure, the
+//! Inside, the rules are apart from the sockets: `accumulator`, `queue`, `partitioner`, `membership` and `ledger` are pure, the
 //! drivers around them are tasks.
-//!
-//! What it does not do yet: consumers are assigned their partitions by hand (groups are not built).
 
 mod accumulator;
 mod admin;

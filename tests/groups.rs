@@ -79,9 +79,40 @@ fn settings(acknowledge: Acknowledge) -> GroupSettings {
     }
 }
 
+/// How long after a record of a partition the next one was read, by the same member and by another.
+#[derive(Default)]
+struct Gaps {
+    last: BTreeMap<u32, (u32, Instant)>,
+    kept: Vec<Duration>,
+    moved: Vec<Duration>,
+}
+
+impl Gaps {
+    fn note(&mut self, partition: u32, member: u32) {
+        let now = Instant::now();
+        if let Some((before, at)) = self.last.insert(partition, (member, now)) {
+            let gaps = if before == member { &mut self.kept } else { &mut self.moved };
+            gaps.push(now - at);
+        }
+    }
+
+    fn tell(what: &str, gaps: &mut [Duration]) {
+        gaps.sort();
+        let at = |share: f64| gaps.get((gaps.len() as f64 * share) as usize).copied();
+        println!(
+            "{what}: {} gaps, p50 {:?}, p99 {:?}, longest {:?}",
+            gaps.len(),
+            at(0.5).unwrap_or_default(),
+            at(0.99).unwrap_or_default(),
+            gaps.last().copied().unwrap_or_default(),
+        );
+    }
+}
+
 /// What all members of a group have read.
 #[derive(Default)]
 struct Book {
+    gaps: Gaps,
     /// How often each number was read.
     read: BTreeMap<u64, u32>,
     /// The last offset of each partition that each member has read.
@@ -143,6 +174,7 @@ async fn read(
                 return consumer;
             }
         };
+        book.gaps.note(batches.partition, member);
         for record in batches.records() {
             let record = record.unwrap();
             let text = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
@@ -268,9 +300,8 @@ fn who_leaves_while_it_joins_is_not_left_behind() {
     runtime.block_on(async {
         create(&cluster, 4).await;
         produce(&cluster, 0, 10).await;
-        let join = || {
-            GroupConsumer::join(cluster.clone(), settings(Acknowledge::Automatically), &[TOPIC])
-        };
+        let join =
+            || GroupConsumer::join(cluster.clone(), settings(Acknowledge::Automatically), &[TOPIC]);
         for _ in 0..50 {
             join().close().await.unwrap();
         }
@@ -394,8 +425,9 @@ struct Churn {
     twice: usize,
 }
 
-/// Members come and go, some without a word if they may; brokers are killed, the coordinator among them.
-fn churn(seconds: u64, may_vanish: bool) -> Churn {
+/// Members come and go, some without a word if they may; brokers are killed if they may be, the coordinator
+/// among them.
+fn churn(seconds: u64, may_vanish: bool, may_kill: bool) -> Churn {
     show_log();
     let runtime = Runtime::new().unwrap();
     let mut machines = Machines::start_with(&[]);
@@ -432,7 +464,7 @@ fn churn(seconds: u64, may_vanish: bool) -> Churn {
                 member.leave(&runtime);
             }
         }
-        if number.is_multiple_of(4) {
+        if may_kill && number.is_multiple_of(4) {
             let id = 1 + (number / 4) % 3;
             churn.killed += 1;
             machines.kill_broker(id);
@@ -446,7 +478,10 @@ fn churn(seconds: u64, may_vanish: bool) -> Churn {
     churn.records = written.load(Ordering::Relaxed);
     wait_until("all is read", || has_read(&book, churn.records));
     members.into_iter().for_each(|member| member.leave(&runtime));
-    churn.twice = book.lock().read.values().filter(|count| **count > 1).count();
+    let mut book = book.lock();
+    churn.twice = book.read.values().filter(|count| **count > 1).count();
+    Gaps::tell("partitions that stay", &mut book.gaps.kept);
+    Gaps::tell("partitions that move", &mut book.gaps.moved);
     let Churn { records, members, vanished, killed, twice } = churn;
     println!(
         "{records} records, {members} members, of which {vanished} vanished, {killed} brokers \
@@ -461,15 +496,23 @@ fn seconds_of_churn() -> u64 {
 
 #[test]
 fn nothing_is_lost_when_members_vanish_and_brokers_are_killed() {
-    let churn = churn(seconds_of_churn(), true);
+    let churn = churn(seconds_of_churn(), true, true);
     assert!(churn.vanished > 0 && churn.killed > 0);
 }
 
 /// A coordinator that was killed with answers on their way had the members fenced, which read again what
 /// they had done since their last commit.
 #[test]
-fn each_record_is_read_once_while_members_come_and_go_and_brokers_are_killed() {
-    let churn = churn(seconds_of_churn(), false);
+fn each_record_is_read_once_while_brokers_are_killed() {
+    let churn = churn(seconds_of_churn(), false, true);
     assert!(churn.killed > 0);
+    assert_eq!(churn.twice, 0, "of {} records", churn.records);
+}
+
+/// `MK_GROUP_SECONDS=60 cargo test --release --test groups each_record_is_read_once_while_members -- --nocapture`
+/// prints how long the records of a partition wait when it goes from one to another, and when it does not.
+#[test]
+fn each_record_is_read_once_while_members_come_and_go() {
+    let churn = churn(seconds_of_churn(), false, false);
     assert_eq!(churn.twice, 0, "of {} records", churn.records);
 }

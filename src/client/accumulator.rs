@@ -25,6 +25,19 @@ pub(super) struct BatchSettings {
     pub numbered: bool,
 }
 
+#[cfg(test)]
+impl BatchSettings {
+    /// Small enough that a handful of records crosses every boundary.
+    pub const SMALL: BatchSettings = BatchSettings {
+        batch_size: 200,
+        linger: Duration::from_millis(5),
+        compression: Compression::None,
+        max_request_size: 1000,
+        delivery_timeout: Duration::from_secs(10),
+        numbered: true,
+    };
+}
+
 /// The queues stay for as long as the producer lives: numbers go on.
 #[derive(Debug)]
 pub(super) struct Accumulator {
@@ -80,7 +93,8 @@ impl Accumulator {
             if left == 0 {
                 break;
             }
-            let run = queue.take(now, &self.settings, self.flushing > 0, left);
+            let room = (left, drained.is_empty());
+            let run = queue.take(now, &self.settings, self.flushing > 0, room);
             if !run.is_empty() {
                 left = left.saturating_sub(run.iter().map(Batch::size).sum());
                 drained.push((key.clone(), run));
@@ -129,14 +143,7 @@ mod tests {
     use super::super::error::ClientError;
     use super::*;
 
-    const SETTINGS: BatchSettings = BatchSettings {
-        batch_size: 200,
-        linger: Duration::from_millis(5),
-        compression: Compression::None,
-        max_request_size: 1000,
-        delivery_timeout: Duration::from_secs(10),
-        numbered: true,
-    };
+    const SETTINGS: BatchSettings = BatchSettings::SMALL;
 
     fn key(partition: u32) -> PartitionKey {
         ("t".into(), partition)
@@ -177,6 +184,25 @@ mod tests {
         assert_eq!(accumulator.landed(&sent_to, landed, later, Duration::ZERO), 250);
         let offsets = deliveries.iter().map(|d| d.try_receipt().unwrap().unwrap().offset.unwrap());
         assert_eq!(offsets.collect::<Vec<_>>(), [41, 42, 43, 44, 45]);
+    }
+
+    /// A request with little room left took a batch of each further partition, and was larger than it may be.
+    #[test]
+    fn a_request_is_not_larger_than_it_may_be() {
+        let start = Instant::now();
+        let mut accumulator = Accumulator::new(SETTINGS);
+        for partition in 0..20 {
+            push(&mut accumulator, start, partition);
+        }
+        let later = start + SETTINGS.linger;
+        let mut sent = 0;
+        while sent < 20 {
+            let drained = accumulator.drain(later);
+            let size: usize = drained.iter().flat_map(|(_, run)| run).map(Batch::size).sum();
+            assert!(size <= SETTINGS.max_request_size, "{size}");
+            assert!(!drained.is_empty(), "{sent} were sent");
+            sent += drained.len();
+        }
     }
 
     #[test]

@@ -86,13 +86,14 @@ impl Queue {
         (self.waiting.back_mut().expect("one was pushed if there was none"), !fits)
     }
 
-    /// Takes the batches that are to be sent now, at most `left` bytes of them, or one.
+    /// Takes the batches that are to be sent now, at most `left` bytes of them; one in any case if the request
+    /// has none yet (`is_first`).
     pub fn take(
         &mut self,
         now: Instant,
         settings: &BatchSettings,
         flushing: bool,
-        left: usize,
+        (left, is_first): (usize, bool),
     ) -> Vec<Batch> {
         let mut run: Vec<Batch> = Vec::new();
         if !self.is_ready(now, settings, flushing) {
@@ -109,7 +110,8 @@ impl Queue {
             let waits = lingers && !flushing && !run.is_empty();
             // Between those that wait there may be some that are acknowledged, and remembered.
             let too_far = settings.numbered && batch.serial >= behind;
-            if waits || too_far || size > left && !run.is_empty() {
+            let has_room = size <= left || is_first && run.is_empty();
+            if waits || too_far || !has_room {
                 break;
             }
             let Some(mut batch) = self.waiting.pop_front() else { break };

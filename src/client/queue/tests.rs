@@ -13,14 +13,7 @@ use mk_storage::{Offset, Timestamp};
 use super::super::batch::Delivery;
 use super::*;
 
-const SETTINGS: BatchSettings = BatchSettings {
-    batch_size: 200,
-    linger: Duration::from_millis(5),
-    compression: Compression::None,
-    max_request_size: 1000,
-    delivery_timeout: Duration::from_secs(10),
-    numbered: true,
-};
+const SETTINGS: BatchSettings = BatchSettings::SMALL;
 const PRODUCER: i64 = 7;
 
 /// A batch in the leader's log.
@@ -103,7 +96,7 @@ impl World {
     }
 
     fn send(&mut self) {
-        let run = self.queue.take(self.now, &SETTINGS, true, SETTINGS.max_request_size);
+        let run = self.queue.take(self.now, &SETTINGS, true, (SETTINGS.max_request_size, true));
         if !run.is_empty() {
             self.sent.push_back(run);
         }

@@ -13,6 +13,7 @@ use mk_storage::error::ReadError;
 use mk_storage::log::{FileRange, NO_LIMIT};
 use mk_storage::{Epoch, Offset};
 
+use super::clients::Client;
 use super::partition::Partition;
 use super::replication::leader::{Fenced, FollowerFetch};
 use super::replication::replica::{NotServed, Replica, Standing};
@@ -35,6 +36,8 @@ pub struct Fetches {
 /// A fetch that found too little.
 struct WaitingFetch {
     reply: Reply,
+    /// Who asks, if it has said who it is.
+    client: Option<Arc<Client>>,
     request: Fetch,
 }
 
@@ -64,24 +67,31 @@ impl Fetches {
     }
 
     /// Answers at once if enough is there, or parks the request.
-    pub fn request(&mut self, context: &mut Context, reply: Reply, request: Fetch) {
+    pub fn request(
+        &mut self,
+        context: &mut Context,
+        (reply, client): (Reply, Option<&Arc<Client>>),
+        request: Fetch,
+    ) {
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
         if request.reader.is_some() {
             self.peer = context.peer().map_or_else(String::new, |peer| peer.ip().to_string());
         }
-        let mut found = self.read(&request, true);
-        if !found.suffices(&request) && !wait.is_zero() {
-            self.watch(&found, &request);
-            found = self.read(&request, false);
-            if !found.suffices(&request) {
+        let fetch = WaitingFetch { reply, client: client.cloned(), request };
+        let request = &fetch.request;
+        let mut found = self.read(request, true);
+        if !found.suffices(request) && !wait.is_zero() {
+            self.watch(&found, request);
+            found = self.read(request, false);
+            if !found.suffices(request) {
                 let serials = found.partitions.iter().map(|p| p.serial()).collect();
                 let wait = if found.news { wait.min(NEWS_DELAY) } else { wait };
                 let deadline = context.now() + wait;
-                self.waiting.park(WaitingFetch { reply, request }, serials, deadline);
+                self.waiting.park(fetch, serials, deadline);
                 return;
             }
         }
-        found.answer(context, reply);
+        found.answer(context, fetch);
     }
 
     /// Enters the partitions' lists of loops to be told. To be called before they are read.
@@ -112,7 +122,7 @@ impl Fetches {
                     self.waiting.hasten(ticket, context.now() + NEWS_DELAY);
                 }
             } else if let Some(fetch) = self.waiting.take(ticket) {
-                found.answer(context, fetch.reply);
+                found.answer(context, fetch);
             }
         }
     }
@@ -120,14 +130,14 @@ impl Fetches {
     /// Answers those that have waited long enough.
     pub fn on_deadline(&mut self, context: &mut Context) {
         while let Some(fetch) = self.waiting.take_expired(context.now()) {
-            self.read(&fetch.request, false).answer(context, fetch.reply);
+            self.read(&fetch.request, false).answer(context, fetch);
         }
     }
 
     /// Answers all that wait with what there is.
     pub fn answer_all(&mut self, context: &mut Context) {
         while let Some(fetch) = self.waiting.take_first() {
-            self.read(&fetch.request, false).answer(context, fetch.reply);
+            self.read(&fetch.request, false).answer(context, fetch);
         }
     }
 
@@ -297,7 +307,17 @@ impl Found {
             || self.parts.iter().any(has_failed)
     }
 
-    fn answer(self, context: &mut Context, reply: Reply) {
+    fn answer(self, context: &mut Context, fetch: WaitingFetch) {
+        let WaitingFetch { reply, client, request } = fetch;
+        if let Some(client) = client {
+            let group = request.reader.as_ref().map_or("", |reader| &reader.group);
+            for (part, fetched) in request.parts.iter().zip(&self.parts) {
+                let length = fetched.as_ref().map_or(0, |fetched| fetched.length);
+                if length > 0 {
+                    client.consumed(&part.topic, length.into(), group, context.now());
+                }
+            }
+        }
         let fields = FetchResponse { parts: self.parts };
         let message = response(&reply.header, &fields, self.bytes as usize);
         context.respond_with(reply.to, message, self.payload.into_iter());

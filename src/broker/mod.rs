@@ -10,6 +10,7 @@
 mod background;
 mod catalog;
 mod cleaner;
+mod clients;
 mod cluster;
 mod compactor;
 mod config;

@@ -17,6 +17,7 @@ use mk_storage::batch::{CheckedBatch, HeaderError, RejectedBatch, records};
 use mk_storage::error::AppendError;
 use mk_storage::producers::SequenceError;
 
+use super::clients::Client;
 use super::cluster::Cluster;
 use super::groups::refuse_internal;
 use super::partition::Partition;
@@ -71,12 +72,17 @@ impl Produces {
     pub fn request(
         &mut self,
         context: &mut Context,
-        reply: Reply,
+        (reply, client): (Reply, Option<&Arc<Client>>),
         request: Produce,
         payload: &[u8],
     ) -> Result<(), Fault> {
         let batches = split(&request, payload)?;
         let parts = self.append_all(&request, &batches);
+        for (part, result) in request.parts.iter().zip(&parts) {
+            if let Some(client) = client.filter(|_| result.is_ok()) {
+                client.produced(&part.topic, part.length.into(), context.now());
+            }
+        }
         if request.acks == ACKS_NONE {
             context.no_response(reply.to);
             return Ok(());

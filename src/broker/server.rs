@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::background::Background;
 use super::catalog::CatalogError;
+use super::clients::Clients;
 use super::cluster::{Cluster, Member};
 use super::compactor::{self, CompactCounters};
 use super::config::{BrokerConfig, ConfigError};
@@ -162,6 +163,7 @@ impl Broker {
             mailboxes,
             control,
             admin,
+            clients: Clients::default(),
             groups,
             scrubbed: ScrubCounters::default(),
             compacted: CompactCounters::default(),

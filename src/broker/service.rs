@@ -1,5 +1,6 @@
 //! From a frame to whoever answers it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,9 +11,10 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::Frame;
 use mk_net::message::{
     ApiVersions, ApiVersionsResponse, DescribeProgress, InitProducerId, Kind, KindVersions,
-    ListGroups, Request,
+    ListClients, ListGroups, RegisterClientResponse, Request,
 };
 
+use super::clients::Client;
 use super::fetch::Fetches;
 use super::groups::coordinator::Ask;
 use super::groups::find;
@@ -30,6 +32,8 @@ pub struct BrokerService {
     fetches: Fetches,
     produces: Produces,
     promises: Promises,
+    /// The clients of this loop that have said who they are.
+    clients: HashMap<ConnectionId, Arc<Client>>,
 }
 
 /// Most bytes of a request's fields: what waits is kept decoded, so this bounds it.
@@ -40,7 +44,7 @@ impl BrokerService {
         let fetches = Fetches::new(index, shared.clone());
         let produces = Produces::new(index, shared.clone());
         let promises = Promises::new(index);
-        BrokerService { index, shared, fetches, produces, promises }
+        BrokerService { index, shared, fetches, produces, promises, clients: HashMap::new() }
     }
 
     fn dispatch(
@@ -60,6 +64,10 @@ impl BrokerService {
             return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
         }
         let reply = Reply { index: self.index, to, header };
+        let client = self.clients.get(&to);
+        if let Some(client) = client {
+            client.asked(context.now());
+        }
         let shared = &self.shared;
         if !matches!(
             header.kind,
@@ -68,8 +76,11 @@ impl BrokerService {
             shared.cluster.require_known()?;
         }
         match header.kind {
-            Kind::PRODUCE => return self.produces.request(context, reply, parse(fields)?, payload),
-            Kind::FETCH => self.fetches.request(context, reply, parse(fields)?),
+            Kind::PRODUCE => {
+                let request = parse(fields)?;
+                return self.produces.request(context, (reply, client), request, payload);
+            }
+            Kind::FETCH => self.fetches.request(context, (reply, client), parse(fields)?),
             Kind::LIST_OFFSETS => offsets::list(shared, context, reply, parse(fields)?),
             Kind::METADATA => describe::metadata(shared, context, reply, parse(fields)?),
             Kind::API_VERSIONS => {
@@ -108,6 +119,16 @@ impl BrokerService {
             Kind::FETCH_OFFSETS => shared.groups.ask(reply, Ask::Offsets(parse(fields)?)),
             Kind::DESCRIBE_GROUP => shared.groups.ask(reply, Ask::Describe(parse(fields)?)),
             Kind::DELETE_GROUP => shared.groups.ask(reply, Ask::Delete(parse(fields)?)),
+            Kind::REGISTER_CLIENT => {
+                let place = (self.index, to);
+                let client = shared.clients.register(place, &parse(fields)?, context.peer());
+                self.clients.insert(to, client);
+                context.respond(to, response(&header, &RegisterClientResponse {}, 0));
+            }
+            Kind::LIST_CLIENTS => {
+                let ListClients {} = parse(fields)?;
+                context.respond(to, response(&header, &shared.clients.list(), 0));
+            }
             Kind::DESCRIBE_PROGRESS => {
                 let (for_worker, request) = (shared.clone(), parse::<DescribeProgress>(fields)?);
                 shared.lookup.run(move || {
@@ -191,6 +212,9 @@ impl Service for BrokerService {
         self.fetches.forget(connection);
         self.produces.forget(connection);
         self.promises.forget(connection);
+        if self.clients.remove(&connection).is_some() {
+            self.shared.clients.deregister((self.index, connection));
+        }
     }
 
     fn on_stop(&mut self, context: &mut Context) {

@@ -12,6 +12,7 @@ use mk_storage::store::Store;
 use uuid::Uuid;
 
 use super::catalog::{Topic, Topics};
+use super::clients::Clients;
 use super::cluster::Cluster;
 use super::compactor::CompactCounters;
 use super::flusher::Flusher;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub control: Worker,
     /// For what waits for the mini-zookeeper.
     pub admin: Worker,
+    /// Who is connected.
+    pub clients: Clients,
     /// Coordinates the groups of the partitions that this broker leads.
     pub groups: Coordinator,
     /// What the scrubber has done.

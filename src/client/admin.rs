@@ -6,14 +6,18 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     AddPartitions, AlterTopic, AlterTopicResponse, ApiVersions, ApiVersionsResponse, At,
     ClusterEvent, ClusterEvents, CreateTopics, CreatedTopic, DeleteTopics, DescribeCluster,
-    DescribeClusterResponse, DescribeTopics, DescribedTopic, ElectLeaders, Election, FoundOffset,
-    ListOffsets, ListOffsetsPart, MetadataResponse, MovePartitions, NewTopic, PartitionMove,
-    PartitionOf, TopicPlaces, TopicResult, TrimPart, TrimTopic,
+    DescribeClusterResponse, DescribeTopics, DescribedClient, DescribedTopic, ElectLeaders,
+    Election, FoundOffset, ListClients, ListOffsets, ListOffsetsPart, MetadataResponse,
+    MovePartitions, NewTopic, PartitionMove, PartitionOf, TopicPlaces, TopicResult, TrimPart,
+    TrimTopic,
 };
 
 use super::by_leader::{self, Parted};
 use super::cluster::Cluster;
 use super::error::ClientError;
+
+/// What brokers have told, each with its id; and those that could not be asked, and why.
+pub type Asked<T> = (Vec<(u32, T)>, Vec<(u32, ClientError)>);
 
 /// Looks after a cluster.
 #[derive(Clone, Debug)]
@@ -34,6 +38,19 @@ impl Admin {
             client_software_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         self.cluster.call_any(&request, true).await
+    }
+
+    /// The clients that are connected, by broker; and the brokers that could not be asked.
+    pub async fn list_clients(&self) -> Result<Asked<DescribedClient>, ClientError> {
+        let metadata = self.cluster.metadata(Some(Vec::new()), false).await?;
+        let (mut clients, mut failed) = (Vec::new(), Vec::new());
+        for broker in &metadata.brokers {
+            match self.cluster.call_broker(broker.id, &ListClients {}).await {
+                Ok(answer) => clients.extend(answer.clients.into_iter().map(|c| (broker.id, c))),
+                Err(error) => failed.push((broker.id, error)),
+            }
+        }
+        Ok((clients, failed))
     }
 
     /// Brokers and topics; creates nothing.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
-    BrokerAddress, Metadata, MetadataResponse, PartitionMetadata, Request, TopicMetadata,
+    BrokerAddress, Metadata, MetadataResponse, PartitionMetadata, RegisterClient, Request,
+    TopicMetadata,
 };
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub(super) type PartitionKey = (Arc<str>, u32);
 /// How a client behaves towards the brokers.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
+    /// What the program calls itself (`client.id`): brokers tell others of it.
+    pub client_id: String,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long a broker may take to answer (`request.timeout.ms`).
@@ -36,6 +39,7 @@ pub struct ClusterSettings {
 impl Default for ClusterSettings {
     fn default() -> ClusterSettings {
         ClusterSettings {
+            client_id: "mk".to_owned(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             api_timeout: Duration::from_secs(60),
@@ -274,7 +278,22 @@ impl Cluster {
         let connection = Connection::open(address, timeout).await?;
         let connection = Arc::new(connection);
         *slot = Some(connection.clone());
+        self.register(connection.clone());
         Ok(connection)
+    }
+
+    /// Says to a broker who is there. Nobody waits for that, and it does not matter if it fails.
+    fn register(&self, connection: Arc<Connection>) {
+        let ClusterSettings { client_id, request_timeout, .. } = &self.inner.settings;
+        let request = RegisterClient {
+            client_id: client_id.clone(),
+            software_name: "mk".to_owned(),
+            software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let timeout = *request_timeout;
+        tokio::spawn(async move {
+            let _ = connection.call(&request, Bytes::new(), timeout).await;
+        });
     }
 
     /// A topic, created if there is none and the broker allows it. Remembered for a while.

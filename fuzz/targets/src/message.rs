@@ -10,7 +10,8 @@ use mk_net::message::{
     AddPartitions, AlterTopic, ApiVersions, ClusterEvents, CommitOffsets, CreateTopics,
     DeleteGroup, DeleteTopics, DescribeCluster, DescribeGroup, DescribeProgress, DescribeTopics,
     ElectLeaders, Fetch, FetchOffsets, FindCoordinator, GroupHeartbeat, InitProducerId, LeaveGroup,
-    ListGroups, ListOffsets, Metadata, MovePartitions, Produce, Request, TrimTopic,
+    ListClients, ListGroups, ListOffsets, Metadata, MovePartitions, Produce, RegisterClient,
+    Request, TrimTopic,
 };
 
 use crate::edit::edit;
@@ -21,7 +22,7 @@ const MOST_BYTES: usize = 4096;
 
 type Target = fn(&mut Input<'_>);
 
-const KINDS: [(Kind, Target); 25] = [
+const KINDS: [(Kind, Target); 27] = [
     target::<ApiVersions>(),
     target::<Metadata>(),
     target::<CreateTopics>(),
@@ -47,6 +48,8 @@ const KINDS: [(Kind, Target); 25] = [
     target::<DescribeGroup>(),
     target::<DeleteGroup>(),
     target::<DescribeProgress>(),
+    target::<RegisterClient>(),
+    target::<ListClients>(),
 ];
 const _: () = assert!(KINDS.len() == Kind::ALL.len(), "every kind is here");
 

@@ -4,6 +4,7 @@
 //! are the specification, and `docs/protocol.md` says the same for other languages. Record batches
 //! are no field: they travel as the frame's payload.
 
+mod clients;
 mod cluster;
 mod groups;
 mod operate;
@@ -12,6 +13,10 @@ mod topics;
 
 use std::fmt;
 
+pub use clients::{
+    ClientTopic, DescribedClient, ListClients, ListClientsResponse, RegisterClient,
+    RegisterClientResponse,
+};
 pub use cluster::{
     ApiVersions, ApiVersionsResponse, BrokerAddress, KindVersions, Metadata, MetadataResponse,
     PartitionMetadata, TopicMetadata, TopicPlaces,
@@ -105,6 +110,8 @@ requests! {
     DESCRIBE_GROUP = 23, 1..=1, DescribeGroup -> DescribeGroupResponse;
     DELETE_GROUP = 24, 1..=1, DeleteGroup -> DeleteGroupResponse;
     DESCRIBE_PROGRESS = 25, 1..=1, DescribeProgress -> DescribeProgressResponse;
+    REGISTER_CLIENT = 26, 1..=1, RegisterClient -> RegisterClientResponse;
+    LIST_CLIENTS = 27, 1..=1, ListClients -> ListClientsResponse;
 }
 
 impl Kind {

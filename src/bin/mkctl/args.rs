@@ -66,6 +66,12 @@ pub enum Command {
     #[command(subcommand)]
     Topic(TopicCommand),
     Offsets(OffsetsArgs),
+    /// List the clients that are connected: producers and consumers, each connection a line.
+    Clients {
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
     /// See who reads what, how far groups have come, and let them go on somewhere else.
     #[command(subcommand)]
     Group(GroupCommand),

@@ -3,6 +3,7 @@
 
 mod args;
 mod bench;
+mod clients;
 mod cluster;
 mod completion;
 mod confirm;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Failure> {
     let bootstrap = args.bootstrap_server.split(',').map(|address| address.trim().to_owned());
     let settings = ClusterSettings {
+        client_id: "mkctl".to_owned(),
         api_timeout: args.timeout,
         connect_timeout: args.timeout.min(ClusterSettings::default().connect_timeout),
         metadata_max_age: std::time::Duration::from_secs(10),
@@ -78,6 +80,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Grep(args) => grep::run(&cluster, args).await,
         Command::Topic(command) => topic::run(&cluster, command).await,
         Command::Offsets(args) => offsets::run(&cluster, args).await,
+        Command::Clients { json } => clients::run(&cluster, json).await,
         Command::Group(command) => group::run(&cluster, command).await,
         Command::Cluster(command) => cluster::run(&cluster, command).await,
         Command::Elect(args) => elect::run(&cluster, args).await,

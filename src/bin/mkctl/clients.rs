@@ -1,0 +1,89 @@
+//! `mkctl clients`.
+
+use std::time::Duration;
+
+use indicatif::HumanDuration;
+use mk::client::{Admin, Cluster};
+use mk_net::message::{ClientTopic, DescribedClient};
+use serde_json::json;
+
+use crate::outcome::{Failure, describe};
+use crate::table;
+
+pub async fn run(cluster: &Cluster, as_json: bool) -> Result<(), Failure> {
+    let (clients, failed) = Admin::new(cluster.clone()).list_clients().await?;
+    if as_json {
+        for (broker, client) in &clients {
+            table::print_json(&in_json(*broker, client))?;
+        }
+    } else {
+        let rows: Vec<Vec<String>> = clients.iter().map(|(id, client)| row(*id, client)).collect();
+        let header = [
+            "CLIENT",
+            "ADDRESS",
+            "BROKER",
+            "CONNECTED",
+            "ROLE",
+            "TOPICS",
+            "GROUP",
+            "REQUESTS/s",
+            "IN/s",
+            "OUT/s",
+        ];
+        table::print(&header, &rows)?;
+    }
+    for (broker, error) in &failed {
+        eprintln!("mkctl: the clients of broker {broker} are missing: {}", describe(error));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(Failure::Reported) }
+}
+
+fn role(client: &DescribedClient) -> &'static str {
+    match (client.produces.is_empty(), client.consumes.is_empty()) {
+        (false, true) => "producer",
+        (true, false) => "consumer",
+        (false, false) => "both",
+        (true, true) => "-",
+    }
+}
+
+fn row(broker: u32, client: &DescribedClient) -> Vec<String> {
+    let mut topics: Vec<&str> =
+        client.produces.iter().chain(&client.consumes).map(|topic| topic.topic.as_str()).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    vec![
+        or_dash(&client.client_id),
+        client.address.clone(),
+        broker.to_string(),
+        HumanDuration(Duration::from_millis(client.connected_ms)).to_string(),
+        role(client).to_owned(),
+        or_dash(&topics.join(",")),
+        or_dash(&client.group),
+        client.requests_per_second.to_string(),
+        table::bytes(client.in_per_second),
+        table::bytes(client.out_per_second),
+    ]
+}
+
+fn in_json(broker: u32, client: &DescribedClient) -> serde_json::Value {
+    let topics = |topics: &[ClientTopic]| -> serde_json::Value {
+        topics.iter().map(|topic| (topic.topic.clone(), json!(topic.bytes))).collect()
+    };
+    json!({
+        "client_id": client.client_id,
+        "software": format!("{} {}", client.software_name, client.software_version),
+        "address": client.address,
+        "broker": broker,
+        "connected_ms": client.connected_ms,
+        "idle_ms": client.idle_ms,
+        "role": role(client),
+        "produces": topics(&client.produces),
+        "consumes": topics(&client.consumes),
+        "group": client.group,
+        "requests_per_second": client.requests_per_second,
+        "in_per_second": client.in_per_second,
+        "out_per_second": client.out_per_second,
+    })
+}

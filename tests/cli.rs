@@ -29,7 +29,15 @@ fn exit_codes_tell_what_happened() {
     assert!(error.contains("stdin, line 2: it has no delimiter"), "{error}");
     assert!(error.contains("2 records"), "{error}");
     assert_eq!(ends(&["cat", "t"], "").1, "x\n1\n2\n");
-    let (code, _, error) = ends(&["topic", "delete", "t", "missing"], "");
+    // Nothing that cannot be undone is done unasked.
+    for destructive in [&["topic", "delete", "t"][..], &["topic", "trim", "t", "--before", "end"]] {
+        let (code, _, error) = ends(destructive, "");
+        assert!(code == 2 && error.contains("needs -y"), "{error}");
+        let (code, _, error) = ends(&[destructive, &["--dry-run"]].concat(), "");
+        assert!(code == 0 && error.starts_with("mkctl: would "), "{error}");
+    }
+    assert_eq!(ends(&["cat", "t"], "").1, "x\n1\n2\n");
+    let (code, _, error) = ends(&["topic", "delete", "-y", "t", "missing"], "");
     assert_eq!(code, 1);
     assert!(error.contains("t: deleted") && error.contains("'missing'"), "{error}");
     let (code, _, error) = ends(&["produce", "t", "/nowhere/file"], "");
@@ -122,7 +130,7 @@ fn places_in_a_log() {
     let none = with_input(broker.ctl(&["grep", "nothing", "t"]), b"");
     assert_eq!(none.status.code(), Some(1));
     // What is trimmed is gone, also after a restart; who asks for it begins with what is left.
-    broker.run(&["topic", "trim", "t", "--before", "@2500"]);
+    broker.run(&["topic", "trim", "-y", "t", "--before", "@2500"]);
     assert_eq!(from("start"), "v2 v3 v4 ");
     assert_eq!(from("0"), "v2 v3 v4 ");
     broker.stop();
@@ -168,7 +176,7 @@ fn topics_come_change_grow_and_go() {
     // The longest name there is; in the trash it was once longer than a file system takes.
     let longest = "x".repeat(249);
     broker.run(&["topic", "create", &longest]);
-    broker.run(&["topic", "delete", &longest]);
+    broker.run(&["topic", "delete", "-y", &longest]);
     // A follower of a topic that is deleted is told so, and does not make it anew.
     let mut command = broker.ctl(&["consume", "t", "-o", "start"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -177,7 +185,7 @@ fn topics_come_change_grow_and_go() {
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     assert_eq!(line, "x\n");
-    broker.run(&["topic", "delete", "t"]);
+    broker.run(&["topic", "delete", "-y", "t"]);
     assert_eq!(follower.wait().unwrap().code(), Some(1));
     assert_eq!(broker.run(&["topic", "list"]), "");
     // The same name is another topic.

@@ -199,7 +199,7 @@ async fn what_a_consumer_does_when_its_next_record_is_gone() {
     let broker = Broker::start(&data);
     let lines: String = (0..10).map(|n| format!("{n}\n")).collect();
     broker.run_with_input(&["produce", "t"], lines.as_bytes());
-    broker.run(&["topic", "trim", "t", "--before", "6"]);
+    broker.run(&["topic", "trim", "-y", "t", "--before", "6"]);
     for (offset_reset, expected) in [
         (OffsetReset::Earliest, Some(6)),
         (OffsetReset::Latest, Some(10)),

@@ -236,7 +236,7 @@ fn a_partition_is_moved_and_led_by_hand() {
     assert!(health.contains("orders:0 has no leader; its replicas are 3,2"), "{health}");
 
     let unasked = started.ctl(&["elect", "--unclean", "orders:0"]);
-    assert!(code(&unasked) == 2 && text(&unasked.stderr).contains("-y says yes"));
+    assert!(code(&unasked) == 2 && text(&unasked.stderr).contains("needs -y"));
     let nobody = started.ctl(&["elect", "--unclean", "-y", "orders:0"]);
     assert_eq!(code(&nobody), 1, "none of its replicas lives");
     for arguments in [

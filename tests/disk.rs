@@ -77,7 +77,7 @@ fn a_full_disk_refuses_records_and_nothing_else() {
     // Everything else goes on.
     assert_has(&broker, "big", "start", 0..acknowledged);
     broker.run(&["topic", "create", "made-meanwhile"]);
-    broker.run(&["topic", "delete", "made-meanwhile"]);
+    broker.run(&["topic", "delete", "-y", "made-meanwhile"]);
     broker.run(&["topic", "alter", "small", "--set", "retention.ms=1h"]);
     broker.stop();
     let broker = start(&data, "16MiB");
@@ -85,7 +85,7 @@ fn a_full_disk_refuses_records_and_nothing_else() {
     assert_has(&broker, "big", "start", 0..acknowledged);
 
     // With room again records are taken again.
-    broker.run(&["topic", "trim", "big", "--before", &(acknowledged / 2).to_string()]);
+    broker.run(&["topic", "trim", "-y", "big", "--before", &(acknowledged / 2).to_string()]);
     wait_until("there is room", || volume.free() >= 24 * MIB);
     wait_until("records are taken", || {
         produce(&broker, "big", acknowledged, 1000).status.success()

@@ -97,7 +97,7 @@ fn a_topic_made_again_under_the_same_name_is_another() {
     for round in 0..5 {
         broker.run_with_input(&["produce", "t"], format!("round {round}\n").as_bytes());
         assert_eq!(broker.run(&["consume", "t", "-o", "start", "-e"]), format!("round {round}\n"));
-        broker.run(&["topic", "delete", "t"]);
+        broker.run(&["topic", "delete", "-y", "t"]);
     }
     let buried = trash(&data);
     assert_eq!(buried.iter().filter(|name| name.starts_with("t.")).count(), 5, "{buried:?}");

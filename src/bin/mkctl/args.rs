@@ -366,6 +366,12 @@ pub enum TopicCommand {
         /// Fine if it is not there.
         #[arg(long)]
         if_exists: bool,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Let a topic grow. Keys may go to other partitions from then on.
     AddPartitions {
@@ -389,6 +395,12 @@ pub enum TopicCommand {
         /// Only this partition; may be given again.
         #[arg(short, long = "partition")]
         partitions: Vec<u32>,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 
@@ -473,6 +485,9 @@ pub struct ElectArgs {
     /// Any replica that lives, of partitions that nobody leads. Records may be lost.
     #[arg(long)]
     pub unclean: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,

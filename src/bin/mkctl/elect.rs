@@ -1,19 +1,23 @@
 //! `mkctl elect`.
 
-use std::io::IsTerminal;
-
 use mk::client::{Admin, Cluster};
 use mk_net::fault::ErrorCode;
 use mk_net::message::{Election, PartitionOf};
 
 use crate::args::ElectArgs;
+use crate::confirm::confirm;
 use crate::outcome::{Failure, describe};
 
 pub async fn run(cluster: &Cluster, args: ElectArgs) -> Result<(), Failure> {
-    let ElectArgs { partitions, unclean, yes } = args;
+    let ElectArgs { partitions, unclean, dry_run, yes } = args;
     let election = if unclean { Election::Unclean } else { Election::Preferred };
-    if unclean && !yes {
-        confirm("An unclean election may lose records that were acknowledged. Go on?")?;
+    let what = match unclean {
+        true => "elect replicas that may lack records which were acknowledged",
+        false => "let the preferred replicas lead that are in sync",
+    };
+    // Where all replicas have all there is, nothing is to be asked.
+    if !confirm(what, yes || !unclean && !dry_run, dry_run)? {
+        return Ok(());
     }
     let admin = Admin::new(cluster.clone());
     let partitions = match partitions.is_empty() {
@@ -62,18 +66,4 @@ async fn all_of(
         }
     }
     Ok(all)
-}
-
-/// Asks whoever sits there; a script says `-y`.
-fn confirm(question: &str) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!("{question}\nhint: -y says yes")));
-    }
-    eprint!("{question} [y/N] ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    match read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
-        true => Ok(()),
-        false => Err(Failure::Failed("nothing was done".to_owned())),
-    }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::args::TopicCommand;
 use crate::cluster::ids;
+use crate::confirm::confirm;
 use crate::offsets::partitions_of;
 use crate::outcome::{Failure, describe};
 use crate::table;
@@ -46,14 +47,20 @@ pub async fn run(cluster: &Cluster, command: TopicCommand) -> Result<(), Failure
             tell_removals(&name, &altered.removals, dry_run);
             Ok(())
         }
-        TopicCommand::Delete { names, if_exists } => delete(&admin, names, if_exists).await,
+        TopicCommand::Delete { names, if_exists, dry_run, yes } => {
+            let what = format!("delete {} with all records", names.join(", "));
+            match confirm(&what, yes, dry_run)? {
+                true => delete(&admin, names, if_exists).await,
+                false => Ok(()),
+            }
+        }
         TopicCommand::AddPartitions { name, total, dry_run } => {
             let now = admin.add_partitions(&name, total, dry_run).await?;
             eprintln!("{name}: {now} partitions{}", if dry_run { ", if it were done" } else { "" });
             Ok(())
         }
-        TopicCommand::Trim { name, before, partitions } => {
-            trim(cluster, &admin, &name, before, partitions).await
+        TopicCommand::Trim { name, before, partitions, dry_run, yes } => {
+            trim(cluster, &admin, (&name, partitions), before, (dry_run, yes)).await
         }
     }
 }
@@ -243,9 +250,9 @@ fn source(source: SettingSource) -> &'static str {
 async fn trim(
     cluster: &Cluster,
     admin: &Admin,
-    name: &str,
+    (name, mut partitions): (&str, Vec<u32>),
     before: StartAt,
-    mut partitions: Vec<u32>,
+    (dry_run, yes): (bool, bool),
 ) -> Result<(), Failure> {
     if partitions.is_empty() {
         partitions = partitions_of(cluster, name).await?;
@@ -264,6 +271,14 @@ async fn trim(
         }
     };
     let before: Vec<(u32, u64)> = partitions.iter().copied().zip(places).collect();
+    let each = before.iter().map(|(partition, before)| match *before {
+        u64::MAX => format!("all of {partition}"),
+        before => format!("{partition} below {before}"),
+    });
+    let what = format!("remove records of {name}: {}", each.collect::<Vec<_>>().join(", "));
+    if !confirm(&what, yes, dry_run)? {
+        return Ok(());
+    }
     let starts = admin.trim(name, &before).await?;
     all(partitions.iter().zip(starts).map(|(partition, start)| {
         start.map(|start| eprintln!("{name} partition {partition}: begins at {start}"))

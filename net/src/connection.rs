@@ -27,6 +27,8 @@ pub struct Connection {
     outgoing: Outgoing,
     /// Requests that were handed out and not answered yet.
     pending: usize,
+    /// No further request is taken until it is let go.
+    held: bool,
     state: State,
 }
 
@@ -55,7 +57,7 @@ impl Connection {
     pub fn new(limits: ConnectionLimits) -> Connection {
         let incoming = Deframer::new(limits.max_frame);
         let outgoing = Outgoing::default();
-        Connection { limits, incoming, outgoing, pending: 0, state: State::Open }
+        Connection { limits, incoming, outgoing, pending: 0, held: false, state: State::Open }
     }
 
     /// True if bytes should be read from the socket. A client that asks for more than it takes is
@@ -66,7 +68,14 @@ impl Connection {
 
     /// True if no further request is taken for now.
     pub fn is_congested(&self) -> bool {
-        self.outgoing.len() >= self.limits.max_outgoing || self.pending >= self.limits.max_pending
+        self.held
+            || self.outgoing.len() >= self.limits.max_outgoing
+            || self.pending >= self.limits.max_pending
+    }
+
+    /// Takes no further request, and reads nothing more, until it is let go.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Where bytes that are read go.
@@ -178,7 +187,9 @@ impl Connection {
         match self.state {
             State::Open => false,
             State::HalfClosed => {
-                self.outgoing.is_empty() && self.pending == 0 && !self.has_request()
+                // What came before the end is answered, though it may have to wait.
+                let is_heard = matches!(self.incoming.peek(), Ok(None));
+                self.outgoing.is_empty() && self.pending == 0 && is_heard
             }
             State::Refused => self.outgoing.is_empty(),
         }

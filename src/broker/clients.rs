@@ -1,5 +1,5 @@
-//! The clients that are connected and have said who they are, and what they do here. They are
-//! registered by connection: what ends it, ends that.
+//! The clients that are connected, and what they do here. They are registered by connection: what ends it,
+//! ends that. Who does not say who it is is a client without a name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -9,6 +9,8 @@ use std::time::Instant;
 use mk_net::event_loop::ConnectionId;
 use mk_net::message::{ClientTopic, DescribedClient, ListClientsResponse, RegisterClient};
 use parking_lot::Mutex;
+
+use super::quotas::{Quota, Quotas};
 
 /// The clients of a broker, by event loop and connection.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub struct Client {
     who: RegisterClient,
     address: String,
     since: Instant,
+    quota: Arc<Quota>,
     activity: Mutex<Activity>,
 }
 
@@ -73,12 +76,13 @@ impl Rate {
 }
 
 impl Clients {
-    /// A client says who it is.
+    /// A client says who it is; or asks for something without having said so, and has no name.
     pub fn register(
         &self,
         place: (usize, ConnectionId),
         who: &RegisterClient,
         peer: Option<SocketAddr>,
+        quotas: &Quotas,
     ) -> Arc<Client> {
         let now = Instant::now();
         let activity = Activity {
@@ -97,7 +101,8 @@ impl Clients {
             software_version: short(&who.software_version),
         };
         let address = peer.map_or_else(String::new, |peer| peer.to_string());
-        let client = Client { who, address, since: now, activity: Mutex::new(activity) };
+        let quota = quotas.of(&who.client_id);
+        let client = Client { who, address, since: now, quota, activity: Mutex::new(activity) };
         let client = Arc::new(client);
         self.0.lock().insert(place, client.clone());
         client
@@ -112,6 +117,11 @@ impl Clients {
     pub fn list(&self) -> ListClientsResponse {
         let clients: Vec<Arc<Client>> = self.0.lock().values().cloned().collect();
         let mut clients: Vec<_> = clients.iter().map(|client| client.describe()).collect();
+        // Brokers that follow have no name, and neither produce nor consume.
+        clients.retain(|client| {
+            let is_known = !client.client_id.is_empty();
+            is_known || !client.produces.is_empty() || !client.consumes.is_empty()
+        });
         clients.sort_by(|a, b| (&a.client_id, &a.address).cmp(&(&b.client_id, &b.address)));
         ListClientsResponse { clients }
     }
@@ -130,16 +140,23 @@ impl Client {
         activity.requests.add(second, 1);
     }
 
-    /// So many bytes of it were appended to a topic.
-    pub fn produced(&self, topic: &str, bytes: u64, now: Instant) {
+    /// Until when it is to be held, if it asks too often.
+    pub fn charge_request(&self, now: Instant) -> Option<Instant> {
+        self.quota.asked(now)
+    }
+
+    /// So many bytes of it were appended to a topic. Until when it is to be held, if these are too many.
+    pub fn produced(&self, topic: &str, bytes: u64, now: Instant) -> Option<Instant> {
         let second = self.second(now);
         let mut activity = self.activity.lock();
         count(&mut activity.produced, topic, bytes);
         activity.bytes_in.add(second, bytes);
+        self.quota.produced(bytes, now)
     }
 
-    /// So many bytes of a topic were sent to it, perhaps as to a member of a group.
-    pub fn consumed(&self, topic: &str, bytes: u64, group: &str, now: Instant) {
+    /// So many bytes of a topic were sent to it, perhaps as to a member of a group. Until when it is to be
+    /// held, if these are too many.
+    pub fn consumed(&self, topic: &str, bytes: u64, group: &str, now: Instant) -> Option<Instant> {
         let second = self.second(now);
         let mut activity = self.activity.lock();
         count(&mut activity.consumed, topic, bytes);
@@ -147,6 +164,7 @@ impl Client {
         if activity.group != group {
             group.clone_into(&mut activity.group);
         }
+        self.quota.consumed(bytes, now)
     }
 
     fn describe(&self) -> DescribedClient {

@@ -36,8 +36,8 @@ pub struct Fetches {
 /// A fetch that found too little.
 struct WaitingFetch {
     reply: Reply,
-    /// Who asks, if it has said who it is.
-    client: Option<Arc<Client>>,
+    /// Who asks.
+    client: Arc<Client>,
     request: Fetch,
 }
 
@@ -70,14 +70,19 @@ impl Fetches {
     pub fn request(
         &mut self,
         context: &mut Context,
-        (reply, client): (Reply, Option<&Arc<Client>>),
+        (reply, client): (Reply, &Arc<Client>),
         request: Fetch,
     ) {
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
         if request.reader.is_some() {
             self.peer = context.peer().map_or_else(String::new, |peer| peer.ip().to_string());
         }
-        let fetch = WaitingFetch { reply, client: client.cloned(), request };
+        if request.replica.is_none()
+            && let Some(until) = client.charge_request(context.now())
+        {
+            context.hold(reply.to, until);
+        }
+        let fetch = WaitingFetch { reply, client: client.clone(), request };
         let request = &fetch.request;
         let mut found = self.read(request, true);
         if !found.suffices(request) && !wait.is_zero() {
@@ -309,12 +314,15 @@ impl Found {
 
     fn answer(self, context: &mut Context, fetch: WaitingFetch) {
         let WaitingFetch { reply, client, request } = fetch;
-        if let Some(client) = client {
+        if request.replica.is_none() {
             let group = request.reader.as_ref().map_or("", |reader| &reader.group);
             for (part, fetched) in request.parts.iter().zip(&self.parts) {
                 let length = fetched.as_ref().map_or(0, |fetched| fetched.length);
-                if length > 0 {
-                    client.consumed(&part.topic, length.into(), group, context.now());
+                if length > 0
+                    && let Some(until) =
+                        client.consumed(&part.topic, length.into(), group, context.now())
+                {
+                    context.hold(reply.to, until);
                 }
             }
         }

@@ -28,6 +28,7 @@ mod partition;
 mod produce;
 mod progress;
 mod promise;
+mod quotas;
 mod readers;
 pub mod replication;
 mod reply;

@@ -72,15 +72,16 @@ impl Produces {
     pub fn request(
         &mut self,
         context: &mut Context,
-        (reply, client): (Reply, Option<&Arc<Client>>),
+        (reply, client): (Reply, &Client),
         request: Produce,
         payload: &[u8],
     ) -> Result<(), Fault> {
         let batches = split(&request, payload)?;
         let parts = self.append_all(&request, &batches);
         for (part, result) in request.parts.iter().zip(&parts) {
-            if let Some(client) = client.filter(|_| result.is_ok()) {
-                client.produced(&part.topic, part.length.into(), context.now());
+            let bytes = if result.is_ok() { part.length } else { 0 };
+            if let Some(until) = client.produced(&part.topic, bytes.into(), context.now()) {
+                context.hold(reply.to, until);
             }
         }
         if request.acks == ACKS_NONE {

@@ -31,6 +31,7 @@ use super::note::Note;
 use super::open::{RecoverySummary, open_topics};
 use super::partition::Partition;
 use super::progress::Owed;
+use super::quotas::Quotas;
 use super::scrubber::{self, ScrubCounters};
 use super::service::BrokerService;
 use super::shared::{Shared, tell_of_commit};
@@ -164,6 +165,7 @@ impl Broker {
             control,
             admin,
             clients: Clients::default(),
+            quotas: Quotas::new(settings),
             groups,
             scrubbed: ScrubCounters::default(),
             compacted: CompactCounters::default(),

@@ -11,7 +11,7 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::Frame;
 use mk_net::message::{
     ApiVersions, ApiVersionsResponse, DescribeProgress, InitProducerId, Kind, KindVersions,
-    ListClients, ListGroups, RegisterClientResponse, Request,
+    ListClients, ListGroups, RegisterClient, RegisterClientResponse, Request,
 };
 
 use super::clients::Client;
@@ -64,11 +64,23 @@ impl BrokerService {
             return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
         }
         let reply = Reply { index: self.index, to, header };
-        let client = self.clients.get(&to);
-        if let Some(client) = client {
-            client.asked(context.now());
-        }
         let shared = &self.shared;
+        let client = self.clients.entry(to).or_insert_with(|| {
+            let nobody = RegisterClient {
+                client_id: String::new(),
+                software_name: String::new(),
+                software_version: String::new(),
+            };
+            let place = (self.index, to);
+            shared.clients.register(place, &nobody, context.peer(), &shared.quotas)
+        });
+        client.asked(context.now());
+        // A fetch may be a follower's, which has no quota.
+        if header.kind != Kind::FETCH
+            && let Some(until) = client.charge_request(context.now())
+        {
+            context.hold(to, until);
+        }
         if !matches!(
             header.kind,
             Kind::PRODUCE | Kind::FETCH | Kind::API_VERSIONS | Kind::INIT_PRODUCER_ID
@@ -120,9 +132,8 @@ impl BrokerService {
             Kind::DESCRIBE_GROUP => shared.groups.ask(reply, Ask::Describe(parse(fields)?)),
             Kind::DELETE_GROUP => shared.groups.ask(reply, Ask::Delete(parse(fields)?)),
             Kind::REGISTER_CLIENT => {
-                let place = (self.index, to);
-                let client = shared.clients.register(place, &parse(fields)?, context.peer());
-                self.clients.insert(to, client);
+                let (place, quotas) = ((self.index, to), &shared.quotas);
+                *client = shared.clients.register(place, &parse(fields)?, context.peer(), quotas);
                 context.respond(to, response(&header, &RegisterClientResponse {}, 0));
             }
             Kind::LIST_CLIENTS => {

@@ -20,6 +20,7 @@ use super::groups::coordinator::Coordinator;
 use super::note::Note;
 use super::partition::{Absent, LoopSet, Partition};
 use super::progress::Owed;
+use super::quotas::Quotas;
 use super::replication::replica::Replica;
 use super::scrubber::ScrubCounters;
 use super::worker::Worker;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub admin: Worker,
     /// Who is connected.
     pub clients: Clients,
+    /// How much each may do.
+    pub quotas: Quotas,
     /// Coordinates the groups of the partitions that this broker leads.
     pub groups: Coordinator,
     /// What the scrubber has done.

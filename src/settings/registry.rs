@@ -42,6 +42,7 @@ const TEN_YEARS_MS: u64 = 3650 * DAY_MS;
 const SEGMENT_BYTES: Kind = Kind::Bytes { min: 4 * KIB, max: i32::MAX as u64 };
 const SEGMENT_MS: Kind = Kind::Millis { min: 1, max: TEN_YEARS_MS };
 const INDEX_INTERVAL: Kind = Kind::Bytes { min: 0, max: MIB };
+const REQUESTS: Kind = Kind::CountOrNone { max: 1 << 30 };
 const RETENTION_BYTES: Kind = Kind::BytesOrNone { max: 1 << 60 };
 const RETENTION_MS: Kind = Kind::MillisOrNone { max: 100 * TEN_YEARS_MS };
 const DELETE_RETENTION: Kind = Kind::Millis { min: 0, max: TEN_YEARS_MS };
@@ -330,6 +331,24 @@ pub const ALL: &[Definition] = &[
         Kind::Millis { min: 1000, max: 365 * DAY_MS },
         "1d",
         "Forget what an idempotent producer has sent when it has sent nothing for so long. To be longer than producers try to deliver a record.",
+    ),
+    broker(
+        "quota.consumer.default",
+        RETENTION_BYTES,
+        "-1",
+        "Bytes of records a second that a client (by its client.id) is given by this broker. One that asks for more is made to wait.",
+    ),
+    broker(
+        "quota.producer.default",
+        RETENTION_BYTES,
+        "-1",
+        "Bytes of records a second that this broker takes from a client. One that sends more is made to wait.",
+    ),
+    broker(
+        "quota.request.default",
+        REQUESTS,
+        "-1",
+        "Requests a second that this broker takes from a client.",
     ),
     broker(
         "replica.fetch.max.bytes",

@@ -27,6 +27,11 @@ pub enum Kind {
         /// Most, in milliseconds.
         max: u64,
     },
+    /// A plain number from 1 on, or -1: no limit, which is [`NO_LIMIT`].
+    CountOrNone {
+        /// Most.
+        max: u64,
+    },
     /// A plain number.
     Count {
         /// Least.
@@ -73,9 +78,12 @@ impl Kind {
         match self {
             Kind::Bytes { min, max } => number(parse_bytes(text), min, max),
             Kind::Millis { min, max } => number(parse_millis(text), min, max),
-            Kind::BytesOrNone { .. } | Kind::MillisOrNone { .. } if text == "-1" => {
+            Kind::BytesOrNone { .. } | Kind::MillisOrNone { .. } | Kind::CountOrNone { .. }
+                if text == "-1" =>
+            {
                 Ok(Value::Number(NO_LIMIT))
             }
+            Kind::CountOrNone { max } => number(text.parse().ok(), 1, max),
             Kind::BytesOrNone { max } => number(parse_bytes(text), 0, max),
             Kind::MillisOrNone { max } => number(parse_millis(text), 0, max),
             Kind::Count { min, max } => number(text.parse().ok(), min, max),
@@ -116,6 +124,7 @@ impl Kind {
             Kind::MillisOrNone { max } => {
                 format!("a time up to {}, as in 30s, or -1 for no limit", format_millis(max))
             }
+            Kind::CountOrNone { max } => format!("a number from 1 to {max}, or -1 for no limit"),
             Kind::Count { min, max } => format!("a number from {min} to {max}"),
             Kind::Bool => "true or false".to_owned(),
             Kind::Flush => "ack, os or interval:<time>, as in interval:50ms".to_owned(),

@@ -69,6 +69,7 @@ pub struct Context {
 enum Output {
     Chunk(Chunk),
     Answered,
+    Hold(Instant),
 }
 
 /// Limits of a server.
@@ -154,6 +155,12 @@ impl Context {
         self.outputs.push((to, Output::Chunk(Chunk::Bytes(message))));
         self.outputs.extend(payload.map(|chunk| (to, Output::Chunk(chunk))));
         self.outputs.push((to, Output::Answered));
+    }
+
+    /// Takes no further request of a connection until then; what it sends meanwhile waits in its socket.
+    /// What it was to be answered it is answered.
+    pub fn hold(&mut self, connection: ConnectionId, until: Instant) {
+        self.outputs.push((connection, Output::Hold(until)));
     }
 
     /// Says that a request has no answer.

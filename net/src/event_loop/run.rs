@@ -1,6 +1,6 @@
 //! The loop itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,6 +29,8 @@ pub(super) struct EventLoop<S: Service> {
     /// Sockets with work that the kernel will not tell of again.
     ready: VecDeque<usize>,
     lingering: VecDeque<ConnectionId>,
+    /// Connections that are held, by when they are let go: index and generation.
+    held: BTreeSet<(Instant, usize, u64)>,
     next_sweep: Instant,
     /// Set when the server stops: when the loop ends at the latest.
     stopping: Option<Instant>,
@@ -64,6 +66,7 @@ impl<S: Service> EventLoop<S> {
             next_generation: 0,
             ready: VecDeque::new(),
             lingering: VecDeque::new(),
+            held: BTreeSet::new(),
             next_sweep: Instant::now() + sweep_interval(limits.idle),
             stopping: None,
         })
@@ -111,7 +114,8 @@ impl<S: Service> EventLoop<S> {
         let sweep = (self.sockets.len() > self.free.len()).then_some(self.next_sweep);
         let linger = self.lingering.front().and_then(|id| self.socket(*id)?.linger_deadline());
         let pause = self.acceptor.as_ref().and_then(|acceptor| acceptor.paused_until);
-        let times = [self.service.next_deadline(), sweep, linger, pause, self.stopping];
+        let held = self.held.first().map(|(until, _, _)| *until);
+        let times = [self.service.next_deadline(), sweep, linger, pause, held, self.stopping];
         let next = times.into_iter().flatten().min()?;
         // Rounded up: to wake just before the time is to spin until it.
         let wait = next.saturating_duration_since(Instant::now());
@@ -286,6 +290,12 @@ impl<S: Service> EventLoop<S> {
                     socket.connection.answered();
                     self.enqueue(id.index);
                 }
+                Output::Hold(until) => {
+                    let until = socket.held_until.map_or(until, |known| known.max(until));
+                    socket.held_until = Some(until);
+                    socket.connection.hold(true);
+                    self.held.insert((until, id.index, id.generation));
+                }
             }
         }
         self.context.outputs = outputs;
@@ -338,6 +348,21 @@ impl<S: Service> EventLoop<S> {
             }
             self.lingering.pop_front();
         }
+        while let Some((_, index, generation)) =
+            self.held.first().copied().filter(|(until, ..)| *until <= now)
+        {
+            self.held.pop_first();
+            let socket = self.sockets.get_mut(index).and_then(Option::as_mut);
+            let over = |socket: &&mut Socket| {
+                socket.generation == generation
+                    && socket.held_until.is_some_and(|until| until <= now)
+            };
+            if let Some(socket) = socket.filter(over) {
+                socket.held_until = None;
+                socket.connection.hold(false);
+                self.enqueue(index);
+            }
+        }
         if self.next_sweep <= now {
             self.next_sweep = now + sweep_interval(self.limits.idle);
             self.sweep();
@@ -349,8 +374,8 @@ impl<S: Service> EventLoop<S> {
         for index in 0..self.sockets.len() {
             let Some(socket) = &mut self.sockets[index] else { continue };
             let quiet = self.context.now.saturating_duration_since(socket.last_active);
-            let waits_for_us =
-                socket.connection.pending() > 0 && socket.connection.outgoing_bytes() == 0;
+            let waits_for_us = socket.held_until.is_some()
+                || socket.connection.pending() > 0 && socket.connection.outgoing_bytes() == 0;
             if quiet >= self.limits.idle && !waits_for_us {
                 self.counters.idle_closed.fetch_add(1, Relaxed);
                 self.close(index);

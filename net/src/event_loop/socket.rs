@@ -27,6 +27,8 @@ pub(super) struct Socket {
     /// Set once our side has ended: what still comes is thrown away until then, since to close a
     /// socket with unread bytes resets it and takes the last answer from the client.
     pub lingering: Option<Linger>,
+    /// Set while the connection is held: until then.
+    pub held_until: Option<Instant>,
 }
 
 pub(super) struct Linger {
@@ -77,6 +79,7 @@ impl Socket {
             queued: false,
             last_active: now,
             lingering: None,
+            held_until: None,
         }
     }
 

@@ -11,6 +11,8 @@ use crate::frame::{FrameHeader, HEADER_LEN};
 use crate::message::{DeleteTopics, Kind, Request};
 use crate::outgoing::FileRange;
 
+const HOLD: Duration = Duration::from_millis(300);
+
 /// Sends the payload back; a name is an order.
 struct Echo {
     file: Arc<File>,
@@ -35,6 +37,10 @@ impl Service for Echo {
                 let fields = response(&frame.header, &0u32, length as usize);
                 let ranges = [range(0, half), range(half, length - half)];
                 context.respond_with(from, fields, ranges.into_iter());
+            }
+            Some("hold") => {
+                context.hold(from, context.now() + HOLD);
+                context.respond(from, response(&frame.header, &0u32, 0));
             }
             Some("silent") => context.no_response(from),
             Some("wake all") => {
@@ -173,6 +179,30 @@ fn files_arrive_whole_and_a_slow_reader_costs_bounded_memory() {
         assert_eq!(body.len(), 4 + length);
         let right = body[4..].iter().enumerate().all(|(n, byte)| *byte == (n / 7) as u8);
         assert!(right, "answer {correlation}");
+    }
+    server.stop(Duration::from_secs(5));
+}
+
+/// What it was to be answered it is answered; what it sends meanwhile waits, though it says that it sends no
+/// more; others do not wait.
+#[test]
+fn a_connection_that_is_held_waits_and_others_do_not() {
+    let server = start(LIMITS, 1);
+    for ends in [false, true] {
+        let (mut held, mut other) = (connect(&server), connect(&server));
+        let begin = Instant::now();
+        held.write_all(&[order(1, &["hold"], 0), order(2, &[], 0)].concat()).unwrap();
+        if ends {
+            held.shutdown(Shutdown::Write).unwrap();
+        }
+        assert_eq!(read_frame(&mut held).0.correlation, 1);
+        for correlation in 0..100 {
+            other.write_all(&order(correlation, &[], 0)).unwrap();
+            assert_eq!(read_frame(&mut other).0.correlation, correlation);
+        }
+        let busy = begin.elapsed();
+        assert_eq!(read_frame(&mut held).0.correlation, 2);
+        assert!(begin.elapsed() >= HOLD && busy < HOLD, "{busy:?} {:?}", begin.elapsed());
     }
     server.stop(Duration::from_secs(5));
 }

@@ -1,0 +1,134 @@
+//! How much a client may do. A client is a name (`client.id`), over all of its connections to this broker;
+//! those that do not say who they are count as one.
+//!
+//! Who has done too much is answered, and its connection is held until it is within its quota again
+//! (KIP-219): its requests wait in its own socket.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::settings::{BrokerSettings, NO_LIMIT};
+
+/// The quotas of a broker.
+#[derive(Debug)]
+pub struct Quotas {
+    rates: Rates,
+    clients: Mutex<HashMap<String, Arc<Quota>>>,
+}
+
+/// What each client may do in a second; none: as much as it likes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rates {
+    bytes_in: Option<u64>,
+    bytes_out: Option<u64>,
+    requests: Option<u64>,
+}
+
+/// What a client has done.
+#[derive(Debug)]
+pub struct Quota {
+    rates: Rates,
+    paid: Mutex<Paid>,
+}
+
+/// By when what was done is within the quota.
+#[derive(Debug)]
+struct Paid {
+    bytes_in: Instant,
+    bytes_out: Instant,
+    requests: Instant,
+}
+
+/// What a client may do at once after it has done nothing: a second's worth.
+const BURST: Duration = Duration::from_secs(1);
+/// Nobody is held for longer at a time.
+const LONGEST: Duration = Duration::from_secs(30);
+
+impl Quotas {
+    /// As the settings say.
+    pub fn new(settings: &BrokerSettings) -> Quotas {
+        let rate = |name| Some(settings.number(name)).filter(|rate| *rate != NO_LIMIT);
+        let rates = Rates {
+            bytes_in: rate("quota.producer.default"),
+            bytes_out: rate("quota.consumer.default"),
+            requests: rate("quota.request.default"),
+        };
+        Quotas { rates, clients: Mutex::default() }
+    }
+
+    /// The quota of a client.
+    pub fn of(&self, client_id: &str) -> Arc<Quota> {
+        let mut clients = self.clients.lock();
+        // Names that nobody has any more.
+        if clients.len() >= clients.capacity() {
+            clients.retain(|_, quota| Arc::strong_count(quota) > 1);
+        }
+        let fresh = || Arc::new(Quota::new(self.rates, Instant::now()));
+        clients.entry(client_id.to_owned()).or_insert_with(fresh).clone()
+    }
+}
+
+impl Quota {
+    fn new(rates: Rates, now: Instant) -> Quota {
+        Quota { rates, paid: Mutex::new(Paid { bytes_in: now, bytes_out: now, requests: now }) }
+    }
+
+    /// It has sent so many bytes. Until when it is to be held, if it is.
+    pub fn produced(&self, bytes: u64, now: Instant) -> Option<Instant> {
+        let rate = self.rates.bytes_in?;
+        charge(&mut self.paid.lock().bytes_in, bytes, rate, now)
+    }
+
+    /// It was given so many bytes.
+    pub fn consumed(&self, bytes: u64, now: Instant) -> Option<Instant> {
+        let rate = self.rates.bytes_out?;
+        charge(&mut self.paid.lock().bytes_out, bytes, rate, now)
+    }
+
+    /// It has asked for something.
+    pub fn asked(&self, now: Instant) -> Option<Instant> {
+        let rate = self.rates.requests?;
+        charge(&mut self.paid.lock().requests, 1, rate, now)
+    }
+}
+
+fn charge(paid: &mut Instant, amount: u64, rate: u64, now: Instant) -> Option<Instant> {
+    let earliest = now.checked_sub(BURST).unwrap_or(now);
+    let cost = Duration::from_secs_f64((amount as f64 / rate as f64).min(1e6));
+    *paid = (*paid).max(earliest) + cost;
+    (*paid > now).then(|| (*paid).min(now + LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_too_much_is_held_until_it_is_within_its_quota() {
+        let rates = Rates { bytes_in: Some(1000), ..Rates::default() };
+        let start = Instant::now() + Duration::from_secs(100);
+        let at = |ms| start + Duration::from_millis(ms);
+        let quota = Quota::new(rates, Instant::now());
+        assert_eq!(quota.produced(1000, at(0)), None, "a second's worth at once");
+        assert_eq!(quota.produced(500, at(0)), Some(at(500)));
+        assert_eq!(quota.produced(100, at(500)), Some(at(600)));
+        assert_eq!(quota.produced(100, at(700)), None);
+        assert_eq!(quota.produced(1 << 40, at(700)), Some(at(700) + LONGEST));
+        assert_eq!((quota.consumed(1 << 40, at(0)), quota.asked(at(0))), (None, None), "no quota");
+    }
+
+    #[test]
+    fn connections_of_a_name_share_its_quota_and_names_are_forgotten() {
+        let quotas = Quotas { rates: Rates::default(), clients: Mutex::default() };
+        let first = quotas.of("a");
+        assert!(Arc::ptr_eq(&first, &quotas.of("a")));
+        for n in 0..10_000 {
+            quotas.of(&n.to_string());
+        }
+        assert!(quotas.clients.lock().len() < 10_000);
+        assert!(Arc::ptr_eq(&first, &quotas.of("a")), "it is connected");
+    }
+}

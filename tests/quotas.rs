@@ -1,0 +1,153 @@
+//! One greedy or slow client does not harm the others.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{Broker, data_dir};
+use mk::client::{
+    Cluster, ClusterSettings, Consumer, ConsumerSettings, Producer, ProducerRecord,
+    ProducerSettings, StartAt,
+};
+use mk_net::envelope::request;
+use mk_net::message::{Fetch, FetchPart};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+const MIB: usize = 1 << 20;
+
+fn client(broker: &Broker, name: &str) -> Cluster {
+    let settings = ClusterSettings { client_id: name.to_owned(), ..ClusterSettings::default() };
+    Cluster::new(vec![broker.address().to_owned()], settings)
+}
+
+/// Sends so many records of 64 KiB; answers how long the last acknowledgement took to come.
+async fn produce(cluster: &Cluster, records: usize) -> Duration {
+    let producer = Producer::new(cluster.clone(), ProducerSettings::default());
+    let begin = Instant::now();
+    let mut deliveries = Vec::new();
+    for _ in 0..records {
+        let record = ProducerRecord {
+            topic: "t".to_owned(),
+            value: Some(vec![7u8; MIB / 16].into()),
+            ..ProducerRecord::default()
+        };
+        deliveries.push(producer.send(record).await.unwrap());
+    }
+    for delivery in deliveries {
+        delivery.receipt().await.unwrap();
+    }
+    producer.close().await;
+    begin.elapsed()
+}
+
+async fn consume(cluster: &Cluster, bytes: usize) -> Duration {
+    let settings = ConsumerSettings { max_bytes: 256 << 10, ..ConsumerSettings::default() };
+    let mut consumer = Consumer::new(cluster.clone(), settings);
+    let begin = Instant::now();
+    consumer.subscribe("t", StartAt::Earliest).await.unwrap();
+    let mut read = 0;
+    while read < bytes {
+        read += consumer.next().await.unwrap().bytes().len();
+    }
+    begin.elapsed()
+}
+
+#[test]
+fn who_does_more_than_its_quota_waits_and_others_do_not() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let flags = ["--set", "quota.producer.default=2MiB", "--set", "quota.consumer.default=2MiB"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
+    let (greedy, modest) = (client(&broker, "greedy"), client(&broker, "modest"));
+    runtime.block_on(async {
+        produce(&modest, 1).await;
+        // A second's worth at once, then two more at the rate.
+        let (sent, other) = tokio::join!(produce(&greedy, 6 * 16), async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            produce(&modest, 1).await
+        });
+        assert!(sent >= Duration::from_millis(1500), "{sent:?}");
+        assert!(other < Duration::from_millis(500), "{other:?}");
+        let (read, other) = tokio::join!(consume(&greedy, 6 * MIB), async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            consume(&modest, MIB / 2).await
+        });
+        assert!(read >= Duration::from_millis(1500), "{read:?}");
+        assert!(other < Duration::from_millis(500), "{other:?}");
+    });
+    broker.stop();
+}
+
+#[test]
+fn who_asks_too_often_waits() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let flags = ["--set", "quota.request.default=20"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
+    let begin = Instant::now();
+    runtime.block_on(async {
+        let cluster = client(&broker, "greedy");
+        for _ in 0..60 {
+            cluster.metadata(Some(Vec::new()), false).await.unwrap();
+        }
+    });
+    assert!(begin.elapsed() >= Duration::from_millis(1500), "{:?}", begin.elapsed());
+    broker.stop();
+}
+
+/// Asks for all there is, again and again, and reads nothing of it.
+fn ask_and_never_read(broker: &Broker) -> TcpStream {
+    let mut stream = TcpStream::connect(broker.address()).unwrap();
+    let part = FetchPart {
+        topic: "t".to_owned(),
+        topic_id: Uuid::nil(),
+        partition: 0,
+        offset: 0,
+        max_bytes: 64 << 20,
+        leader_epoch: -1,
+        last_epoch: -1,
+        high_watermark: 0,
+    };
+    let fetch = Fetch {
+        max_wait_ms: 0,
+        min_bytes: 0,
+        max_bytes: 64 << 20,
+        rack: String::new(),
+        replica: None,
+        reader: None,
+        parts: vec![part],
+    };
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    for correlation in 0..10_000 {
+        if stream.write_all(&request(correlation, &fetch, 0)).is_err() {
+            break;
+        }
+    }
+    stream
+}
+
+#[test]
+fn those_who_never_read_cost_the_broker_no_memory_and_others_no_time() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let cluster = client(&broker, "modest");
+    runtime.block_on(produce(&cluster, 512));
+    let before = broker.resident_bytes();
+    let slow: Vec<TcpStream> = (0..20).map(|_| ask_and_never_read(&broker)).collect();
+    let took = runtime.block_on(async {
+        let sent = produce(&cluster, 512).await;
+        let read = consume(&cluster, 16 * MIB).await;
+        (sent, read)
+    });
+    let grown = broker.resident_bytes().saturating_sub(before);
+    println!("20 that never read: {grown} bytes more, others took {took:?}");
+    assert!(grown < 32 << 20, "{grown}");
+    drop(slow);
+    broker.stop();
+}

@@ -120,6 +120,10 @@ fn a_group_goes_on_where_it_is_told_to() {
     assert_eq!(lag(&broker), 0);
     seek("@-1h", &["-y", "-t", "orders"]);
     assert_eq!(lag(&broker), 1000);
+    // Behind the end there is nothing to come to.
+    seek("999999", &["-y"]);
+    assert_eq!(field(&broker, "acked"), field(&broker, "end"));
+    seek("start", &["-y"]);
     seek("end", &["-y"]);
     assert_eq!(lag(&broker), 0);
     broker.run(&["group", "delete", "billing", "--dry-run"]);

@@ -20,7 +20,7 @@ use mk::client::{
     ProducerRecord, ProducerSettings,
 };
 use mk_net::fault::ErrorCode;
-use mk_net::message::{NewTopic, PartitionOf};
+use mk_net::message::{AlterTopic, NewTopic, PartitionOf};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -395,8 +395,28 @@ fn nobody_writes_into_the_offsets_topic_from_outside() {
     let groups = runtime.block_on(async {
         create(&cluster, 1).await;
         produce(&cluster, 0, 1).await;
-        let _ = admin.describe_group("billing").await;
         let internal = "__consumer_offsets";
+        // Made by somebody else it would have the settings of any topic, and forget offsets after a week.
+        let made_by_reading = cluster.topic(internal).await.unwrap_err();
+        assert_eq!(made_by_reading.code(), Some(ErrorCode::POLICY_VIOLATION));
+        let topic = NewTopic {
+            name: internal.to_owned(),
+            partitions: Some(1),
+            replication_factor: None,
+            settings: Vec::new(),
+        };
+        let made = admin.create_topics(vec![topic], false).await.unwrap();
+        let code = made[0].result.as_ref().unwrap_err().code;
+        assert_eq!(code, ErrorCode::POLICY_VIOLATION);
+        let _ = admin.describe_group("billing").await;
+        let change = AlterTopic {
+            name: internal.to_owned(),
+            set: Vec::new(),
+            unset: vec!["cleanup.policy".to_owned()],
+            validate_only: false,
+        };
+        let altered = admin.alter_topic(change).await;
+        assert_eq!(altered.unwrap_err().code(), Some(ErrorCode::POLICY_VIOLATION));
         let producer = Producer::new(cluster.clone(), ProducerSettings::default());
         let record = ProducerRecord {
             topic: internal.to_owned(),

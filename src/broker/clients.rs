@@ -39,7 +39,7 @@ struct Activity {
 }
 
 /// Characters of what a client says of itself that are kept.
-const MOST_TEXT: usize = 100;
+const MOST_TEXT: usize = 249;
 /// Topics of a connection that are told apart; of others nothing is said.
 const MOST_TOPICS: usize = 100;
 /// Seconds that a rate is over.
@@ -162,7 +162,7 @@ impl Client {
         count(&mut activity.consumed, topic, bytes);
         activity.bytes_out.add(second, bytes);
         if activity.group != group {
-            group.clone_into(&mut activity.group);
+            activity.group = group.chars().take(MOST_TEXT).collect();
         }
         self.quota.consumed(bytes, now)
     }

@@ -30,7 +30,8 @@ const MOST_PARTITIONS: u32 = 10_000;
 /// Creates topics.
 pub fn create(shared: &Arc<Shared>, request: CreateTopics) -> Result<CreateTopicsResponse, Fault> {
     let topics = request.topics.into_iter().map(|new| {
-        let result = create_one(shared, &new, request.validate_only);
+        let allowed = refuse_internal(&new.name);
+        let result = allowed.and_then(|()| create_one(shared, &new, request.validate_only));
         CreatedTopic { name: new.name, result }
     });
     Ok(CreateTopicsResponse { topics: topics.collect() })
@@ -41,6 +42,7 @@ pub fn topic_or_new(shared: &Arc<Shared>, name: &str) -> Result<Arc<Topic>, Faul
     if let Ok(topic) = shared.topic(name) {
         return Ok(topic);
     }
+    refuse_internal(name)?;
     let new = NewTopic {
         name: name.to_owned(),
         partitions: None,
@@ -138,6 +140,7 @@ fn known_id(shared: &Shared, name: &str) -> Result<Uuid, Fault> {
 
 /// Changes a topic's own settings.
 pub fn alter(shared: &Arc<Shared>, request: AlterTopic) -> Result<AlterTopicResponse, Fault> {
+    refuse_internal(&request.name)?;
     let topic = shared.topic(&request.name)?;
     let mut own = topic.settings().own.clone();
     for name in &request.unset {

@@ -31,14 +31,23 @@ struct Seen {
 
 /// Most consumers of a partition that are remembered: whoever has not asked for longest goes.
 const MOST: usize = 1000;
+/// Characters of what a consumer says of itself that are kept.
+const MOST_TEXT: usize = 249;
+/// Partitions that are told of at once.
+const MOST_PARTS: usize = 5000;
 /// Who has not asked for so long reads no more.
 const FORGET_MS: i64 = 10 * 60_000;
+
+fn short(text: &str) -> String {
+    text.chars().take(MOST_TEXT).collect()
+}
 
 impl Readers {
     /// A consumer asks for records from `offset` on.
     pub fn note(&self, reader: &Reader, host: &str, offset: u64, now_ms: i64) {
+        let member: String = short(&reader.member);
         let mut seen = self.0.lock();
-        if let Some(known) = seen.get_mut(&reader.member) {
+        if let Some(known) = seen.get_mut(&member) {
             (known.delivered, known.asked_ms) = (offset, now_ms);
             return;
         }
@@ -48,9 +57,13 @@ impl Readers {
                 seen.remove(&oldest);
             }
         }
-        let (reader, host) = (reader.clone(), host.to_owned());
-        let seen_now = Seen { reader: reader.clone(), host, delivered: offset, asked_ms: now_ms };
-        seen.insert(reader.member, seen_now);
+        let reader = Reader {
+            client_id: short(&reader.client_id),
+            group: short(&reader.group),
+            member: member.clone(),
+        };
+        let host = host.to_owned();
+        seen.insert(member, Seen { reader, host, delivered: offset, asked_ms: now_ms });
     }
 
     /// Those of a group, or all if it is empty, that have asked in the last minutes.
@@ -74,9 +87,16 @@ impl Readers {
 }
 
 /// How far the readers of partitions have come. May read from the disk.
-pub fn describe(shared: &Arc<Shared>, request: &DescribeProgress) -> DescribeProgressResponse {
+pub fn describe(
+    shared: &Arc<Shared>,
+    request: &DescribeProgress,
+) -> Result<DescribeProgressResponse, Fault> {
+    if request.parts.len() > MOST_PARTS {
+        let what = format!("{} partitions, at most {MOST_PARTS} at once", request.parts.len());
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+    }
     let parts = request.parts.iter().map(|part| describe_one(shared, &request.group, part));
-    DescribeProgressResponse { parts: parts.collect() }
+    Ok(DescribeProgressResponse { parts: parts.collect() })
 }
 
 fn describe_one(
@@ -127,6 +147,18 @@ mod tests {
         assert_eq!(told("g", 5000), [a, b]);
         assert_eq!(told("", 5000).len(), 3);
         assert_eq!(told("", 3500 + FORGET_MS).len(), 1);
+    }
+
+    /// Names of any length were kept for each partition.
+    #[test]
+    fn long_names_are_kept_short() {
+        let readers = Readers::default();
+        let long = "x".repeat(60_000);
+        readers.note(&reader(&long, &long), "h", 1, 0);
+        readers.note(&reader(&long, &long), "h", 2, 0);
+        let told = readers.of("", 1);
+        assert_eq!((told.len(), told[0].delivered), (1, 2));
+        assert_eq!((told[0].reader.group.len(), told[0].reader.member.len()), (249, 249));
     }
 
     #[test]

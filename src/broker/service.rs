@@ -143,8 +143,11 @@ impl BrokerService {
             Kind::DESCRIBE_PROGRESS => {
                 let (for_worker, request) = (shared.clone(), parse::<DescribeProgress>(fields)?);
                 shared.lookup.run(move || {
-                    let answer = readers::describe(&for_worker, &request);
-                    reply.send(&for_worker, response(&reply.header, &answer, 0));
+                    let message = match readers::describe(&for_worker, &request) {
+                        Ok(answer) => response(&reply.header, &answer, 0),
+                        Err(fault) => failure(&reply.header, &fault),
+                    };
+                    reply.send(&for_worker, message);
                 });
             }
             Kind::LIST_GROUPS => {

@@ -50,7 +50,8 @@ pub(super) async fn call<P: Clone, R: Request, T>(
         }
         for (leader, group) in groups {
             let asked = group.iter().map(|at| parts[*at].1.clone()).collect();
-            match send(cluster, topic, leader, &request(asked)).await {
+            let numbers: Vec<u32> = group.iter().map(|at| parts[*at].0).collect();
+            match send(cluster, (topic, &numbers), leader, &request(asked)).await {
                 Ok(response) => {
                     for (at, result) in group.into_iter().zip(results(response)) {
                         match result {
@@ -76,6 +77,13 @@ pub(super) async fn call<P: Clone, R: Request, T>(
             _ => backoff.failed(),
         };
         if Instant::now() + wait >= deadline {
+            if done.iter().any(Option::is_some) {
+                // What was answered is told, though one leader is away.
+                let code = error.code().unwrap_or(ErrorCode::REQUEST_TIMED_OUT);
+                let fault = Fault::new(code, error.to_string());
+                let told = done.into_iter().map(|part| part.unwrap_or_else(|| Err(fault.clone())));
+                return Ok(told.collect());
+            }
             let (what, last) = (R::KIND.to_string(), Some(Box::new(error)));
             return Err(ClientError::TimedOut { what, after: timeout, last });
         }
@@ -97,7 +105,7 @@ fn is_elsewhere(fault: &Fault) -> bool {
 
 async fn send<R: Request>(
     cluster: &Cluster,
-    topic: &str,
+    (topic, partitions): (&str, &[u32]),
     leader: Option<u32>,
     request: &R,
 ) -> Result<R::Response, ClientError> {
@@ -105,8 +113,9 @@ async fn send<R: Request>(
         let metadata = cluster.metadata_once(vec![topic.to_owned()], false).await?;
         for topic in metadata.topics {
             let places = topic.result?;
-            if places.partitions.iter().any(|partition| partition.leader.is_none()) {
-                let what = "a partition has no leader";
+            let mut asked = places.partitions.iter().filter(|p| partitions.contains(&p.partition));
+            if asked.all(|partition| partition.leader.is_none()) {
+                let what = "no partition has a leader";
                 return Err(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what).into());
             }
         }

@@ -149,6 +149,10 @@ impl Cluster {
                 Err(error) if may_repeat && error.is_retriable() => error,
                 Err(error) => return Err(error),
             };
+            if error.code() == Some(ErrorCode::COORDINATOR_NOT_AVAILABLE) {
+                // Another may have heard of one.
+                self.turn_away();
+            }
             let wait = backoff.failed();
             if Instant::now() + wait >= deadline {
                 let what = format!("{}", R::KIND);

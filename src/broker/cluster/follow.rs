@@ -50,6 +50,7 @@ impl Follower for Following {
         for known in shared.topics.load().values() {
             assign(shared, known);
         }
+        shared.groups.changed();
         (self.registered)();
     }
 

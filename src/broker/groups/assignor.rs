@@ -88,66 +88,73 @@ fn range(members: &BTreeMap<String, Applicant>, topics: &BTreeMap<Uuid, u32>) ->
 }
 
 fn uniform(members: &BTreeMap<String, Applicant>, topics: &BTreeMap<Uuid, u32>) -> Assignment {
-    let mut assignment: Assignment =
-        members.keys().map(|member| (member.clone(), BTreeSet::new())).collect();
     let mut free: BTreeSet<PartitionId> = topics
         .iter()
         .flat_map(|(&topic, &count)| {
             (0..count).map(move |partition| PartitionId { topic, partition })
         })
         .collect();
-    for (id, member) in members {
+    let kept = members.values().map(|member| {
         let wanted = |partition: &&PartitionId| member.topics.contains(&partition.topic);
-        let kept: BTreeSet<PartitionId> =
-            member.has.iter().filter(wanted).copied().filter(|has| free.remove(has)).collect();
-        assignment.insert(id.clone(), kept);
+        member.has.iter().filter(wanted).copied().filter(|has| free.remove(has)).collect()
+    });
+    let mut shares = Shares { of: kept.collect(), wanting: BTreeMap::new() };
+    for &topic in topics.keys() {
+        let wanting = (0..).zip(members.values()).filter(|(_, m)| m.topics.contains(&topic));
+        shares.wanting.insert(topic, wanting.map(|(place, _)| place).collect());
     }
     for partition in free {
-        if let Some(least) = least_of(members, &assignment, partition.topic) {
-            assignment.entry(least).or_default().insert(partition);
+        if let Some(least) = shares.least(partition.topic) {
+            shares.of[least].insert(partition);
         }
     }
-    while level(members, &mut assignment) {}
-    assignment
+    while shares.level() {}
+    members.keys().cloned().zip(shares.of).collect()
 }
 
-/// Who has least of those who want the topic.
-fn least_of(
-    members: &BTreeMap<String, Applicant>,
-    assignment: &Assignment,
-    topic: Uuid,
-) -> Option<String> {
-    let wanting = members.iter().filter(|(_, member)| member.topics.contains(&topic));
-    wanting.map(|(id, _)| id).min_by_key(|id| assignment[*id].len()).cloned()
+/// What each member has, by its place.
+struct Shares {
+    of: Vec<BTreeSet<PartitionId>>,
+    /// Who wants each topic.
+    wanting: BTreeMap<Uuid, Vec<usize>>,
 }
 
-/// Takes one from each who has two more than another who wants the same, the largest first: one at a time,
-/// so that nobody gives more than makes them even. True if anything went from one to another.
-fn level(members: &BTreeMap<String, Applicant>, assignment: &mut Assignment) -> bool {
-    let mut by_size: Vec<String> = assignment.keys().cloned().collect();
-    by_size.sort_by_key(|id| std::cmp::Reverse(assignment[id].len()));
-    let mut moved = false;
-    for rich in by_size {
-        // The last ones first, so that what stays is a beginning.
-        let held: Vec<PartitionId> = assignment[&rich].iter().rev().copied().collect();
-        for partition in held {
-            let Some(poor) = least_of(members, assignment, partition.topic) else { continue };
-            if assignment[&rich].len() < assignment[&poor].len() + 2 {
+impl Shares {
+    /// Who has least of those who want a topic.
+    fn least(&self, topic: Uuid) -> Option<usize> {
+        let wanting = self.wanting.get(&topic).into_iter().flatten();
+        wanting.copied().min_by_key(|place| self.of[*place].len())
+    }
+
+    /// Takes one from whoever has most of those who have two more than another who wants the same: one at a
+    /// time, so that nobody gives more than makes them even. True if anything went from one to another.
+    fn level(&mut self) -> bool {
+        let mut by_size: Vec<usize> = (0..self.of.len()).collect();
+        by_size.sort_by_key(|place| std::cmp::Reverse(self.of[*place].len()));
+        let mut asked = BTreeSet::new();
+        for rich in by_size {
+            let size = self.of[rich].len();
+            // Those that have as much and want the same cannot give either.
+            let topics: BTreeSet<Uuid> = self.of[rich].iter().map(|p| p.topic).collect();
+            if !asked.insert((size, topics.clone())) {
                 continue;
             }
-            for (id, is_new) in [(&rich, false), (&poor, true)] {
-                let has = assignment.entry(id.clone()).or_default();
-                if is_new {
-                    has.insert(partition)
-                } else {
-                    has.remove(&partition)
+            for topic in topics {
+                let Some(poor) = self.least(topic).filter(|poor| self.of[*poor].len() + 2 <= size)
+                else {
+                    continue;
                 };
+                // The last one first, so that what stays is a beginning.
+                let last = PartitionId { topic, partition: u32::MAX };
+                if let Some(partition) = self.of[rich].range(..=last).next_back().copied() {
+                    self.of[rich].remove(&partition);
+                    self.of[poor].insert(partition);
+                    return true;
+                }
             }
-            moved = true;
-            break;
         }
+        false
     }
-    moved
 }
 
 #[cfg(test)]
@@ -227,6 +234,23 @@ mod tests {
             check_whole(&asked, &second);
             check_even(&asked.0, &second);
         }
+    }
+
+    /// A second member took seconds to get half of ten thousand partitions, and nobody in any group of the
+    /// broker was heard meanwhile.
+    #[test]
+    fn much_is_shared_in_no_time() {
+        let all = BTreeSet::from([0u128, 1, 2, 3]);
+        let counts = [2500; 4];
+        let (members, topics) = question(std::slice::from_ref(&all), &counts, &Assignment::new());
+        let one = Assignor::Uniform.assign(&members, &topics);
+        let begin = std::time::Instant::now();
+        let asked = question(&vec![all.clone(); 2], &counts, &one);
+        let two = Assignor::Uniform.assign(&asked.0, &asked.1);
+        let asked = question(&vec![all; 100], &counts, &two);
+        let hundred = Assignor::Uniform.assign(&asked.0, &asked.1);
+        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert!(hundred.values().all(|partitions| partitions.len() == 100));
     }
 
     /// As few move as must: a fourth member takes a fourth of what three have.

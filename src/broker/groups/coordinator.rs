@@ -210,10 +210,7 @@ impl Serving {
 
     fn obey(&mut self, reply: Reply, ask: Ask) {
         let result = match ask {
-            Ask::List => {
-                self.list(reply);
-                Ok(())
-            }
+            Ask::List => self.list(reply),
             Ask::Heartbeat(request, host) => self.heartbeat(reply, request, host),
             Ask::Leave(request) => self.leave(reply, &request),
             Ask::Commit(request) => self.commit(reply, request),
@@ -255,8 +252,16 @@ impl Serving {
         let shared = self.shared.clone();
         let wait = request.max_wait_ms.min(rhythm.heartbeat_interval_ms);
         let (group, member) = (request.group.clone(), request.member.clone());
-        let said = request.epoch;
+        let (said, beat) = (request.epoch, request.beat);
         let held = self.hold_for(&group)?;
+        if let Some(known) =
+            held.shard.group(&group).filter(|known| !known.is_newest(&member, beat))
+        {
+            // What has overtaken it waits on.
+            let epoch = known.members().get(&member).map_or(said, |member| member.state.epoch);
+            held.answer(reply, Answer { epoch, assigned: None }, &group, rhythm);
+            return Ok(());
+        }
         let heartbeat = serve::heartbeat(request, host)?;
         if let Some(earlier) = held.shard.take_waiting(&group, &member) {
             let known = held.shard.group(&group).and_then(|group| group.members().get(&member));
@@ -296,16 +301,22 @@ impl Serving {
     }
 
     /// All groups that this broker coordinates.
-    fn list(&mut self, reply: Reply) {
+    fn list(&mut self, reply: Reply) -> Result<(), Fault> {
         let count = self.shared.topic(OFFSETS_TOPIC).map_or(0, |topic| topic.partitions().len());
         let mut groups = Vec::new();
         for number in 0..count as u32 {
-            if let Ok(held) = self.hold(number) {
-                groups.extend(held.shard.groups().filter(|g| !g.is_nothing()).map(serve::listed));
+            match self.hold(number) {
+                Ok(held) => {
+                    let known = held.shard.groups().filter(|group| !group.is_nothing());
+                    groups.extend(known.map(serve::listed));
+                }
+                Err(fault) if fault.code == ErrorCode::NOT_COORDINATOR => {}
+                Err(fault) => return Err(fault),
             }
         }
         groups.sort_by(|a, b| a.group.cmp(&b.group));
         reply.send(&self.shared, response(&reply.header, &ListGroupsResponse { groups }, 0));
+        Ok(())
     }
 
     fn hold_for(&mut self, group: &str) -> Result<&mut Held, Fault> {
@@ -445,12 +456,9 @@ impl Held {
         for bytes in batches.map_err(|error| unwritten(error.to_string()))? {
             let batch =
                 CheckedBatch::check(&bytes, most).map_err(|error| unwritten(error.to_string()))?;
-            let (appended, epoch) =
-                replica.append(&batch, true, now_ms).map_err(|e| unwritten(e.to_string()))?;
+            let appended = replica.append_in(self.epoch, &batch, now_ms);
+            let appended = appended.map_err(|error| unwritten(error.to_string()))?;
             shared.appended(&self.partition, settings.flush, appended.rolled);
-            if epoch != self.epoch {
-                return Err(unwritten("the partition has another leader".to_owned()));
-            }
         }
         // All that was done before is committed when this is.
         let end = replica.log().end();

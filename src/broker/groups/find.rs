@@ -47,7 +47,13 @@ fn make_topic(shared: &Arc<Shared>) -> Result<(), Fault> {
             setting("max.message.bytes", MOST_BYTES),
         ],
     };
-    control::make(shared, &new)
+    control::make(shared, &new).map_err(|fault| match fault.code {
+        // The other brokers of the cluster have not come yet.
+        ErrorCode::INVALID_REPLICATION_FACTOR => {
+            Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, fault.message)
+        }
+        _ => fault,
+    })
 }
 
 fn coordinator(

@@ -215,9 +215,14 @@ impl Group {
         limits: &GroupLimits,
     ) -> Result<Answer, GroupError> {
         let Heartbeat { member: id, epoch, profile, owned, seen, beat } = heartbeat;
-        // One that was overtaken by what it has said since is no word of now.
-        let is_newest = self.members.get(&id).is_none_or(|member| member.beat < beat);
-        let joins = epoch == JOIN && is_newest;
+        // One that was overtaken by what it has said since is no word of now; nobody may hear the answer.
+        if !self.is_newest(&id, beat)
+            && let Some(member) = self.members.get_mut(&id)
+        {
+            member.heard = now.since_start;
+            return Ok(Answer { epoch: member.state.epoch, assigned: None });
+        }
+        let joins = epoch == JOIN;
         if joins {
             let profile = profile.clone().ok_or(GroupError::NoProfile)?;
             self.join(&id, profile, now, limits)?;
@@ -227,16 +232,17 @@ impl Group {
         if epoch > actual || actual == STATIC_LEAVE {
             return Err(GroupError::FencedEpoch { said: epoch, actual });
         }
-        if seen == 0 && is_newest {
+        if seen == 0 {
             member.told = Told::default();
         }
         // What it says of a time before the last answer does not tell what it has given up.
-        let owned = owned.filter(|_| is_newest && seen == member.told.count);
+        let has_heard = seen == member.told.count;
+        let owned = owned.filter(|_| has_heard);
         let claims = owned.iter().flatten().find(|partition| !member.state.holds(partition));
         if let Some(claims) = claims {
             return Err(GroupError::NotHeld(*claims));
         }
-        member.beat = member.beat.max(beat);
+        member.beat = beat;
         member.heard = now.since_start;
         let is_new = profile.is_some_and(|profile| {
             let changed = member.state.profile != profile;
@@ -246,9 +252,17 @@ impl Group {
         if is_new {
             self.changed.insert(id.clone());
         }
-        self.assign_anew(joins || is_new, topics);
+        if joins || is_new {
+            self.assign_anew(true, topics);
+        }
         self.step(&id, owned.as_ref(), now.since_start);
-        Ok(self.tell(&id, owned.is_some()))
+        // It is told again what it has not heard: the answer that had it may be lost.
+        Ok(self.tell(&id, owned.is_some() || !has_heard))
+    }
+
+    /// True if a heartbeat of this number is later than all that were heard of the member.
+    pub fn is_newest(&self, id: &str, beat: u32) -> bool {
+        self.members.get(id).is_none_or(|member| member.beat < beat)
     }
 
     fn join(

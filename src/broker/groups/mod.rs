@@ -27,7 +27,7 @@ use crate::client::partition_of_key;
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// An error if a topic is the brokers' own: what groups have done is not to be changed behind their backs,
-/// and with another number of partitions nobody would find it.
+/// with another number of partitions nobody would find it, and without compaction it would expire.
 pub fn refuse_internal(topic: &str) -> Result<(), Fault> {
     match topic {
         OFFSETS_TOPIC => {

@@ -243,6 +243,32 @@ fn a_topic_that_grows_or_comes_is_read_and_one_that_goes_is_not() {
     assert_eq!(group.news("a", Duration::ZERO).unwrap().assigned.unwrap().1, partitions([]));
 }
 
+/// A member was told what it is to read in an answer that nobody heard. It said nothing new after that, was
+/// told nothing new, and nobody read those partitions for good.
+#[test]
+fn what_was_not_heard_is_told_again() {
+    let mut group = Group::new("g");
+    join(&mut group, "a", profile()).unwrap();
+    join(&mut group, "b", profile()).unwrap();
+    group.news("a", Duration::ZERO).unwrap();
+    beat(&mut group, "a", 1, (2, partitions(0..2))).unwrap();
+    let lost = group.news("b", Duration::ZERO).unwrap();
+    let heartbeat = |seen, beat| Heartbeat {
+        member: "b".to_owned(),
+        epoch: 2,
+        seen,
+        beat,
+        ..Heartbeat::default()
+    };
+    let told = group.heartbeat(heartbeat(1, 2), at(1), &topics(4), &LIMITS).unwrap();
+    assert_eq!(told, lost);
+    // Nor does an answer to what was overtaken count as heard.
+    let late = group.heartbeat(heartbeat(1, 1), at(1), &topics(4), &LIMITS).unwrap();
+    assert_eq!(late.assigned, None);
+    let heard = group.heartbeat(heartbeat(2, 3), at(1), &topics(4), &LIMITS).unwrap();
+    assert_eq!(heard.assigned, None);
+}
+
 /// A word to join that was late had a member join that had joined since: what it read went to others.
 #[test]
 fn a_late_word_to_join_changes_nothing() {

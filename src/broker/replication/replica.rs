@@ -236,7 +236,31 @@ impl Replica {
         for_all: bool,
         now_ms: i64,
     ) -> Result<(Appended, LeaderEpoch), NotAppended> {
+        self.append_as(&self.part.read(), batch, for_all, now_ms)
+    }
+
+    /// Appends as the leader of this epoch, for everybody in sync: what follows from what that leader knows
+    /// is not another's to write, though it be the same broker.
+    pub fn append_in(
+        &self,
+        epoch: LeaderEpoch,
+        batch: &CheckedBatch<'_>,
+        now_ms: i64,
+    ) -> Result<Appended, NotAppended> {
         let part = self.part.read();
+        if part.leader_epoch != epoch {
+            return Err(NotAppended::NotLeader);
+        }
+        self.append_as(&part, batch, true, now_ms).map(|(appended, _)| appended)
+    }
+
+    fn append_as(
+        &self,
+        part: &Part,
+        batch: &CheckedBatch<'_>,
+        for_all: bool,
+        now_ms: i64,
+    ) -> Result<(Appended, LeaderEpoch), NotAppended> {
         let Role::Leader(leader) = &part.role else { return Err(NotAppended::NotLeader) };
         if for_all {
             let (in_sync, needed) = leader.lock().in_sync();
@@ -538,6 +562,27 @@ mod tests {
         };
         let said = leader.as_leader(LeaderEpoch(7), replaced);
         assert_eq!(said, Err(NotServed::NotLeader));
+    }
+
+    /// A coordinator that had led before, and led again, wrote what followed from what it had known then.
+    #[test]
+    fn what_a_leader_of_an_earlier_epoch_writes_is_not_taken() {
+        let (_, log) = log();
+        let leader = Replica::new(log);
+        let mut partition = Partition::new(vec![1, 2], 1);
+        let (me, now) = (Member { id: 1, epoch: BrokerEpoch(9) }, Duration::ZERO);
+        let (lives, min_isr, sync_first) = (&|_| BrokerEpoch(9), 1, false);
+        let circumstances = Circumstances { me, lives, min_isr, sync_first, now };
+        (partition.leader, partition.leader_epoch) = (Some(1), LeaderEpoch(7));
+        leader.assign(&partition, &circumstances);
+        let bytes = batch();
+        let checked = CheckedBatch::check(&bytes, 4096).unwrap();
+        leader.append_in(LeaderEpoch(7), &checked, 0).unwrap();
+        partition.leader_epoch = LeaderEpoch(8);
+        leader.assign(&partition, &circumstances);
+        let late = leader.append_in(LeaderEpoch(7), &checked, 0);
+        assert!(matches!(late, Err(NotAppended::NotLeader)));
+        assert_eq!(leader.log().end(), Offset(1));
     }
 
     /// An operator had a replica elected uncleanly that ended before the others began. They were never in

@@ -25,7 +25,7 @@ pub struct FetchedBatches {
     /// The assignment of the partition that they were fetched for.
     pub(crate) assignment: u64,
     /// Records before this were not asked for.
-    pub(super) from: u64,
+    pub(crate) from: u64,
     pub(super) check_crcs: bool,
     pub(super) data: Bytes,
 }

@@ -33,6 +33,15 @@ pub(super) enum Command {
     Subscribe(Arc<str>),
 }
 
+/// A partition that is not read any more, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    pub key: PartitionKey,
+    /// Which assignment it was.
+    pub assignment: u64,
+    pub error: ClientError,
+}
+
 /// Where a partition is to be read from.
 #[derive(Clone, Debug)]
 pub(crate) struct Start {
@@ -60,7 +69,7 @@ pub(super) struct Driver {
     subscribed: Vec<Arc<str>>,
     next_discovery: Option<Instant>,
     /// Fetched, and not yet taken.
-    ready: VecDeque<Result<FetchedBatches, ClientError>>,
+    ready: VecDeque<Result<FetchedBatches, Failed>>,
     ready_bytes: usize,
 }
 
@@ -126,7 +135,7 @@ impl Driver {
     pub async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        outbox: mpsc::Sender<Result<FetchedBatches, ClientError>>,
+        outbox: mpsc::Sender<Result<FetchedBatches, Failed>>,
     ) {
         let mut fetches: JoinSet<Landed> = JoinSet::new();
         loop {
@@ -178,12 +187,13 @@ impl Driver {
 
     fn begin(&mut self, start: Start) {
         let Start { key, offset, epoch, assignment } = start;
+        let paused = self.positions.get(&key).is_some_and(|position| position.paused);
         let position = Position {
             assignment,
             topic_id: self.cluster.known_id(&key.0),
             offset,
             read_epoch: epoch,
-            paused: false,
+            paused,
             in_flight: false,
             retry_at: None,
             nearest: Nearest::Unknown,
@@ -345,9 +355,7 @@ impl Driver {
         let Some((next_offset, epoch)) = end_of(&data).filter(|(next, _)| *next > from) else {
             let what = "what was fetched are no batches that follow".to_owned();
             let (topic, partition) = (key.0.to_string(), key.1);
-            self.positions.remove(key);
-            let error = ClientError::Damaged { topic, partition, offset: from, what };
-            self.ready.push_back(Err(error));
+            self.give_up(key, ClientError::Damaged { topic, partition, offset: from, what });
             return;
         };
         position.offset = next_offset;
@@ -374,8 +382,7 @@ impl Driver {
             OffsetReset::Latest => At::Latest,
             OffsetReset::ByDuration(age) => At::Timestamp(now_ms() - age.as_millis() as i64),
             OffsetReset::None => {
-                self.positions.remove(key);
-                self.ready.push_back(Err(fault.into()));
+                self.give_up(key, fault.into());
                 return;
             }
         };
@@ -423,8 +430,14 @@ impl Driver {
             position.retry_at = Some(now + backoff.failed());
             return;
         }
-        self.positions.remove(key);
-        self.ready.push_back(Err(error));
+        self.give_up(key, error);
+    }
+
+    /// Reads a partition no more, and says why.
+    fn give_up(&mut self, key: &PartitionKey, error: ClientError) {
+        let Some(position) = self.positions.remove(key) else { return };
+        let (key, assignment) = (key.clone(), position.assignment);
+        self.ready.push_back(Err(Failed { key, assignment, error }));
     }
 }
 

@@ -19,13 +19,14 @@ pub use settings::{ConsumerSettings, OffsetReset, StartAt};
 use super::admin::offsets;
 use super::cluster::{Cluster, PartitionKey};
 use super::error::ClientError;
+pub(crate) use driver::Failed;
 use driver::{Command, Driver, Start};
 
 /// Reads partitions.
 #[derive(Debug)]
 pub struct Consumer {
     steering: Steering,
-    fetched: mpsc::Receiver<Result<FetchedBatches, ClientError>>,
+    fetched: mpsc::Receiver<Result<FetchedBatches, Failed>>,
     driver: JoinHandle<()>,
 }
 
@@ -92,7 +93,15 @@ impl Consumer {
     /// The next batches, of any partition. An error says that a partition, or everything, cannot
     /// be read any more.
     pub async fn next(&mut self) -> Result<FetchedBatches, ClientError> {
-        self.fetched.recv().await.unwrap_or(Err(ClientError::Closed))
+        match self.fetched.recv().await {
+            Some(batches) => batches.map_err(|failed| failed.error),
+            None => Err(ClientError::Closed),
+        }
+    }
+
+    /// The same, for whoever knows what it has assigned; none: it has ended.
+    pub(crate) async fn next_of_assigned(&mut self) -> Option<Result<FetchedBatches, Failed>> {
+        self.fetched.recv().await
     }
 
     /// What steers it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mk_net::fault::Fault;
+use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     CommitOffsets, CommitPart, DeleteGroup, DescribeGroup, DescribeGroupResponse, DescribeProgress,
     ListGroups, ListedGroup, PartitionOf, PartitionProgress, ProgressPart,
@@ -11,8 +11,12 @@ use uuid::Uuid;
 
 use super::coordination::Coordination;
 use crate::client::admin::Admin;
+use crate::client::backoff::Backoff;
 use crate::client::by_leader::{self, Parted};
 use crate::client::error::ClientError;
+
+/// Whoever is not ready after so long a wait is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 impl Admin {
     /// All groups, by name; and the brokers that could not be asked, whose groups are missing.
@@ -22,7 +26,20 @@ impl Admin {
         let metadata = self.cluster.metadata(Some(Vec::new()), false).await?;
         let (mut groups, mut failed) = (Vec::new(), Vec::new());
         for broker in &metadata.brokers {
-            match self.cluster.call_broker(broker.id, &ListGroups {}).await {
+            let mut backoff = Backoff::new(self.cluster.seed());
+            let answer = loop {
+                let answer = self.cluster.call_broker(broker.id, &ListGroups {}).await;
+                let loads = |error: &ClientError| {
+                    error.code() == Some(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)
+                };
+                let wait = backoff.failed();
+                // One that has just begun to coordinate knows before long.
+                if !answer.as_ref().is_err_and(loads) || wait >= LONGEST_WAIT {
+                    break answer;
+                }
+                tokio::time::sleep(wait).await;
+            };
+            match answer {
                 Ok(answer) => groups.extend(answer.groups),
                 Err(error) => failed.push((broker.id, error)),
             }
@@ -65,8 +82,23 @@ impl Admin {
         partitions: Option<Vec<PartitionOf>>,
     ) -> Result<(), ClientError> {
         let request = DeleteGroup { group: group.to_owned(), partitions };
-        // Once: of a second answer nobody could tell whether there was such a group.
-        self.coordination(group).ask(&request, Duration::from_secs(10)).await.map(drop)
+        let coordination = self.coordination(group);
+        let mut backoff = Backoff::new(self.cluster.seed());
+        loop {
+            let answer = coordination.ask(&request, Duration::from_secs(10)).await;
+            // Nothing was done; else, of a second answer nobody could tell whether there was such a group.
+            let not_done = |error: &ClientError| {
+                matches!(
+                    error.code(),
+                    Some(ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)
+                )
+            };
+            let wait = backoff.failed();
+            if !answer.as_ref().is_err_and(not_done) || wait >= LONGEST_WAIT {
+                return answer.map(drop);
+            }
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// How far the readers of partitions of a topic have come, those of one group (all, if it is empty), as

@@ -32,29 +32,44 @@ pub enum Word {
     Done,
     /// All that is done is to be committed now.
     Commit(oneshot::Sender<Result<(), ClientError>>),
-    /// The same, before anything of this partition is handed out: false if it has gone meanwhile.
-    CommitOne(PartitionKey, oneshot::Sender<Result<bool, ClientError>>),
+    /// An assigned partition is done up to `next`, and that is to be committed before any of it is handed
+    /// out: false if it is another's by now.
+    CommitOne { assigned: (PartitionKey, u64), next: u64, answer: Handed },
     /// It is to commit and leave.
     Close(oneshot::Sender<Result<(), ClientError>>),
 }
+
+/// Who waits whether something may be handed out.
+type Handed = oneshot::Sender<Result<bool, ClientError>>;
 
 /// A topic's id and a partition's number.
 type PartitionId = (Uuid, u32);
 
 /// What has come to its end.
 enum Event {
-    Beat { generation: u64, sent: Instant, result: Result<GroupHeartbeatResponse, ClientError> },
-    Begun { partitions: Vec<PartitionId>, result: Result<Vec<Begin>, ClientError> },
-    Committed { dues: Vec<Due>, result: Result<CommitOffsetsResponse, ClientError> },
+    Beat {
+        generation: u64,
+        sent: Instant,
+        result: Result<GroupHeartbeatResponse, ClientError>,
+    },
+    /// Where the group is in partitions, each with the number of its lookup.
+    Found {
+        taking: Vec<(PartitionId, u64)>,
+        result: Result<Vec<Begin>, ClientError>,
+    },
+    Committed {
+        dues: Vec<Due>,
+        result: Result<CommitOffsetsResponse, ClientError>,
+    },
 }
 
 /// Where a partition is to be read from.
 struct Begin {
     id: PartitionId,
     key: PartitionKey,
-    offset: u64,
+    /// The offset, and whether the group has committed it; none: it is not known yet.
+    offset: Option<(u64, bool)>,
     epoch: i32,
-    committed: bool,
 }
 
 type Answer = oneshot::Sender<Result<(), ClientError>>;
@@ -87,14 +102,22 @@ pub(super) struct Driver {
     generation: u64,
     backoff: Backoff,
     retry_at: Option<Instant>,
-    /// Partitions whose beginning is being looked up.
-    taking: BTreeSet<PartitionId>,
+    /// Partitions whose beginning is being looked up, and by which lookup.
+    taking: BTreeMap<PartitionId, u64>,
+    lookups: u64,
+    /// A lookup that failed is not made again before.
+    take_backoff: Backoff,
+    take_at: Option<Instant>,
     /// Since when partitions are to be given up.
     leaving: BTreeMap<PartitionId, Instant>,
     commit_at: Option<Instant>,
     is_committing: bool,
     /// Who waits for the commit that is under way, and for the one behind it.
     waiters: [Vec<Answer>; 2],
+    /// What is to be handed out once it is committed.
+    to_hand_out: Vec<((PartitionKey, u64), u64, Handed)>,
+    /// Since when another process has the instance id.
+    refused_since: Option<Instant>,
 }
 
 impl Driver {
@@ -111,6 +134,7 @@ impl Driver {
         let coordination = Coordination::new(cluster.clone(), &settings.group);
         Driver {
             backoff: Backoff::new(cluster.seed()),
+            take_backoff: Backoff::new(cluster.seed()),
             cluster,
             settings,
             topics: topics.iter().map(|topic| topic.to_string()).collect(),
@@ -126,11 +150,15 @@ impl Driver {
             heard: Instant::now(),
             generation: 0,
             retry_at: None,
-            taking: BTreeSet::new(),
+            taking: BTreeMap::new(),
+            lookups: 0,
+            take_at: None,
             leaving: BTreeMap::new(),
             commit_at: None,
             is_committing: false,
             waiters: [Vec::new(), Vec::new()],
+            to_hand_out: Vec::new(),
+            refused_since: None,
         }
     }
 
@@ -159,6 +187,8 @@ impl Driver {
                     };
                     if let Err(error) = result {
                         let _ = self.fail.send(error);
+                        // What is done is done, and others go on with the rest.
+                        let _ = self.leave(&mut under_way).await;
                         return;
                     }
                 }
@@ -174,7 +204,8 @@ impl Driver {
         let now = Instant::now();
         // What is overdue already waits for its commit.
         let leaving = leaving.filter(|at| *at > now);
-        [self.retry_at, self.commit_at, session_end].into_iter().flatten().chain(leaving).min()
+        let times = [self.retry_at, self.take_at, self.commit_at, session_end];
+        times.into_iter().flatten().chain(leaving).min()
     }
 
     /// So long the program may take with what it has of a partition that goes to another.
@@ -186,6 +217,9 @@ impl Driver {
         let now = Instant::now();
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
+        }
+        if self.take_at.is_some_and(|at| at <= now) {
+            self.take_at = None;
         }
         if self.commit_at.is_some_and(|at| at <= now) {
             self.commit_at = None;
@@ -255,31 +289,88 @@ impl Driver {
         }
     }
 
-    /// Looks up where partitions begin that are to be read.
+    /// Looks up where partitions begin that are to be read: where the group is, and where it has not been,
+    /// each by itself, so that one whose leader is away does not hold up the others.
     fn take_over(&mut self, under_way: &mut JoinSet<Event>) {
-        if self.retry_at.is_some() {
+        let wanted = self.membership.to_take();
+        self.taking.retain(|id, _| wanted.contains(id));
+        if self.retry_at.is_some() || self.take_at.is_some() {
             return;
         }
-        let partitions: Vec<PartitionId> =
-            self.membership.to_take().difference(&self.taking).copied().collect();
-        if partitions.is_empty() {
+        let fresh = wanted.into_iter().filter(|id| !self.taking.contains_key(id));
+        let named = |id: PartitionId| Some((id, (self.names.get(&id.0)?.clone(), id.1)));
+        let keys: Vec<(PartitionId, PartitionKey)> = fresh.filter_map(named).collect();
+        if keys.is_empty() {
             return;
         }
-        self.taking.extend(&partitions);
-        let named = |id: &PartitionId| Some((*id, (self.names.get(&id.0)?.clone(), id.1)));
-        let keys: Vec<(PartitionId, PartitionKey)> = partitions.iter().filter_map(named).collect();
-        let (cluster, coordination) = (self.cluster.clone(), self.coordination.clone());
-        let (group, reset) = (self.settings.group.clone(), self.settings.consumer.offset_reset);
+        self.lookups += 1;
+        let number = self.lookups;
+        let taking: Vec<_> = keys.iter().map(|(id, _)| (*id, number)).collect();
+        self.taking.extend(taking.iter().copied());
+        let (coordination, group) = (self.coordination.clone(), self.settings.group.clone());
+        let cluster = self.cluster.clone();
         under_way.spawn(async move {
-            let result = find_beginnings(&cluster, &coordination, group, keys, reset).await;
-            Event::Begun { partitions, result }
+            let result = find_offsets(&cluster, &coordination, group, keys).await;
+            Event::Found { taking, result }
         });
+    }
+
+    /// Where the group is was found, or where it has not been; begins, or looks on.
+    fn found(
+        &mut self,
+        taking: Vec<(PartitionId, u64)>,
+        result: Result<Vec<Begin>, ClientError>,
+        under_way: &mut JoinSet<Event>,
+    ) -> Result<(), ClientError> {
+        // What was looked up for an earlier assignment says nothing of this one.
+        let current: BTreeSet<PartitionId> = taking
+            .into_iter()
+            .filter(|(id, number)| self.taking.get(id) == Some(number))
+            .map(|(id, _)| id)
+            .collect();
+        let begins = match result {
+            Ok(begins) => begins.into_iter().filter(|begin| current.contains(&begin.id)),
+            Err(error) => {
+                self.taking.retain(|id, _| !current.contains(id));
+                if !error.is_retriable() {
+                    return Err(error);
+                }
+                debug!(group = self.settings.group, %error, "cannot begin yet");
+                self.take_at = Some(Instant::now() + self.take_backoff.failed());
+                return Ok(());
+            }
+        };
+        let (known, unknown): (Vec<Begin>, Vec<Begin>) =
+            begins.partition(|begin| begin.offset.is_some());
+        let is_found = |id: &PartitionId| known.iter().chain(&unknown).any(|begin| begin.id == *id);
+        if let Some(missing) = current.iter().find(|id| !is_found(id)) {
+            debug!(
+                group = self.settings.group,
+                partition = missing.1,
+                "what is known is not of now"
+            );
+            self.taking.retain(|id, _| !current.contains(id) || is_found(id));
+            self.take_at = Some(Instant::now() + self.take_backoff.failed());
+        }
+        for begin in unknown {
+            let taking = vec![(begin.id, self.taking.get(&begin.id).copied().unwrap_or_default())];
+            let (cluster, reset) = (self.cluster.clone(), self.settings.consumer.offset_reset);
+            under_way.spawn(async move {
+                let offset = beginning(&cluster, &begin.key, begin.id.0, reset).await;
+                let result = offset.map(|offset| vec![Begin { offset: Some(offset), ..begin }]);
+                Event::Found { taking, result }
+            });
+        }
+        self.begin(known, under_way)
     }
 
     /// Gives up what goes to others, once the program is done with it, or was not for too long.
     fn give_up(&mut self, under_way: &mut JoinSet<Event>) {
         let release = self.membership.to_release();
-        self.leaving.retain(|id, _| release.contains(id));
+        // Until the coordinator is heard of again, what was to be given up is so still.
+        if self.membership.is_told() {
+            self.leaving.retain(|id, _| release.contains(id));
+        }
         let (now, patience) = (Instant::now(), self.patience());
         let mut released = BTreeSet::new();
         let mut must_commit = false;
@@ -323,16 +414,13 @@ impl Driver {
                 self.waiters[1].push(answer);
                 self.commit(under_way);
             }
-            Word::CommitOne(key, answer) => {
-                let (done, committed) = oneshot::channel();
-                self.waiters[1].push(done);
-                self.commit(under_way);
-                let ledger = self.ledger.clone();
-                tokio::spawn(async move {
-                    let result = committed.await.unwrap_or(Err(ClientError::Closed));
-                    let here = !ledger.lock().is_due(&key);
-                    let _ = answer.send(result.map(|()| here));
-                });
+            Word::CommitOne { assigned, next, answer } => {
+                if self.ledger.lock().done_in(&assigned.0, assigned.1, next) {
+                    self.to_hand_out.push((assigned, next, answer));
+                    self.commit(under_way);
+                } else {
+                    let _ = answer.send(Ok(false));
+                }
             }
             Word::Close(_) => unreachable!("it is obeyed where the loop can end"),
         }
@@ -349,6 +437,7 @@ impl Driver {
             for answer in waiting {
                 let _ = answer.send(Ok(()));
             }
+            self.hand_out(&Ok(()));
             return;
         }
         self.waiters[0] = waiting;
@@ -358,6 +447,24 @@ impl Driver {
             let result = coordination.insist(&request).await;
             Event::Committed { dues, result }
         });
+    }
+
+    /// Lets be handed out what is committed; what is refused, or has gone, is not. What is neither waits for
+    /// the next commit, unless this one has failed.
+    fn hand_out(&mut self, result: &Result<(), ClientError>) {
+        let ledger = self.ledger.lock();
+        for (assigned, next, answer) in std::mem::take(&mut self.to_hand_out) {
+            let (key, assignment) = &assigned;
+            if ledger.is_committed(key, *assignment, next) {
+                let _ = answer.send(Ok(true));
+            } else if !ledger.is_due(key) {
+                let _ = answer.send(Ok(false));
+            } else if let Err(error) = result {
+                let _ = answer.send(Err(error.clone()));
+            } else {
+                self.to_hand_out.push((assigned, next, answer));
+            }
+        }
     }
 
     fn commit_of(&self, dues: &[Due]) -> CommitOffsets {
@@ -381,21 +488,15 @@ impl Driver {
         match event {
             Event::Beat { generation, .. } if generation != self.generation => {}
             Event::Beat { sent, result, .. } => return self.heard(sent, result),
-            Event::Begun { partitions, result } => {
-                self.taking.retain(|id| !partitions.contains(id));
-                match result {
-                    Ok(begins) => self.begin(begins)?,
-                    Err(error) if error.is_retriable() => self.try_again(&error),
-                    Err(error) => return Err(error),
-                }
-            }
+            Event::Found { taking, result } => return self.found(taking, result, under_way),
             Event::Committed { dues, result } => {
                 self.is_committing = false;
                 let result = self.committed(&dues, result);
+                self.hand_out(&result);
                 for answer in std::mem::take(&mut self.waiters[0]) {
                     let _ = answer.send(result.clone());
                 }
-                if !self.waiters[1].is_empty() {
+                if !self.waiters[1].is_empty() || !self.to_hand_out.is_empty() {
                     self.commit(under_way);
                 }
             }
@@ -413,6 +514,7 @@ impl Driver {
             Err(error) => return self.refused(error),
         };
         self.backoff = Backoff::new(self.cluster.seed());
+        self.refused_since = None;
         self.heard = self.heard.max(sent);
         self.interval = Duration::from_millis(answer.heartbeat_interval_ms.into());
         self.session_timeout = Duration::from_millis(answer.session_timeout_ms.into());
@@ -437,8 +539,12 @@ impl Driver {
                 self.try_again(&error);
                 Ok(())
             }
-            // It ends when its predecessor's session does.
+            // It ends when its predecessor's session does; or there are two that live.
             Some(ErrorCode::UNRELEASED_INSTANCE_ID) => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > 2 * self.session_timeout {
+                    return Err(error);
+                }
                 self.try_again(&error);
                 Ok(())
             }
@@ -462,6 +568,7 @@ impl Driver {
     fn expelled(&mut self) {
         self.generation += 1;
         self.leaving.clear();
+        self.taking.clear();
         for id in self.membership.expelled() {
             let Some(name) = self.names.get(&id.0) else { continue };
             let key = (name.clone(), id.1);
@@ -470,24 +577,36 @@ impl Driver {
         }
     }
 
-    fn begin(&mut self, begins: Vec<Begin>) -> Result<(), ClientError> {
-        let wanted = self.membership.to_take();
+    fn begin(
+        &mut self,
+        begins: Vec<Begin>,
+        under_way: &mut JoinSet<Event>,
+    ) -> Result<(), ClientError> {
         let mut taken = BTreeSet::new();
-        for Begin { id, key, offset, epoch, committed } in begins {
-            if !wanted.contains(&id) {
+        let mut is_first = false;
+        for Begin { id, key, offset, epoch } in begins {
+            self.taking.remove(&id);
+            let (Some(at), true) = (offset, self.membership.to_take().contains(&id)) else {
                 continue;
-            }
+            };
             // Before anything of it can come.
             let mut ledger = self.ledger.lock();
-            let assignment = self.steering.begin(key.clone(), offset, epoch)?;
-            ledger.begin(key, (id.0, assignment), offset, committed);
+            let assignment = self.steering.begin(key.clone(), at.0, epoch)?;
+            ledger.begin(key, (id.0, assignment), at.0, at.1);
+            is_first |= !at.1;
             taken.insert(id);
         }
+        if taken.is_empty() {
+            return Ok(());
+        }
+        self.take_backoff = Backoff::new(self.cluster.seed());
         let numbers: Vec<u32> = taken.iter().map(|id| id.1).collect();
         info!(group = self.settings.group, member = self.member, ?numbers, "taken over");
         self.membership.taken(&taken);
-        let interval = self.settings.commit_interval;
-        self.commit_at.get_or_insert_with(|| Instant::now() + interval);
+        if is_first {
+            // Whoever comes next begins there, too, and skips nothing that has come since.
+            self.commit(under_way);
+        }
         Ok(())
     }
 
@@ -500,13 +619,13 @@ impl Driver {
         let mut outcome = Ok(());
         let mut ledger = self.ledger.lock();
         for (due, part) in dues.iter().zip(parts) {
+            let taken = part.is_ok();
             if let Err(fault) = part {
                 let (topic, partition) = (&due.key.0, due.key.1);
                 warn!(%topic, partition, offset = due.offset, %fault, "not committed");
                 outcome = Err(ClientError::Broker(fault));
             }
-            // What the group does not take of this member it will not take later either.
-            ledger.settled(due);
+            ledger.settled(due, taken);
         }
         outcome
     }
@@ -522,6 +641,16 @@ impl Driver {
             }
         };
         let _ = tokio::time::timeout(LEAVE_PATIENCE, joined).await;
+        // Nor may an earlier commit arrive behind the last one.
+        let settled = async {
+            while self.is_committing
+                && let Some(Ok(event)) = under_way.join_next().await
+            {
+                let _ = self.take_in(event, under_way);
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_PATIENCE, settled).await;
+        under_way.abort_all();
         let dues = self.ledger.lock().due();
         let committed = if dues.is_empty() || self.membership.epoch() <= 0 {
             Ok(())
@@ -547,41 +676,42 @@ impl Driver {
     }
 }
 
-/// Where partitions begin: where the group has come to, or else by the rule for that.
-async fn find_beginnings(
+/// Where the group is in partitions. Those of a topic of which something else is known than the coordinator
+/// says are left out: one of the two is behind.
+async fn find_offsets(
     cluster: &Cluster,
     coordination: &Coordination,
     group: String,
     keys: Vec<(PartitionId, PartitionKey)>,
-    reset: OffsetReset,
 ) -> Result<Vec<Begin>, ClientError> {
     let names =
         keys.iter().map(|(_, key)| PartitionOf { topic: key.0.to_string(), partition: key.1 });
     let request = FetchOffsets { group, partitions: Some(names.collect()) };
     let offsets = coordination.insist(&request).await?.parts;
-    let mut begins = Vec::with_capacity(keys.len());
-    for ((id, key), known) in keys.into_iter().zip(offsets) {
-        // So that the consumer knows which topic of the name it reads.
-        let info = cluster.topic(&key.0).await?;
-        if info.id != id.0 || key.1 >= info.count() {
-            cluster.forget(&key.0);
-            let what = format!("what is known of '{}' is not of now", key.0);
-            return Err(Fault::new(ErrorCode::INCONSISTENT_TOPIC_ID, what).into());
-        }
-        let (offset, epoch, committed) = match known.committed {
-            Some(committed) => (committed.offset, committed.leader_epoch, true),
-            None => (beginning(cluster, &key, reset).await?, -1, false),
-        };
-        begins.push(Begin { id, key, offset, epoch, committed });
+    let known = |(id, key): &(PartitionId, PartitionKey)| cluster.known_id(&key.0) == id.0;
+    let mut unknown: Vec<String> =
+        keys.iter().filter(|of| !known(of)).map(|(_, key)| key.0.to_string()).collect();
+    unknown.sort();
+    unknown.dedup();
+    if !unknown.is_empty() {
+        // So that the consumer knows which topic of the name it reads; one that is gone is not made anew.
+        cluster.metadata_once(unknown, false).await?;
     }
-    Ok(begins)
+    let begins =
+        keys.into_iter().zip(offsets).filter(|(of, _)| known(of)).map(|((id, key), known)| {
+            let epoch = known.committed.as_ref().map_or(-1, |committed| committed.leader_epoch);
+            Begin { id, key, offset: known.committed.map(|c| (c.offset, true)), epoch }
+        });
+    Ok(begins.collect())
 }
 
+/// Where a partition begins in which the group has not been, by the rule for that.
 async fn beginning(
     cluster: &Cluster,
     key: &PartitionKey,
+    topic_id: Uuid,
     reset: OffsetReset,
-) -> Result<u64, ClientError> {
+) -> Result<(u64, bool), ClientError> {
     let start = match reset {
         OffsetReset::Earliest => StartAt::Earliest,
         OffsetReset::Latest => StartAt::Latest,
@@ -592,7 +722,11 @@ async fn beginning(
             return Err(Fault::new(ErrorCode::OFFSET_OUT_OF_RANGE, what).into());
         }
     };
+    if cluster.known_id(&key.0) != topic_id {
+        let what = format!("what is known of '{}' is not of now", key.0);
+        return Err(Fault::new(ErrorCode::INCONSISTENT_TOPIC_ID, what).into());
+    }
     let starts = find_starts(cluster, &key.0, &[key.1], start).await?;
-    let found = starts.first().map(|(_, offset)| *offset);
+    let found = starts.first().map(|(_, offset)| (*offset, false));
     found.ok_or_else(|| ClientError::Invalid(format!("nobody knows where '{}' begins", key.0)))
 }

@@ -25,6 +25,8 @@ struct Entry {
     /// What was committed last; none: nothing ever. Then where it begins is committed, too: who comes after
     /// begins there, and not behind what has come since.
     committed: Option<u64>,
+    /// The group has not taken what was committed last.
+    refused: bool,
     /// It goes to another: nothing more of it is handed out.
     leaving: bool,
 }
@@ -57,6 +59,7 @@ impl Ledger {
             done: offset,
             epoch: -1,
             committed: committed.then_some(offset),
+            refused: false,
             leaving: false,
         };
         self.entries.insert(key, entry);
@@ -80,14 +83,47 @@ impl Ledger {
         self.entries.keys()
     }
 
-    /// True if what was fetched for this assignment is to be handed out; takes note that it is, up to
-    /// `next`.
-    pub fn deliver(&mut self, key: &PartitionKey, assignment: u64, next: u64, epoch: i32) -> bool {
+    /// True if what was fetched for this assignment, from an offset on, is to be handed out; takes note that it
+    /// is, up to `next`. Where the log has less than the group has read the consumer has gone back: so has the
+    /// group then.
+    pub fn deliver(
+        &mut self,
+        key: &PartitionKey,
+        assignment: u64,
+        (from, next): (u64, u64),
+        epoch: i32,
+    ) -> bool {
         let entry = self.entries.get_mut(key);
         let current = entry.filter(|entry| entry.assignment == assignment && !entry.leaving);
         let Some(entry) = current else { return false };
+        if from < entry.delivered {
+            (entry.done, entry.committed) = (from, None);
+        }
         (entry.delivered, entry.epoch) = (next, epoch);
         true
+    }
+
+    /// True if this assignment of a partition holds, and is committed up to `offset`.
+    pub fn is_committed(&self, key: &PartitionKey, assignment: u64, offset: u64) -> bool {
+        self.entries.get(key).is_some_and(|entry| {
+            let reached = entry.committed.is_some_and(|committed| committed >= offset);
+            entry.assignment == assignment && reached && !entry.refused
+        })
+    }
+
+    /// True if this assignment of a partition holds, and it does not go to another. Where it is read from, if
+    /// it is begun once more.
+    pub fn is_current(&self, key: &PartitionKey, assignment: u64) -> Option<(u64, i32)> {
+        let entry = self.entries.get(key)?;
+        let current = entry.assignment == assignment && !entry.leaving;
+        current.then_some((entry.delivered, entry.epoch))
+    }
+
+    /// A partition is read by another assignment of the consumer, from where it was.
+    pub fn begin_again(&mut self, key: &PartitionKey, assignment: u64) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.assignment = assignment;
+        }
     }
 
     /// All that was handed out is done.
@@ -102,8 +138,16 @@ impl Ledger {
         if offset > entry.delivered {
             return false;
         }
-        entry.done = entry.done.max(offset);
+        if offset > entry.done {
+            (entry.done, entry.refused) = (offset, false);
+        }
         true
+    }
+
+    /// The same for this assignment alone.
+    pub fn done_in(&mut self, key: &PartitionKey, assignment: u64, offset: u64) -> bool {
+        let is_it = self.entries.get(key).is_some_and(|entry| entry.assignment == assignment);
+        is_it && self.done(key, offset)
     }
 
     /// These go to another: nothing more of them is handed out.
@@ -137,11 +181,11 @@ impl Ledger {
         self.entries.get(key).is_some_and(Entry::is_due)
     }
 
-    /// This is committed, or cannot be.
-    pub fn settled(&mut self, due: &Due) {
+    /// This is committed; or the group has refused it, and will not take it later either.
+    pub fn settled(&mut self, due: &Due, taken: bool) {
         let entry = self.entries.get_mut(&due.key);
         if let Some(entry) = entry.filter(|entry| entry.assignment == due.assignment) {
-            entry.committed = Some(due.offset);
+            (entry.committed, entry.refused) = (Some(due.offset), !taken);
         }
     }
 }
@@ -176,7 +220,7 @@ mod tests {
     fn what_is_done_is_due_until_it_is_committed() {
         let mut ledger = ledger();
         assert_eq!(due(&ledger), [(1, 20)], "where it begins, for who comes after");
-        assert!(ledger.deliver(&key(0), 7, 15, 3));
+        assert!(ledger.deliver(&key(0), 7, (10, 15), 3));
         assert_eq!(due(&ledger), [(1, 20)], "it is not done");
         assert!(!ledger.is_done(&key(0)));
         assert!(!ledger.done(&key(0), 16), "that was not handed out");
@@ -186,8 +230,36 @@ mod tests {
         assert!(ledger.is_done(&key(0)));
         let all = ledger.due();
         assert_eq!((all[0].offset, all[0].epoch), (15, 3));
-        all.iter().for_each(|due| ledger.settled(due));
+        all.iter().for_each(|due| ledger.settled(due, true));
         assert_eq!(due(&ledger), []);
+    }
+
+    /// A log that was cut had less than the group had read: the consumer went back, the group did not, and
+    /// whoever came next skipped what had come meanwhile.
+    #[test]
+    fn a_group_goes_back_with_the_log() {
+        let mut ledger = ledger();
+        assert!(ledger.deliver(&key(0), 7, (3, 8), 4));
+        assert!(!ledger.is_done(&key(0)), "it was handed out anew");
+        assert_eq!(due(&ledger), [(0, 3), (1, 20)]);
+        ledger.done_with_all();
+        assert_eq!(due(&ledger), [(0, 8), (1, 20)]);
+    }
+
+    /// A partition that had gone counted as committed, and a batch of it was handed out that another had.
+    #[test]
+    fn what_is_refused_or_gone_is_not_committed() {
+        let mut ledger = ledger();
+        ledger.deliver(&key(0), 7, (10, 15), 3);
+        ledger.done_with_all();
+        let all = ledger.due();
+        ledger.settled(&all[0], false);
+        assert!(!ledger.is_committed(&key(0), 7, 15));
+        ledger.settled(&all[0], true);
+        assert!(ledger.is_committed(&key(0), 7, 15));
+        assert!(!ledger.is_committed(&key(0), 7, 16) && !ledger.is_committed(&key(0), 6, 15));
+        ledger.end(&key(0));
+        assert!(!ledger.is_committed(&key(0), 7, 15));
     }
 
     /// What was fetched for an assignment that is over came when the partition was back: the records
@@ -195,11 +267,11 @@ mod tests {
     #[test]
     fn what_is_of_another_assignment_or_leaves_is_not_handed_out() {
         let mut ledger = ledger();
-        assert!(!ledger.deliver(&key(0), 6, 15, 3));
+        assert!(!ledger.deliver(&key(0), 6, (10, 15), 3));
         ledger.leave(&BTreeSet::from([key(0)]));
-        assert!(!ledger.deliver(&key(0), 7, 15, 3));
+        assert!(!ledger.deliver(&key(0), 7, (10, 15), 3));
         ledger.end(&key(0));
-        assert!(!ledger.deliver(&key(0), 7, 15, 3));
+        assert!(!ledger.deliver(&key(0), 7, (10, 15), 3));
         assert!(!ledger.done(&key(0), 12));
         assert!(ledger.is_done(&key(0)));
     }

@@ -124,6 +124,11 @@ impl<P: Copy + Ord + Hash> Membership<P> {
         lost
     }
 
+    /// True if it was told what to read since it said all of itself.
+    pub fn is_told(&self) -> bool {
+        self.target.is_some()
+    }
+
     /// What is to be given up.
     pub fn to_release(&self) -> BTreeSet<P> {
         let Some(target) = &self.target else { return BTreeSet::new() };

@@ -12,7 +12,9 @@ pub(crate) mod membership;
 mod settings;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use mk_net::fault::ErrorCode;
 use mk_net::message::Reader;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +24,7 @@ use uuid::Uuid;
 pub use settings::{Acknowledge, GroupSettings};
 
 use super::cluster::{Cluster, PartitionKey};
-use super::consumer::{Consumer, ConsumerSettings, FetchedBatches};
+use super::consumer::{Consumer, ConsumerSettings, Failed, FetchedBatches};
 use super::error::ClientError;
 use driver::{Driver, Word};
 use ledger::Ledger;
@@ -36,6 +38,8 @@ use ledger::Ledger;
 pub struct GroupConsumer {
     consumer: Consumer,
     acknowledge: Acknowledge,
+    /// What is to be handed out once it is committed.
+    pending: Option<FetchedBatches>,
     ledger: Arc<Mutex<Ledger>>,
     words: mpsc::UnboundedSender<Word>,
     failures: mpsc::UnboundedReceiver<ClientError>,
@@ -49,7 +53,9 @@ impl GroupConsumer {
         let member = Uuid::new_v4().to_string();
         let (client_id, group) = (settings.client_id.clone(), settings.group.clone());
         let reader = Some(Reader { client_id, group, member: member.clone() });
-        let how = ConsumerSettings { reader, ..settings.consumer.clone() };
+        // A leader that is away is waited for as long as the partition is this member's.
+        let give_up_after = Duration::MAX;
+        let how = ConsumerSettings { reader, give_up_after, ..settings.consumer.clone() };
         let consumer = Consumer::new(cluster.clone(), how);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let (words, inbox) = mpsc::unbounded_channel();
@@ -58,35 +64,71 @@ impl GroupConsumer {
         let steering = consumer.steering();
         let driver = Driver::new(cluster, settings, member, topics, steering, ledger.clone(), fail);
         let driver = tokio::spawn(driver.run(inbox));
-        GroupConsumer { consumer, acknowledge, ledger, words, failures, driver }
+        GroupConsumer { consumer, acknowledge, pending: None, ledger, words, failures, driver }
     }
 
     /// The next batches, of any partition. An error says that the group does not have this member, or that
-    /// a partition cannot be read. May be given up and called again.
+    /// a partition cannot be read: it is tried again from the same record on. May be given up and called
+    /// again.
     pub async fn next(&mut self) -> Result<FetchedBatches, ClientError> {
         if self.acknowledge == Acknowledge::Automatically {
             self.ledger.lock().done_with_all();
             self.say(Word::Done);
         }
         loop {
+            if let Some(batches) = &self.pending {
+                let key = (batches.topic.clone(), batches.partition);
+                let committed =
+                    self.commit_one((key, batches.assignment), batches.next_offset).await?;
+                // What is not committed is another's to hand out.
+                match self.pending.take().filter(|_| committed) {
+                    Some(batches) => return Ok(batches),
+                    None => continue,
+                }
+            }
             let batches = tokio::select! {
-                batches = self.consumer.next() => batches?,
+                biased;
                 error = self.failures.recv() => return Err(error.unwrap_or(ClientError::Closed)),
+                batches = self.consumer.next_of_assigned() => batches.ok_or(ClientError::Closed)?,
+            };
+            let batches = match batches {
+                Ok(batches) => batches,
+                Err(failed) => match self.begin_again(failed)? {
+                    Some(error) => return Err(error),
+                    None => continue,
+                },
             };
             let key = (batches.topic.clone(), batches.partition);
-            let (next, epoch) = (batches.next_offset, batches.leader_epoch);
-            if !self.ledger.lock().deliver(&key, batches.assignment, next, epoch) {
+            let range = (batches.from, batches.next_offset);
+            let epoch = batches.leader_epoch;
+            if !self.ledger.lock().deliver(&key, batches.assignment, range, epoch) {
                 // It goes to another, or has gone: that one reads it.
                 continue;
             }
-            if self.acknowledge == Acknowledge::BeforeDelivery {
-                self.ledger.lock().done(&key, next);
-                if !self.commit_one(key).await? {
-                    continue;
-                }
+            if self.acknowledge != Acknowledge::BeforeDelivery {
+                return Ok(batches);
             }
-            return Ok(batches);
+            self.pending = Some(batches);
         }
+    }
+
+    /// Reads a partition once more, from where it was. Answers what is wrong with it, if it is to be told:
+    /// a topic that is gone is taken away by the coordinator before long.
+    fn begin_again(&self, failed: Failed) -> Result<Option<ClientError>, ClientError> {
+        let Failed { key, assignment, error } = failed;
+        let mut ledger = self.ledger.lock();
+        let Some((offset, epoch)) = ledger.is_current(&key, assignment) else { return Ok(None) };
+        let assignment = self.consumer.steering().begin(key.clone(), offset, epoch)?;
+        ledger.begin_again(&key, assignment);
+        let is_gone = matches!(
+            error.code(),
+            Some(
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                    | ErrorCode::UNKNOWN_TOPIC_ID
+                    | ErrorCode::INCONSISTENT_TOPIC_ID
+            )
+        );
+        Ok((!is_gone).then_some(error))
     }
 
     /// All records of these batches are done.
@@ -136,6 +178,7 @@ impl GroupConsumer {
         }
         let assignment = self.consumer.steering().begin(key.clone(), offset, -1)?;
         ledger.seek(&key, assignment, offset);
+        self.say(Word::Done);
         Ok(true)
     }
 
@@ -149,9 +192,14 @@ impl GroupConsumer {
         done.await.unwrap_or(Err(ClientError::Closed))
     }
 
-    async fn commit_one(&self, key: PartitionKey) -> Result<bool, ClientError> {
+    /// Commits an assigned partition up to `next`; false if it is another's by now.
+    async fn commit_one(
+        &self,
+        assigned: (PartitionKey, u64),
+        next: u64,
+    ) -> Result<bool, ClientError> {
         let (answer, done) = oneshot::channel();
-        self.say(Word::CommitOne(key, answer));
+        self.say(Word::CommitOne { assigned, next, answer });
         done.await.unwrap_or(Err(ClientError::Closed))
     }
 

@@ -153,16 +153,19 @@ pub(super) fn read_from(
     Err(ReadError::OutOfRange { requested: offset, start, end })
 }
 
-fn find_record(segments: &[Arc<Segment>], offset: Offset) -> Result<Option<FoundTime>, ReadError> {
-    for segment in segments {
-        if let Some((position, header)) = segment.find(offset)? {
-            // A batch that compaction has emptied has none.
+fn find_record(
+    segments: &[Arc<Segment>],
+    mut offset: Offset,
+) -> Result<Option<FoundTime>, ReadError> {
+    let after = segments.partition_point(|segment| segment.base() <= offset);
+    for segment in &segments[after.saturating_sub(1)..] {
+        while let Some((position, header)) = segment.find(offset)? {
             let any = Timestamp(i64::MIN);
-            let found = first_in_batch(segment, position, &header, any, offset)?;
-            return match found {
-                Some(found) => Ok(Some(found)),
-                None => find_record(segments, header.next_offset()),
-            };
+            if let Some(found) = first_in_batch(segment, position, &header, any, offset)? {
+                return Ok(Some(found));
+            }
+            // Compaction has emptied the batch.
+            offset = header.next_offset();
         }
     }
     Ok(None)

@@ -61,7 +61,7 @@ pub async fn run(
     let to = parse(to)?;
     let known = known(&admin, group).await?;
     let targets = match to {
-        To::File(path) => from_file(&path, wanted)?,
+        To::File(path) => within(cluster, from_file(&path, wanted)?).await?,
         To::Place(start) => at_place(cluster, &known, wanted, start).await?,
         To::By(count) => by(cluster, &known, wanted, count).await?,
     };
@@ -153,6 +153,19 @@ fn from_file(path: &str, wanted: &Wanted) -> Result<Places, Failure> {
     Ok(places)
 }
 
+/// The same, but not outside of what the logs have.
+async fn within(cluster: &Cluster, mut places: Places) -> Result<Places, Failure> {
+    for ((topic, partition), offset) in &mut places {
+        let of = [*partition];
+        let start = offsets(cluster, topic, &of, At::Earliest).await?.into_iter().next().flatten();
+        let end = offsets(cluster, topic, &of, At::Latest).await?.into_iter().next().flatten();
+        if let (Some(start), Some(end)) = (start, end) {
+            *offset = (*offset).clamp(start, end.max(start));
+        }
+    }
+    Ok(places)
+}
+
 async fn at_place(
     cluster: &Cluster,
     known: &Places,
@@ -167,7 +180,15 @@ async fn at_place(
             StartAt::Timestamp(millis) => {
                 offsets(cluster, &topic, &partitions, At::Timestamp(millis)).await?
             }
-            StartAt::Offset(offset) => vec![Some(offset); partitions.len()],
+            StartAt::Offset(offset) => {
+                let starts = offsets(cluster, &topic, &partitions, At::Earliest).await?;
+                let bounds = starts.into_iter().zip(&ends);
+                let clamp = |(start, end): (Option<u64>, &Option<u64>)| {
+                    let (start, end) = (start?, (*end)?);
+                    Some(offset.clamp(start, end.max(start)))
+                };
+                bounds.map(clamp).collect()
+            }
             // `-N` is from where the group is, and was taken before.
             StartAt::Latest | StartAt::Last(_) => ends.clone(),
         };

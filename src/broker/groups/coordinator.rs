@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::group::{Answer, GroupError, GroupLimits, Now, Topics};
+use super::member::JOIN;
 use super::serve::{self, Rhythm};
 use super::shard::Shard;
 use super::{OFFSETS_TOPIC, journal, partition_of_group};
@@ -195,7 +196,7 @@ impl Serving {
     }
 
     fn next_deadline(&self) -> Option<Duration> {
-        let of = |held: &Held| held.shard.next_deadline(&self.limits);
+        let of = |held: &Held| held.shard.next_deadline();
         let look = (!self.held.is_empty()).then_some(self.next_look);
         self.held.values().filter_map(of).chain(look).min()
     }
@@ -254,6 +255,9 @@ impl Serving {
         let (group, member) = (request.group.clone(), request.member.clone());
         let (said, beat) = (request.epoch, request.beat);
         let held = self.hold_for(&group)?;
+        if said == JOIN {
+            held.require_enough()?;
+        }
         if let Some(known) =
             held.shard.group(&group).filter(|known| !known.is_newest(&member, beat))
         {
@@ -285,6 +289,7 @@ impl Serving {
     fn leave(&mut self, reply: Reply, request: &LeaveGroup) -> Result<(), Fault> {
         let LeaveGroup { group, member, comes_back } = request;
         self.with(group, reply, |held, topics, now| {
+            held.require_enough()?;
             held.shard
                 .group_mut(group)
                 .leave(member, *comes_back, now, topics)
@@ -296,6 +301,7 @@ impl Serving {
     fn commit(&mut self, reply: Reply, request: CommitOffsets) -> Result<(), Fault> {
         let (group, limits) = (request.group.clone(), self.limits);
         self.with(&group, reply, |held, topics, now| {
+            held.require_enough()?;
             Ok(serve::commit(&mut held.shard, request, now, topics, &limits))
         })
     }
@@ -414,11 +420,12 @@ impl Serving {
             if looks_at_offsets {
                 held.shard.expire_offsets(now.ms, self.retention_ms);
             }
-            for (member, reply) in held.shard.take_orphans() {
+            let (told, orphans) = held.shard.told(now.since_start);
+            for ((member, reply), ()) in orphans {
                 let fault = serve::refused(&GroupError::UnknownMember(member));
                 reply.send(&self.shared, failure(&reply.header, &fault));
             }
-            for ((group, reply), answer) in held.shard.told(now.since_start) {
+            for ((group, reply), answer) in told {
                 held.answer(reply, answer, &group, rhythm);
             }
             if let Err(fault) = held.write(&self.shared, now.ms) {
@@ -435,6 +442,20 @@ impl Held {
     fn leads(&self) -> bool {
         self.partition.replica().is_ok_and(|replica| replica.leads_in(self.epoch))
             && !self.partition.is_deleted()
+    }
+
+    /// An error if what is to be written down cannot be: better to refuse one request than to forget what
+    /// is known, and to read it anew.
+    fn require_enough(&self) -> Result<(), Fault> {
+        match replica_of(&self.partition)?.in_sync() {
+            Some((in_sync, needed)) if in_sync < needed => {
+                let what = format!(
+                    "{in_sync} replicas of the offsets topic are in sync, min.insync.replicas is {needed}"
+                );
+                Err(Fault::new(ErrorCode::NOT_ENOUGH_REPLICAS, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn answer(&mut self, reply: Reply, answer: Answer, group: &str, rhythm: Rhythm) {

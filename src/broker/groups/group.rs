@@ -119,6 +119,8 @@ pub struct Group {
     changes: Vec<Change>,
     /// Members that have changed and are to be written down.
     changed: BTreeSet<String>,
+    /// True if who has what has changed since it was asked: there may be news for others.
+    moved: bool,
 }
 
 impl Group {
@@ -132,6 +134,7 @@ impl Group {
             known: BTreeMap::new(),
             changes: Vec::new(),
             changed: BTreeSet::new(),
+            moved: false,
         }
     }
 
@@ -193,6 +196,11 @@ impl Group {
         }
         let most = votes.into_iter().rev().max_by_key(|(_, count)| *count);
         most.map_or(Assignor::default(), |(assignor, _)| assignor)
+    }
+
+    /// True if there may be news for members since it was asked last.
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     /// What is to be written down of what has changed since it was asked last.
@@ -326,6 +334,7 @@ impl Group {
 
     fn remove(&mut self, id: &str, now_ms: i64) -> Option<Member> {
         let member = self.members.remove(id)?;
+        self.moved = true;
         self.changed.remove(id);
         self.changes.push(Change::Member(self.name.clone(), id.to_owned(), None));
         if self.members.is_empty() {
@@ -413,6 +422,7 @@ impl Group {
         }
         if is_new {
             self.state.epoch += 1;
+            self.moved = true;
             self.changes.push(Change::Group(self.name.clone(), Some(self.state.clone())));
         }
     }
@@ -432,6 +442,7 @@ impl Group {
         };
         if member.state != before {
             self.changed.insert(id.to_owned());
+            self.moved = true;
         }
         self.members.insert(id.to_owned(), member);
     }

@@ -27,8 +27,17 @@ pub struct Rhythm {
     pub session_timeout_ms: u32,
 }
 
+/// Most topics that a member reads.
+const MOST_TOPICS: usize = 1000;
+/// Most characters of its id.
+const MOST_MEMBER: usize = 249;
+
 /// What a member says, as its group takes it.
 pub fn heartbeat(request: GroupHeartbeat, client_host: String) -> Result<Heartbeat, Fault> {
+    if request.member.is_empty() || request.member.len() > MOST_MEMBER {
+        let what = format!("a member's id of {} bytes", request.member.len());
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+    }
     let profile = request.profile.map(|profile| profile_of(profile, client_host)).transpose()?;
     let owned = request.owned.map(|topics| topics.iter().flat_map(ids_of).collect());
     let GroupHeartbeat { member, epoch, seen, beat, .. } = request;
@@ -42,6 +51,10 @@ fn profile_of(profile: MemberProfile, client_host: String) -> Result<Profile, Fa
             Fault::new(ErrorCode::UNSUPPORTED_ASSIGNOR, what)
         })
     };
+    if profile.topics.len() > MOST_TOPICS {
+        let what = format!("{} topics, a member reads {MOST_TOPICS} at most", profile.topics.len());
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+    }
     Ok(Profile {
         instance_id: profile.instance_id,
         client_id: profile.client_id,

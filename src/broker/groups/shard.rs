@@ -9,14 +9,23 @@ use super::offsets::expired;
 use super::record::Change;
 
 /// The groups of a partition; `R` is how a member that waits is answered.
+///
+/// What is done costs as much as what it changes: others are looked at only where somebody has come to have
+/// something else.
 #[derive(Debug)]
 pub struct Shard<R> {
     groups: BTreeMap<String, Group>,
-    /// By group and member.
-    waiting: BTreeMap<(String, String), Waiting<R>>,
+    waiting: BTreeMap<Place, Waiting<R>>,
+    /// By when those who wait have waited long enough.
+    deadlines: BTreeSet<(Duration, Place)>,
     /// Groups that something was done with since changes were taken.
     touched: BTreeSet<String>,
+    /// Nobody is to be removed before.
+    expires_at: Duration,
 }
+
+/// A group and a member of it.
+type Place = (String, String);
 
 /// A member that waits.
 #[derive(Debug)]
@@ -25,12 +34,18 @@ struct Waiting<R> {
     until: Duration,
 }
 
-/// Somebody who is to be answered, with the name of the group.
-pub type Told<R> = ((String, R), Answer);
+/// Somebody who is to be answered, with the name of the group; or, for one who is none any more, of the member.
+pub type Told<R, A = Answer> = ((String, R), A);
 
 impl<R> Default for Shard<R> {
     fn default() -> Shard<R> {
-        Shard { groups: BTreeMap::new(), waiting: BTreeMap::new(), touched: BTreeSet::new() }
+        Shard {
+            groups: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            expires_at: Duration::ZERO,
+        }
     }
 }
 
@@ -69,47 +84,51 @@ impl<R> Shard<R> {
     /// Lets a member wait for news until then.
     pub fn wait(&mut self, group: &str, member: &str, reply: R, until: Duration) {
         let place = (group.to_owned(), member.to_owned());
+        self.deadlines.insert((until, place.clone()));
         self.waiting.insert(place, Waiting { reply, until });
     }
 
     /// A member that waits does not any more. Answers how it is answered.
     pub fn take_waiting(&mut self, group: &str, member: &str) -> Option<R> {
         let place = (group.to_owned(), member.to_owned());
-        self.waiting.remove(&place).map(|waiting| waiting.reply)
+        let Waiting { reply, until } = self.waiting.remove(&place)?;
+        self.deadlines.remove(&(until, place));
+        Some(reply)
     }
 
-    /// Those who wait and for whom there is news in a group that something was done with, and those who
-    /// have waited long enough.
-    pub fn told(&mut self, now: Duration) -> Vec<Told<R>> {
-        let mut told = Vec::new();
-        let places: Vec<(String, String)> = self.waiting.keys().cloned().collect();
-        for place in places {
-            let (name, member) = &place;
-            let is_late = self.waiting[&place].until <= now;
-            if !is_late && !self.touched.contains(name) {
-                continue;
-            }
-            let Some(group) = self.groups.get_mut(name) else { continue };
-            let news = group.news(member, now);
-            let epoch = group.members().get(member).map(|member| member.state.epoch);
-            let late = epoch.filter(|_| is_late).map(|epoch| Answer { epoch, assigned: None });
-            if let Some(answer) = news.or(late)
-                && let Some(waiting) = self.waiting.remove(&place)
-            {
-                told.push(((place.0.clone(), waiting.reply), answer));
+    /// Those who wait and for whom there is news, and those who have waited long enough; with those who are
+    /// members no more, and are to find that out.
+    pub fn told(&mut self, now: Duration) -> (Vec<Told<R>>, Vec<Told<R, ()>>) {
+        let (mut told, mut orphans) = (Vec::new(), Vec::new());
+        let mut moved = Vec::new();
+        for name in &self.touched {
+            if self.groups.get_mut(name).is_some_and(Group::take_moved) {
+                let first = (name.clone(), String::new());
+                let of = self.waiting.range(first..).map(|(place, _)| place);
+                moved.extend(of.take_while(|(group, _)| group == name).cloned());
             }
         }
-        told
-    }
-
-    /// Those who wait and are members no more: they find out that they are none.
-    pub fn take_orphans(&mut self) -> Vec<(String, R)> {
-        let groups = &self.groups;
-        let is_orphan = |(name, member): &(String, String)| {
-            groups.get(name).is_none_or(|group| !group.members().contains_key(member))
-        };
-        let orphans = self.waiting.extract_if(.., |place, _| is_orphan(place));
-        orphans.map(|((_, member), waiting)| (member, waiting.reply)).collect()
+        let late = self.deadlines.iter().take_while(|(until, _)| *until <= now);
+        let late: BTreeSet<Place> = late.map(|(_, place)| place.clone()).collect();
+        for (name, member) in moved.into_iter().chain(late.iter().cloned()) {
+            let group = self.groups.get_mut(&name);
+            let Some(known) = group.as_ref().and_then(|group| group.members().get(&member)) else {
+                let waiting = self.take_waiting(&name, &member);
+                orphans.extend(waiting.map(|reply| ((member, reply), ())));
+                continue;
+            };
+            let epoch = known.state.epoch;
+            let is_late = late.contains(&(name.clone(), member.clone()));
+            let news = group.and_then(|group| group.news(&member, now));
+            let answer = news.or(is_late.then_some(Answer { epoch, assigned: None }));
+            if let Some(answer) = answer
+                && let Some(reply) = self.take_waiting(&name, &member)
+            {
+                self.touched.insert(name.clone());
+                told.push(((name, reply), answer));
+            }
+        }
+        (told, orphans)
     }
 
     /// Topics may have changed.
@@ -136,12 +155,21 @@ impl<R> Shard<R> {
         limits: &GroupLimits,
     ) -> Vec<(String, String, &'static str)> {
         let mut gone = Vec::new();
+        // Who has come, or is to give something up, may be due before all that were known.
+        let touched = self.touched.iter().filter_map(|name| self.groups.get(name));
+        let sooner = touched.filter_map(|group| group.next_deadline(limits)).min();
+        self.expires_at = self.expires_at.min(sooner.unwrap_or(Duration::MAX));
+        if now.since_start < self.expires_at {
+            return gone;
+        }
         for (name, group) in &mut self.groups {
             for (member, why) in group.expire(now, topics, limits) {
                 self.touched.insert(name.clone());
                 gone.push((name.clone(), member, why));
             }
         }
+        let next = self.groups.values().filter_map(|group| group.next_deadline(limits)).min();
+        self.expires_at = next.unwrap_or(Duration::MAX);
         gone
     }
 
@@ -158,9 +186,9 @@ impl<R> Shard<R> {
     }
 
     /// When somebody may have to be removed or answered.
-    pub fn next_deadline(&self, limits: &GroupLimits) -> Option<Duration> {
-        let members = self.groups.values().filter_map(|group| group.next_deadline(limits));
-        members.chain(self.waiting.values().map(|waiting| waiting.until)).min()
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let expires = Some(self.expires_at).filter(|at| *at < Duration::MAX);
+        expires.into_iter().chain(self.deadlines.first().map(|(until, _)| *until)).min()
     }
 
     /// What is to be written down.
@@ -181,6 +209,77 @@ impl<R> Shard<R> {
 
     /// Everybody who waits: the partition is another's now.
     pub fn take_all(&mut self) -> Vec<R> {
+        self.deadlines.clear();
         std::mem::take(&mut self.waiting).into_values().map(|waiting| waiting.reply).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::super::group::Heartbeat;
+    use super::super::member::Profile;
+    use super::*;
+
+    const LIMITS: GroupLimits =
+        GroupLimits { session_timeout: Duration::from_secs(10), most_members: 9, most_metadata: 9 };
+
+    fn topics(name: &str) -> Option<(Uuid, u32)> {
+        (name == "orders").then_some((Uuid::from_u128(7), 4))
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now { since_start: Duration::from_secs(seconds), ms: 0 }
+    }
+
+    fn join(shard: &mut Shard<u32>, group: &str, member: &str) {
+        let profile =
+            Profile { topics: BTreeSet::from(["orders".to_owned()]), ..Profile::default() };
+        let heartbeat = Heartbeat {
+            member: member.to_owned(),
+            profile: Some(profile),
+            owned: Some(BTreeSet::new()),
+            beat: 1,
+            ..Heartbeat::default()
+        };
+        shard.group_mut(group).heartbeat(heartbeat, at(0), &topics, &LIMITS).unwrap();
+        assert_eq!(shard.expire(at(0), &topics, &LIMITS), []);
+        shard.take_changes();
+    }
+
+    fn replies(shard: &mut Shard<u32>, seconds: u64) -> (Vec<u32>, Vec<u32>) {
+        let (told, orphans) = shard.told(at(seconds).since_start);
+        let told = told.into_iter().map(|((_, reply), _)| reply).collect();
+        shard.take_changes();
+        (told, orphans.into_iter().map(|((_, reply), ())| reply).collect())
+    }
+
+    #[test]
+    fn who_waits_is_told_news_of_its_group_or_that_time_is_up_or_that_it_is_out() {
+        let mut shard = Shard::default();
+        for (group, member) in [("g", "a"), ("g", "b"), ("other", "a")] {
+            join(&mut shard, group, member);
+        }
+        replies(&mut shard, 0);
+        for (reply, group, member) in [(1, "g", "a"), (2, "g", "b"), (3, "other", "a")] {
+            shard.wait(group, member, reply, at(5).since_start);
+        }
+        // A third one comes: those of its group are told what it is to have, or the new epoch.
+        join(&mut shard, "g", "c");
+        shard.group_mut("g");
+        assert_eq!(replies(&mut shard, 1), (vec![1, 2], vec![]));
+        shard.wait("g", "b", 2, at(9).since_start);
+        shard.group_mut("g");
+        assert_eq!(replies(&mut shard, 1), (vec![], vec![]), "nothing has changed");
+        assert_eq!(shard.next_deadline(), Some(at(5).since_start));
+        shard.group_mut("g").leave("b", false, at(2), &topics).unwrap();
+        assert_eq!(replies(&mut shard, 2), (vec![], vec![2]));
+        assert_eq!(replies(&mut shard, 4), (vec![], vec![]));
+        assert_eq!(replies(&mut shard, 5), (vec![3], vec![]));
+        assert_eq!(shard.next_deadline(), Some(at(10).since_start), "then they are silent");
+        assert_eq!(shard.expire(at(11), &topics, &LIMITS).len(), 3);
+        shard.take_changes();
+        assert_eq!((shard.groups().count(), shard.next_deadline()), (0, None));
     }
 }

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use common::{Broker, data_dir, wait_until};
 use machines::Machines;
 use mk::client::{
-    Acknowledge, Admin, Cluster, ClusterSettings, GroupConsumer, GroupSettings, Producer,
-    ProducerRecord, ProducerSettings,
+    Acknowledge, Admin, Cluster, ClusterSettings, GroupConsumer, GroupSettings, OffsetReset,
+    Producer, ProducerRecord, ProducerSettings,
 };
 use mk_net::fault::ErrorCode;
 use mk_net::message::{AlterTopic, NewTopic, PartitionOf};
@@ -336,6 +336,70 @@ fn at_most_once_is_committed_before_it_is_handed_out() {
         group.offsets[0].committed.clone().unwrap().offset
     };
     assert_eq!(runtime.block_on(leave), batches.next_offset);
+    broker.stop();
+}
+
+/// The numbers in the next batches, or nothing if none come for a while.
+async fn numbers(consumer: &mut GroupConsumer) -> Vec<u64> {
+    let next = tokio::time::timeout(Duration::from_secs(2), consumer.next()).await;
+    let Ok(batches) = next else { return Vec::new() };
+    let text = |value: bytes::Bytes| String::from_utf8(value.to_vec()).unwrap();
+    let batches = batches.unwrap();
+    let numbers = batches.records().map(|r| text(r.unwrap().value.unwrap()).parse().unwrap());
+    numbers.collect()
+}
+
+#[test]
+fn a_member_seeks_pauses_and_begins_by_its_rule() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let cluster = client(&broker);
+    runtime.block_on(async {
+        create(&cluster, 1).await;
+        produce(&cluster, 0, 10).await;
+        let mut member =
+            GroupConsumer::join(cluster.another(), settings(Acknowledge::Automatically), &[TOPIC]);
+        assert_eq!(numbers(&mut member).await, (0..10).collect::<Vec<_>>());
+        assert_eq!(member.assignment(), [(TOPIC.into(), 0)]);
+        member.pause(TOPIC, 0).unwrap();
+        produce(&cluster, 10, 1).await;
+        // A fetch was on its way.
+        let on_its_way = numbers(&mut member).await;
+        produce(&cluster, 11, 1).await;
+        assert!(numbers(&mut member).await.is_empty(), "after {on_its_way:?}");
+        assert!(member.seek(TOPIC, 0, 5).unwrap());
+        assert!(!member.seek(TOPIC, 7, 5).unwrap(), "it does not have that one");
+        assert!(numbers(&mut member).await.is_empty(), "it is paused still");
+        member.resume(TOPIC, 0).unwrap();
+        assert_eq!(numbers(&mut member).await, (5..12).collect::<Vec<_>>());
+        member.seek(TOPIC, 0, 3).unwrap();
+        // Where it was told to go on it goes on, though it has read nothing there.
+        member.close().await.unwrap();
+        let group = Admin::new(cluster.clone()).describe_group("billing").await.unwrap();
+        assert_eq!(group.offsets[0].committed.as_ref().unwrap().offset, 3);
+
+        let by = |reset| {
+            let mut other = settings(Acknowledge::Automatically);
+            other.consumer.offset_reset = reset;
+            GroupSettings { group: format!("by {reset:?}"), ..other }
+        };
+        let join = |settings| GroupConsumer::join(cluster.another(), settings, &[TOPIC]);
+        let mut earliest = join(by(OffsetReset::Earliest));
+        assert_eq!(numbers(&mut earliest).await[0], 0);
+        let mut young = join(by(OffsetReset::ByDuration(Duration::from_secs(3600))));
+        assert_eq!(numbers(&mut young).await[0], 0);
+        let mut none = join(by(OffsetReset::None));
+        let error = none.next().await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::OFFSET_OUT_OF_RANGE));
+        // What comes while nobody is there is not skipped by who begins at the end.
+        let mut latest = join(by(OffsetReset::Latest));
+        assert!(numbers(&mut latest).await.is_empty());
+        drop(latest);
+        produce(&cluster, 12, 1).await;
+        let group = Admin::new(cluster.clone()).describe_group("by Latest").await.unwrap();
+        assert_eq!(group.offsets[0].committed.as_ref().unwrap().offset, 12);
+    });
     broker.stop();
 }
 

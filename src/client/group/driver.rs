@@ -204,7 +204,9 @@ impl Driver {
         let now = Instant::now();
         // What is overdue already waits for its commit.
         let leaving = leaving.filter(|at| *at > now);
-        let times = [self.retry_at, self.take_at, self.commit_at, session_end];
+        // Behind the commit that is under way.
+        let commit_at = self.commit_at.filter(|_| !self.is_committing);
+        let times = [self.retry_at, self.take_at, commit_at, session_end];
         times.into_iter().flatten().chain(leaving).min()
     }
 
@@ -221,7 +223,7 @@ impl Driver {
         if self.take_at.is_some_and(|at| at <= now) {
             self.take_at = None;
         }
-        if self.commit_at.is_some_and(|at| at <= now) {
+        if !self.is_committing && self.commit_at.is_some_and(|at| at <= now) {
             self.commit_at = None;
             self.commit(under_way);
         }
@@ -492,6 +494,10 @@ impl Driver {
             Event::Committed { dues, result } => {
                 self.is_committing = false;
                 let result = self.committed(&dues, result);
+                if result.is_err() {
+                    let interval = self.settings.commit_interval;
+                    self.commit_at.get_or_insert_with(|| Instant::now() + interval);
+                }
                 self.hand_out(&result);
                 for answer in std::mem::take(&mut self.waiters[0]) {
                     let _ = answer.send(result.clone());

@@ -221,8 +221,10 @@ impl Serving {
             Ask::Describe(request) => self.with(&request.group, reply, |held, _, now| {
                 serve::describe(&held.shard, &request, now)
             }),
-            Ask::Delete(request) => self
-                .with(&request.group, reply, |held, _, _| serve::delete(&mut held.shard, &request)),
+            Ask::Delete(request) => self.with(&request.group, reply, |held, _, _| {
+                held.require_enough()?;
+                serve::delete(&mut held.shard, &request)
+            }),
         };
         if let Err(fault) = result {
             self.fail(reply, &fault);

@@ -196,7 +196,8 @@ impl<R> Shard<R> {
         let mut changes = Vec::new();
         for name in std::mem::take(&mut self.touched) {
             let Some(group) = self.groups.get_mut(&name) else { continue };
-            if group.is_nothing() {
+            // One that was only asked for was never written down.
+            if group.is_nothing() && group.epoch() > 0 {
                 group.dissolve();
             }
             changes.extend(group.take_changes());
@@ -253,6 +254,18 @@ mod tests {
         let told = told.into_iter().map(|((_, reply), _)| reply).collect();
         shard.take_changes();
         (told, orphans.into_iter().map(|((_, reply), ())| reply).collect())
+    }
+
+    /// Whoever asked for a group that there is not had the log grow.
+    #[test]
+    fn a_group_that_is_only_asked_for_leaves_nothing() {
+        let mut shard: Shard<u32> = Shard::default();
+        let heartbeat = Heartbeat { member: "a".to_owned(), epoch: 3, ..Heartbeat::default() };
+        shard.group_mut("g").heartbeat(heartbeat, at(0), &topics, &LIMITS).unwrap_err();
+        assert_eq!((shard.take_changes(), shard.groups().count()), (vec![], 0));
+        join(&mut shard, "g", "a");
+        shard.group_mut("g").leave("a", false, at(1), &topics).unwrap();
+        assert_eq!(shard.take_changes().last(), Some(&Change::Group("g".to_owned(), None)));
     }
 
     #[test]

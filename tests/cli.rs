@@ -305,7 +305,7 @@ fn a_shell_completes_commands_and_names_of_topics() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         Some(text(&output.stdout).split_whitespace().map(str::to_owned).collect())
     };
-    let Some(commands) = complete("mkctl pro") else {
+    let Some(commands) = complete("mkctl prod") else {
         println!("skipped: there is no bash");
         return;
     };
@@ -359,4 +359,36 @@ fn a_broker_that_is_killed_again_and_again_has_what_it_acknowledged() {
     assert_eq!((&told["lost"], told["rounds"].as_array().unwrap().len()), (&0.into(), 2));
     assert!(told["acknowledged"].as_u64().unwrap() > 0, "{told}");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "it leaves nothing");
+}
+
+#[test]
+fn a_cluster_has_a_name_that_is_used_where_no_other_is_given() {
+    let (root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run(&["topic", "create", "t"]);
+    let file = root.path().join("settings/profiles.json");
+    let ctl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mkctl"));
+        command.args(arguments).env("MK_PROFILES", &file).env_remove("MK_BOOTSTRAP");
+        let output = command.env_remove("MK_PROFILE").output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(ctl(&["profile", "set", "here", broker.address()]).0, Some(0));
+    assert_eq!(ctl(&["profile", "set", "there", "127.0.0.1:1,127.0.0.1:2"]).0, Some(0));
+    assert!(ctl(&["--profile", "here", "topic", "list"]).1.starts_with("t\t1\t"));
+    assert_eq!(ctl(&["profile", "use", "here"]).0, Some(0));
+    assert!(ctl(&["topic", "list"]).1.starts_with("t\t1\t"));
+    let listed = format!("here\t{}\t*\nthere\t127.0.0.1:1,127.0.0.1:2\t\n", broker.address());
+    assert_eq!(ctl(&["profile", "list"]).1, listed);
+    let (code, _, error) = ctl(&["--profile", "nowhere", "topic", "list"]);
+    assert!(code == Some(2) && error.contains("mkctl profile set nowhere"), "{error}");
+    // What is given on the line counts.
+    let (code, _, error) =
+        ctl(&["--profile", "here", "-b", "127.0.0.1:1", "--timeout", "100ms", "topic", "list"]);
+    assert!(code == Some(3) && error.contains("127.0.0.1:1"), "{error}");
+    assert_eq!(ctl(&["profile", "forget", "here"]).0, Some(0));
+    assert_eq!(ctl(&["profile", "use", "here"]).0, Some(2));
+    assert_eq!(ctl(&["profile", "list"]).1, "there\t127.0.0.1:1,127.0.0.1:2\t\n");
+    broker.stop();
 }

@@ -11,6 +11,7 @@ use crate::bench::args::BenchCommand;
 use crate::completion::{Shell, groups, topics};
 use crate::group::args::GroupCommand;
 use crate::place;
+use crate::profile::ProfileCommand;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,16 +37,14 @@ pub const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
 #[derive(Debug, Parser)]
 #[command(name = "mkctl", version, before_help = EXAMPLES)]
 pub struct Args {
-    /// Addresses of brokers, separated by commas.
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "HOST:PORT",
-        env = "MK_BOOTSTRAP",
-        default_value = DEFAULT_BOOTSTRAP
-    )]
-    pub bootstrap_server: String,
+    /// Addresses of brokers, separated by commas [default: those of the profile that is used, or else
+    /// 127.0.0.1:9092].
+    #[arg(short, long, global = true, value_name = "HOST:PORT", env = "MK_BOOTSTRAP")]
+    pub bootstrap_server: Option<String>,
+
+    /// The cluster with this name (mkctl profile).
+    #[arg(long, global = true, value_name = "NAME", env = "MK_PROFILE")]
+    pub profile: Option<String>,
 
     /// How long to try to reach a broker.
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = time)]
@@ -89,6 +88,9 @@ pub enum Command {
     #[command(subcommand)]
     Verify(VerifyCommand),
     DurabilityTest(DurabilityArgs),
+    /// Name clusters, and say which is used.
+    #[command(subcommand)]
+    Profile(ProfileCommand),
     /// Print what a shell needs to complete commands, flags and names of topics.
     ///
     /// For bash, in ~/.bashrc: source <(mkctl completion bash)

@@ -15,6 +15,7 @@ use mk::client::{Admin, ClientError, Cluster, ClusterSettings};
 
 use crate::args::{Args, DEFAULT_BOOTSTRAP};
 use crate::outcome::Failure;
+use crate::profile::addresses;
 
 /// Says to mkctl that a shell asks.
 const VARIABLE: &str = "COMPLETE";
@@ -115,7 +116,9 @@ fn bootstrap(words: impl Iterator<Item = String>) -> String {
             None => {}
         }
     }
-    std::env::var("MK_BOOTSTRAP").unwrap_or_else(|_| DEFAULT_BOOTSTRAP.to_owned())
+    let named = std::env::var("MK_PROFILE").ok();
+    let known = addresses(std::env::var("MK_BOOTSTRAP").ok(), named.as_deref());
+    known.unwrap_or_else(|_| DEFAULT_BOOTSTRAP.to_owned())
 }
 
 #[cfg(test)]

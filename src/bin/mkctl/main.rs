@@ -20,6 +20,7 @@ mod outcome;
 mod partition;
 mod place;
 mod produce;
+mod profile;
 mod program;
 mod progress;
 mod read;
@@ -63,7 +64,6 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Failure> {
-    let bootstrap = args.bootstrap_server.split(',').map(|address| address.trim().to_owned());
     let settings = ClusterSettings {
         client_id: "mkctl".to_owned(),
         api_timeout: args.timeout,
@@ -71,24 +71,30 @@ async fn run(args: Args) -> Result<(), Failure> {
         metadata_max_age: std::time::Duration::from_secs(10),
         ..ClusterSettings::default()
     };
-    let cluster = Cluster::new(bootstrap.collect(), settings);
+    // Not everything that is asked for needs one.
+    let cluster = || -> Result<Cluster, Failure> {
+        let addresses = profile::addresses(args.bootstrap_server, args.profile.as_deref())?;
+        let addresses = addresses.split(',').map(|address| address.trim().to_owned());
+        Ok(Cluster::new(addresses.collect(), settings))
+    };
     match args.command {
-        Command::Produce(args) => produce::run(&cluster, args).await,
-        Command::Consume(args) => consume::run(&cluster, args).await,
-        Command::Cat(args) => consume::cat(&cluster, args).await,
-        Command::Tail(args) => consume::tail(&cluster, args).await,
-        Command::Grep(args) => grep::run(&cluster, args).await,
-        Command::Topic(command) => topic::run(&cluster, command).await,
-        Command::Offsets(args) => offsets::run(&cluster, args).await,
-        Command::Clients { json } => clients::run(&cluster, json).await,
-        Command::Group(command) => group::run(&cluster, command).await,
-        Command::Cluster(command) => cluster::run(&cluster, command).await,
-        Command::Elect(args) => elect::run(&cluster, args).await,
-        Command::Partition(command) => partition::run(&cluster, command).await,
-        Command::Bench(command) => bench::run(&cluster, command).await,
-        Command::Verify(command) => verify::run(&cluster, command).await,
+        Command::Produce(args) => produce::run(&cluster()?, args).await,
+        Command::Consume(args) => consume::run(&cluster()?, args).await,
+        Command::Cat(args) => consume::cat(&cluster()?, args).await,
+        Command::Tail(args) => consume::tail(&cluster()?, args).await,
+        Command::Grep(args) => grep::run(&cluster()?, args).await,
+        Command::Topic(command) => topic::run(&cluster()?, command).await,
+        Command::Offsets(args) => offsets::run(&cluster()?, args).await,
+        Command::Clients { json } => clients::run(&cluster()?, json).await,
+        Command::Group(command) => group::run(&cluster()?, command).await,
+        Command::Cluster(command) => cluster::run(&cluster()?, command).await,
+        Command::Elect(args) => elect::run(&cluster()?, args).await,
+        Command::Partition(command) => partition::run(&cluster()?, command).await,
+        Command::Bench(command) => bench::run(&cluster()?, command).await,
+        Command::Verify(command) => verify::run(&cluster()?, command).await,
         Command::DurabilityTest(args) => durability::run(args).await,
         Command::Completion { shell } => completion::run(shell),
+        Command::Profile(command) => profile::run(command),
         Command::Man { dir } => man::run(&dir),
     }
 }

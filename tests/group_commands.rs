@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -91,6 +91,38 @@ fn members_are_shown_and_leave_at_ctrl_c() {
     let mut printed = String::new();
     member.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
     assert_eq!(lines(&printed), 1000);
+    broker.stop();
+}
+
+#[test]
+fn top_shows_what_moves() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    broker.run(&["topic", "create", "quiet"]);
+    broker.run(&["consume", "orders", "-g", "billing", "-n", "900"]);
+    let mut top = broker.ctl(&["top", "-n", "2", "-i", "5s"]);
+    let mut top = top.stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(top.stdout.take().unwrap());
+    let mut first = String::new();
+    while !first.contains("\nGROUP") {
+        assert!(printed.read_line(&mut first).unwrap() > 0, "{first}");
+    }
+    produce(&broker, 1001..=1500);
+    let mut second = String::new();
+    printed.read_to_string(&mut second).unwrap();
+    assert!(top.wait().unwrap().success());
+    let output = format!("{first}{second}");
+    assert!(first.starts_with("cluster ") && first.contains("brokers 1/1"), "{output}");
+    // What moves most comes first; of the first look there is no rate.
+    let topics = second.split_once("TOPIC").unwrap().1.lines().nth(1).unwrap();
+    let fields: Vec<&str> = topics.split_whitespace().collect();
+    let rate: u64 = fields[2].parse().unwrap();
+    assert_eq!((fields[0], fields[1], fields[3]), ("orders", "3", "1500"), "{output}");
+    assert!((50..=100).contains(&rate), "{output}");
+    let group = second.split_once("GROUP").unwrap().1.lines().nth(1).unwrap();
+    let fields: Vec<&str> = group.split_whitespace().collect();
+    assert_eq!(fields, ["billing", "Empty", "0", "600"], "{output}");
+    assert!(second.contains("mkctl"), "{output}");
     broker.stop();
 }
 

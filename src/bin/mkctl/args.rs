@@ -88,6 +88,7 @@ pub enum Command {
     #[command(subcommand)]
     Verify(VerifyCommand),
     DurabilityTest(DurabilityArgs),
+    Top(TopArgs),
     /// Name clusters, and say which is used.
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -144,6 +145,17 @@ pub struct ProduceArgs {
     /// No summary, no progress.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Watch brokers, topics, groups and clients: what moves most comes first. Ctrl-C ends it.
+#[derive(Debug, clap::Args)]
+pub struct TopArgs {
+    /// How often it looks.
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub interval: Duration,
+    /// Ends after so many looks.
+    #[arg(short = 'n', long)]
+    pub count: Option<u64>,
 }
 
 /// Run a broker on this disk, kill it again and again while records are sent, and compare what it

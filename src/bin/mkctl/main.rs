@@ -25,6 +25,7 @@ mod program;
 mod progress;
 mod read;
 mod table;
+mod top;
 mod topic;
 mod verify;
 
@@ -94,6 +95,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Verify(command) => verify::run(&cluster()?, command).await,
         Command::DurabilityTest(args) => durability::run(args).await,
         Command::Completion { shell } => completion::run(shell),
+        Command::Top(args) => top::run(&cluster()?, args).await,
         Command::Profile(command) => profile::run(command),
         Command::Man { dir } => man::run(&dir),
     }

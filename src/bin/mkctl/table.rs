@@ -13,18 +13,25 @@ pub fn print(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
         }
         return out.flush();
     }
+    for line in lines(header, rows) {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
+/// A table for people, a line each.
+pub fn lines(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let header = header.iter().map(|name| name.to_string()).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
     let width = |column: usize| {
         all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };
     let widths: Vec<usize> = (0..header.len()).map(|column| width(column).unwrap_or(0)).collect();
-    for row in &all {
+    let line = |row: &&Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    out.flush()
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    all.iter().map(line).collect()
 }
 
 /// A size: a number for programs, in units for people.

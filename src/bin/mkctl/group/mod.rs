@@ -7,13 +7,19 @@ mod members;
 mod seek;
 mod view;
 
-use mk::client::{Admin, Cluster};
+use mk::client::{Admin, ClientError, Cluster};
 use serde_json::json;
 
 use crate::confirm::confirm;
 use crate::outcome::{Failure, describe as describe_error};
 use crate::table;
 use args::GroupCommand;
+
+/// How many records a group has not acknowledged.
+pub async fn lag_of(admin: &Admin, group: &str) -> Result<u64, ClientError> {
+    let view = view::look(admin, group).await?;
+    Ok(view.rows.iter().filter_map(view::Row::lag).sum())
+}
 
 pub async fn run(cluster: &Cluster, command: GroupCommand) -> Result<(), Failure> {
     let admin = Admin::new(cluster.clone());

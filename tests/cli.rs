@@ -154,8 +154,22 @@ fn topics_come_change_grow_and_go() {
     let many = with_input(broker.ctl(&["topic", "create", "u", "-r", "3"]), b"");
     assert!(text(&many.stderr).contains("INVALID_REPLICATION_FACTOR"), "{many:?}");
 
-    let altered = broker.run(&["topic", "alter", "t", "-s", "flush=os", "-u", "segment.bytes"]);
+    let would = broker.run(&["config", "set", "t", "flush=os", "--dry-run"]);
+    assert_eq!(would, "flush=os\nsegment.bytes=1MiB\n");
+    broker.run(&["config", "set", "t", "flush=os"]);
+    let altered = broker.run(&["config", "unset", "t", "segment.bytes"]);
     assert_eq!(altered, "flush=os\n");
+    let shown = broker.run(&["config", "describe", "t"]);
+    assert!(shown.contains("flush\tos\ttopic\n"), "{shown}");
+    assert!(shown.contains("segment.bytes\t1GiB\tdefault\n"), "{shown}");
+    let one: Vec<serde_json::Value> = broker
+        .run(&["config", "describe", "t", "-J"])
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(one.contains(&serde_json::json!({
+        "topic": "t", "name": "flush", "value": "os", "source": "topic"
+    })));
     let summary = broker.run_with_input(&["produce", "t", "-p", "1"], b"x\n").stderr;
     assert!(text(&summary).contains("durability: memory"), "{}", text(&summary));
     let before = broker.run(&["topic", "describe", "t", "-J"]);

@@ -105,7 +105,7 @@ fn a_large_log_is_compacted_while_records_come() {
 
     let (compacted, most_resident) = (AtomicBool::new(false), AtomicU64::new(0));
     let start = Instant::now();
-    broker.run(&["topic", "alter", "state", "--set", "cleanup.policy=compact"]);
+    broker.run(&["config", "set", "state", "cleanup.policy=compact"]);
     let (meanwhile, took) = thread::scope(|scope| {
         let watch = scope.spawn(|| {
             // What is live, and the last segment, which is left alone.

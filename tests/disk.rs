@@ -78,7 +78,7 @@ fn a_full_disk_refuses_records_and_nothing_else() {
     assert_has(&broker, "big", "start", 0..acknowledged);
     broker.run(&["topic", "create", "made-meanwhile"]);
     broker.run(&["topic", "delete", "-y", "made-meanwhile"]);
-    broker.run(&["topic", "alter", "small", "--set", "retention.ms=1h"]);
+    broker.run(&["config", "set", "small", "retention.ms=1h"]);
     broker.stop();
     let broker = start(&data, "16MiB");
     assert!(broker.ready_line().contains("after a clean stop"), "{}", broker.ready_line());

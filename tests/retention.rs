@@ -42,15 +42,13 @@ fn by_size_the_oldest_segments_go_and_their_readers_finish() {
     produce(&broker, "t");
     let all = broker.run(&["consume", "t", "-o", "start", "-e"]);
     let before = described(&broker, "t");
-    let dry = broker.run_with_input(
-        &["topic", "alter", "t", "--set", "retention.bytes=150KiB", "--dry-run"],
-        b"",
-    );
+    let dry =
+        broker.run_with_input(&["config", "set", "t", "retention.bytes=150KiB", "--dry-run"], b"");
     let told = String::from_utf8(dry.stderr).unwrap();
     assert!(told.contains("would remove") && told.contains("the log would begin at"), "{told}");
     assert_eq!(described(&broker, "t"), before, "a dry run changes nothing");
 
-    broker.run(&["topic", "alter", "t", "--set", "retention.bytes=150KiB"]);
+    broker.run(&["config", "set", "t", "retention.bytes=150KiB"]);
     wait_until("the oldest segments are gone", || described(&broker, "t")["start"] != 0);
     let after = described(&broker, "t");
     assert!(told.contains(&format!("begin at {}", after["start"])), "{told} {after}");
@@ -71,13 +69,13 @@ fn by_age_everything_goes_and_offsets_go_on() {
     let broker = start(&data, &["--set", "log.segment.delete.delay.ms=200"]);
     produce(&broker, "t");
     let end = described(&broker, "t")["end"].clone();
-    broker.run(&["topic", "alter", "t", "--set", "retention.ms=1"]);
+    broker.run(&["config", "set", "t", "retention.ms=1"]);
     // The log starts at its end a moment before its segments are gone.
     wait_until("all is gone", || {
         let now = described(&broker, "t");
         now["start"] == end && now["bytes"] == 0
     });
-    broker.run(&["topic", "alter", "t", "--set", "retention.ms=-1"]);
+    broker.run(&["config", "set", "t", "retention.ms=-1"]);
     broker.run_with_input(&["produce", "t"], b"more\n");
     let offset = broker.run(&["consume", "t", "-o", "start", "-e", "-f", "%o %v\n"]);
     assert_eq!(offset, format!("{end} more\n"));

@@ -561,7 +561,7 @@ pub fn documentation() -> String {
          Made from the registry in `src/settings/registry.rs`; a test holds this page to it.\n\n\
          The broker takes them by `--set NAME=VALUE`, then from the environment \
          (`MKBROKER_LOG_SEGMENT_BYTES`), then from the TOML file that `--config` names, then its \
-         default. A topic's own setting (`mkctl topic create -c NAME=VALUE`, `mkctl topic alter`) \
+         default. A topic's own setting (`mkctl topic create -c NAME=VALUE`, `mkctl config set`) \
          comes before the broker's. An unknown name is an error.\n\n\
          The zookeeper (`mkzoo`) takes its own by `--set NAME=VALUE`.\n",
     );

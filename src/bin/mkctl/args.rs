@@ -9,6 +9,7 @@ use mk_storage::batch::Compression;
 
 use crate::bench::args::BenchCommand;
 use crate::completion::{Shell, groups, topics};
+use crate::config::ConfigCommand;
 use crate::group::args::GroupCommand;
 use crate::place;
 use crate::profile::ProfileCommand;
@@ -61,9 +62,12 @@ pub enum Command {
     Cat(CatArgs),
     Tail(TailArgs),
     Grep(GrepArgs),
-    /// Create, list, describe, alter, grow, trim and delete topics.
+    /// Create, list, describe, grow, trim and delete topics.
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Show and change what holds for a topic.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     Offsets(OffsetsArgs),
     /// List the clients that are connected: producers and consumers, each connection a line.
     Clients {
@@ -357,21 +361,6 @@ pub enum TopicCommand {
         #[arg(short = 'J', long)]
         json: bool,
     },
-    /// Change settings of a topic.
-    Alter {
-        /// Its name.
-        #[arg(add = topics())]
-        name: String,
-        /// A setting to set; may be given again.
-        #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
-        set: Vec<(String, String)>,
-        /// A setting that is to follow the broker's again.
-        #[arg(short, long, value_name = "NAME")]
-        unset: Vec<String>,
-        /// Only say whether it would work.
-        #[arg(long)]
-        dry_run: bool,
-    },
     /// Delete topics with all their records.
     Delete {
         /// Their names.
@@ -552,7 +541,7 @@ fn rate(text: &str) -> Result<u64, String> {
     rate.filter(|rate| *rate > 0).ok_or_else(|| "bytes a second, such as 20MiB".to_owned())
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -6,6 +6,7 @@ mod bench;
 mod clients;
 mod cluster;
 mod completion;
+mod config;
 mod confirm;
 mod consume;
 mod durability;
@@ -85,6 +86,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Tail(args) => consume::tail(&cluster()?, args).await,
         Command::Grep(args) => grep::run(&cluster()?, args).await,
         Command::Topic(command) => topic::run(&cluster()?, command).await,
+        Command::Config(command) => config::run(&cluster()?, command).await,
         Command::Offsets(args) => offsets::run(&cluster()?, args).await,
         Command::Clients { json } => clients::run(&cluster()?, json).await,
         Command::Group(command) => group::run(&cluster()?, command).await,

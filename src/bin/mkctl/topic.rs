@@ -3,8 +3,7 @@
 use mk::client::{Admin, ClientError, Cluster, StartAt, offsets};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
-    AlterTopic, At, DescribedPartition, DescribedTopic, NewTopic, PartitionMetadata, Removal,
-    Setting, SettingSource,
+    At, DescribedPartition, DescribedTopic, NewTopic, PartitionMetadata, Setting, SettingSource,
 };
 use serde_json::json;
 
@@ -37,16 +36,6 @@ pub async fn run(cluster: &Cluster, command: TopicCommand) -> Result<(), Failure
             create(&admin, topics.collect(), if_not_exists, dry_run).await
         }
         TopicCommand::Describe { names, json } => show(&admin, names, json).await,
-        TopicCommand::Alter { name, set, unset, dry_run } => {
-            let request =
-                AlterTopic { name: name.clone(), set: pairs(set), unset, validate_only: dry_run };
-            let altered = admin.alter_topic(request).await?;
-            for Setting { name, value } in altered.settings {
-                println!("{name}={value}");
-            }
-            tell_removals(&name, &altered.removals, dry_run);
-            Ok(())
-        }
         TopicCommand::Delete { names, if_exists, dry_run, yes } => {
             let what = format!("delete {} with all records", names.join(", "));
             match confirm(&what, yes, dry_run)? {
@@ -62,18 +51,6 @@ pub async fn run(cluster: &Cluster, command: TopicCommand) -> Result<(), Failure
         TopicCommand::Trim { name, before, partitions, dry_run, yes } => {
             trim(cluster, &admin, (&name, partitions), before, (dry_run, yes)).await
         }
-    }
-}
-
-/// What retention takes away with a topic's new settings.
-fn tell_removals(topic: &str, removals: &[Removal], dry_run: bool) {
-    let tense = if dry_run { "would remove" } else { "removes" };
-    for Removal { partition, segments, bytes, start } in removals {
-        let bytes = table::bytes(*bytes);
-        eprintln!(
-            "{topic} partition {partition}: retention {tense} {segments} segments ({bytes}); \
-             the log would begin at {start}"
-        );
     }
 }
 
@@ -180,7 +157,7 @@ fn show_one(
     println!("{name}  id {}  created {created}", topic.topic_id);
     println!("{records} records, {}", table::bytes(bytes));
     let settings = topic.settings.iter().map(|setting| {
-        vec![setting.name.clone(), setting.value.clone(), source(setting.source).to_owned()]
+        vec![setting.name.clone(), setting.value.clone(), source_of(setting.source).to_owned()]
     });
     table::print(&["SETTING", "VALUE", "SET BY"], &settings.collect::<Vec<_>>())?;
     let partitions = topic.partitions.iter().map(|partition| {
@@ -210,7 +187,7 @@ fn show_one(
 
 fn as_json(name: &str, topic: &DescribedTopic, places: &[PartitionMetadata]) -> serde_json::Value {
     let settings = topic.settings.iter().map(|setting| {
-        let value = json!({ "value": setting.value, "source": source(setting.source) });
+        let value = json!({ "value": setting.value, "source": source_of(setting.source) });
         (setting.name.clone(), value)
     });
     let partitions = topic.partitions.iter().map(|partition| {
@@ -239,7 +216,8 @@ fn as_json(name: &str, topic: &DescribedTopic, places: &[PartitionMetadata]) -> 
     })
 }
 
-fn source(source: SettingSource) -> &'static str {
+/// Who set a setting.
+pub fn source_of(source: SettingSource) -> &'static str {
     match source {
         SettingSource::Default => "default",
         SettingSource::Broker => "broker",

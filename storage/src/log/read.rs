@@ -120,7 +120,9 @@ pub(super) fn read_from(
     if offset < start || offset > end {
         return Err(ReadError::OutOfRange { requested: offset, start, end });
     }
-    if offset >= end.min(limit) {
+    // What is appended meanwhile is not given to anybody: who has it would ask for what lies behind the end.
+    let limit = limit.min(end);
+    if offset >= limit {
         return Ok(Slice { range: None, more: false, start, end });
     }
     let after = segments.partition_point(|segment| segment.base() <= offset);
@@ -131,7 +133,7 @@ pub(super) fn read_from(
             let cut = segment.cut(position, position.plus(max_bytes))?;
             // Looked for after the cut: what has been appended since `end` was read may be in it.
             let is_below = segments.get(at + 1).is_some_and(|next| next.base() <= limit);
-            let bound = if is_below || limit == NO_LIMIT { None } else { segment.find(limit)? };
+            let bound = if is_below { None } else { segment.find(limit)? };
             let bound = bound.map(|(position, _)| position);
             let cut = bound.map_or(cut, |bound| cut.min(bound));
             if cut <= position {

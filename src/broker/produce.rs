@@ -79,8 +79,9 @@ impl Produces {
         let batches = split(&request, payload)?;
         let parts = self.append_all(&request, &batches);
         for (part, result) in request.parts.iter().zip(&parts) {
-            let bytes = if result.is_ok() { part.length } else { 0 };
-            if let Some(until) = client.produced(&part.topic, bytes.into(), context.now()) {
+            if result.is_ok()
+                && let Some(until) = client.produced(&part.topic, part.length.into(), context.now())
+            {
                 context.hold(reply.to, until);
             }
         }

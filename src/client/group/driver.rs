@@ -381,7 +381,7 @@ impl Driver {
             let key = (name.clone(), id.1);
             let since = *self.leaving.entry(id).or_insert(now);
             let mut ledger = self.ledger.lock();
-            ledger.leave(&BTreeSet::from([key.clone()]));
+            ledger.leave(&key);
             if !ledger.is_done(&key) && now < since + patience {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! What a member reads, how far it was handed out, done and committed. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
@@ -150,12 +150,10 @@ impl Ledger {
         is_it && self.done(key, offset)
     }
 
-    /// These go to another: nothing more of them is handed out.
-    pub fn leave(&mut self, keys: &BTreeSet<PartitionKey>) {
-        for key in keys {
-            if let Some(entry) = self.entries.get_mut(key) {
-                entry.leaving = true;
-            }
+    /// A partition goes to another: nothing more of it is handed out.
+    pub fn leave(&mut self, key: &PartitionKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.leaving = true;
         }
     }
 
@@ -268,7 +266,7 @@ mod tests {
     fn what_is_of_another_assignment_or_leaves_is_not_handed_out() {
         let mut ledger = ledger();
         assert!(!ledger.deliver(&key(0), 6, (10, 15), 3));
-        ledger.leave(&BTreeSet::from([key(0)]));
+        ledger.leave(&key(0));
         assert!(!ledger.deliver(&key(0), 7, (10, 15), 3));
         ledger.end(&key(0));
         assert!(!ledger.deliver(&key(0), 7, (10, 15), 3));

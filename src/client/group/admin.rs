@@ -1,11 +1,12 @@
 //! What those who look after groups ask for.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     CommitOffsets, CommitPart, DeleteGroup, DescribeGroup, DescribeGroupResponse, DescribeProgress,
-    ListGroups, ListedGroup, PartitionOf, PartitionProgress, ProgressPart,
+    FetchOffsets, ListGroups, ListedGroup, PartitionOf, PartitionProgress, ProgressPart,
 };
 use uuid::Uuid;
 
@@ -51,6 +52,21 @@ impl Admin {
     /// All that its coordinator knows of a group.
     pub async fn describe_group(&self, group: &str) -> Result<DescribeGroupResponse, ClientError> {
         self.coordination(group).insist(&DescribeGroup { group: group.to_owned() }).await
+    }
+
+    /// How far a group has come: the next record of each partition that it has committed. Nothing, if there is
+    /// no such group.
+    pub async fn committed_offsets(
+        &self,
+        group: &str,
+    ) -> Result<BTreeMap<(String, u32), u64>, ClientError> {
+        let request = FetchOffsets { group: group.to_owned(), partitions: None };
+        let parts = self.coordination(group).insist(&request).await?.parts.into_iter();
+        let offsets = parts.filter_map(|part| {
+            let place = (part.partition.topic, part.partition.partition);
+            Some((place, part.committed?.offset))
+        });
+        Ok(offsets.collect())
     }
 
     /// Lets a group without members go on at these offsets. A result for each.

@@ -8,7 +8,6 @@ use mk::client::{
     Acknowledge, Admin, Cluster, Consumer, ConsumerSettings, FetchedBatches, GroupConsumer,
     GroupSettings, OffsetReset, StartAt, offsets,
 };
-use mk_net::fault::ErrorCode;
 use mk_net::message::At;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -146,29 +145,10 @@ impl Ends {
     /// Others of the group read, too.
     async fn look(&mut self, cluster: &Cluster, group: &str) -> Result<(), Failure> {
         let Some(left) = &mut self.left else { return Ok(()) };
-        let known = committed(cluster, group).await?;
+        let known = Admin::new(cluster.clone()).committed_offsets(group).await?;
         left.retain(|place, end| known.get(place).is_none_or(|committed| committed < end));
         Ok(())
     }
-}
-
-async fn committed(
-    cluster: &Cluster,
-    group: &str,
-) -> Result<BTreeMap<(String, u32), u64>, Failure> {
-    let described = match Admin::new(cluster.clone()).describe_group(group).await {
-        Ok(described) => described,
-        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => {
-            return Ok(BTreeMap::new());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let offsets = described.offsets.into_iter();
-    let offsets = offsets.filter_map(|offset| {
-        let place = (offset.partition.topic, offset.partition.partition);
-        Some((place, offset.committed?.offset))
-    });
-    Ok(offsets.collect())
 }
 
 /// Lets a consumer begin where a group is, without a word to the group. Where it has not been, `otherwise`.
@@ -179,7 +159,7 @@ pub async fn begin_where_it_is(
     (topic, partitions): (&str, &[u32]),
     otherwise: StartAt,
 ) -> Result<Vec<(u32, u64)>, Failure> {
-    let known = committed(cluster, group).await?;
+    let known = Admin::new(cluster.clone()).committed_offsets(group).await?;
     let mut starts = Vec::with_capacity(partitions.len());
     for partition in partitions {
         let at = known.get(&(topic.to_owned(), *partition));

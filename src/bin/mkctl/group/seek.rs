@@ -59,12 +59,17 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let admin = Admin::new(cluster.clone());
     let to = parse(to)?;
-    let known = known(&admin, group).await?;
+    let known = admin.committed_offsets(group).await?;
     let targets = match to {
-        To::File(path) => within(cluster, from_file(&path, wanted)?).await?,
+        To::File(path) => from_file(&path, wanted)?,
         To::Place(start) => at_place(cluster, &known, wanted, start).await?,
-        To::By(count) => by(cluster, &known, wanted, count).await?,
+        To::By(count) => {
+            let taken =
+                known.iter().filter(|((topic, partition), _)| wanted.takes(topic, *partition));
+            taken.map(|(place, now)| (place.clone(), now.saturating_add_signed(count))).collect()
+        }
     };
+    let targets = within(cluster, targets).await?;
     if targets.is_empty() {
         let what = "the group has committed nothing there; name topics with -t";
         return Err(Failure::Failed(what.to_owned()));
@@ -94,23 +99,6 @@ pub async fn run(
 }
 
 type Places = BTreeMap<(String, u32), u64>;
-
-/// Where the group is; nowhere, if there is no such group yet.
-async fn known(admin: &Admin, group: &str) -> Result<Places, Failure> {
-    let described = match admin.describe_group(group).await {
-        Ok(described) => described,
-        Err(error) if error.code() == Some(mk_net::fault::ErrorCode::GROUP_ID_NOT_FOUND) => {
-            return Ok(Places::new());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let offsets = described.offsets.into_iter();
-    let offsets = offsets.filter_map(|offset| {
-        let place = (offset.partition.topic, offset.partition.partition);
-        Some((place, offset.committed?.offset))
-    });
-    Ok(offsets.collect())
-}
 
 impl Wanted {
     fn takes(&self, topic: &str, partition: u32) -> bool {
@@ -155,12 +143,19 @@ fn from_file(path: &str, wanted: &Wanted) -> Result<Places, Failure> {
 
 /// The same, but not outside of what the logs have.
 async fn within(cluster: &Cluster, mut places: Places) -> Result<Places, Failure> {
-    for ((topic, partition), offset) in &mut places {
-        let of = [*partition];
-        let start = offsets(cluster, topic, &of, At::Earliest).await?.into_iter().next().flatten();
-        let end = offsets(cluster, topic, &of, At::Latest).await?.into_iter().next().flatten();
-        if let (Some(start), Some(end)) = (start, end) {
-            *offset = (*offset).clamp(start, end.max(start));
+    let mut topics: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for (topic, partition) in places.keys() {
+        topics.entry(topic.clone()).or_default().push(*partition);
+    }
+    for (topic, partitions) in topics {
+        let starts = offsets(cluster, &topic, &partitions, At::Earliest).await?;
+        let ends = offsets(cluster, &topic, &partitions, At::Latest).await?;
+        for ((partition, start), end) in partitions.into_iter().zip(starts).zip(ends) {
+            if let (Some(offset), Some(start), Some(end)) =
+                (places.get_mut(&(topic.clone(), partition)), start, end)
+            {
+                *offset = (*offset).clamp(start, end.max(start));
+            }
         }
     }
     Ok(places)
@@ -180,15 +175,7 @@ async fn at_place(
             StartAt::Timestamp(millis) => {
                 offsets(cluster, &topic, &partitions, At::Timestamp(millis)).await?
             }
-            StartAt::Offset(offset) => {
-                let starts = offsets(cluster, &topic, &partitions, At::Earliest).await?;
-                let bounds = starts.into_iter().zip(&ends);
-                let clamp = |(start, end): (Option<u64>, &Option<u64>)| {
-                    let (start, end) = (start?, (*end)?);
-                    Some(offset.clamp(start, end.max(start)))
-                };
-                bounds.map(clamp).collect()
-            }
+            StartAt::Offset(offset) => vec![Some(offset); partitions.len()],
             // `-N` is from where the group is, and was taken before.
             StartAt::Latest | StartAt::Last(_) => ends.clone(),
         };
@@ -196,27 +183,6 @@ async fn at_place(
             if let Some(offset) = found.or(end) {
                 places.insert((topic.clone(), partition), offset);
             }
-        }
-    }
-    Ok(places)
-}
-
-async fn by(
-    cluster: &Cluster,
-    known: &Places,
-    wanted: &Wanted,
-    count: i64,
-) -> Result<Places, Failure> {
-    let mut places = Places::new();
-    for (topic, partitions) in wanted.each(cluster, known).await? {
-        let starts = offsets(cluster, &topic, &partitions, At::Earliest).await?;
-        let ends = offsets(cluster, &topic, &partitions, At::Latest).await?;
-        for ((partition, start), end) in partitions.into_iter().zip(starts).zip(ends) {
-            let place = (topic.clone(), partition);
-            let (Some(now), Some(start), Some(end)) = (known.get(&place), start, end) else {
-                continue;
-            };
-            places.insert(place, now.saturating_add_signed(count).clamp(start, end.max(start)));
         }
     }
     Ok(places)

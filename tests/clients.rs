@@ -37,6 +37,7 @@ fn producers_and_consumers_are_listed_while_they_are_connected() {
     });
     let shop = clients(&broker, "shop").remove(0);
     assert_eq!((&shop["role"], &shop["broker"]), (&json!("producer"), &json!(1)));
+    assert_eq!(shop["connections"], 2, "for records, and for the rest");
     let bytes = shop["produces"]["orders"].as_u64().unwrap();
     assert!((1000..1200).contains(&bytes), "{bytes}");
     assert!(shop["software"].as_str().unwrap().starts_with("mk "));
@@ -52,8 +53,20 @@ fn producers_and_consumers_are_listed_while_they_are_connected() {
                 && client["consumes"]["orders"].as_u64() == Some(bytes)
         })
     });
-    consumer.kill().unwrap();
-    consumer.wait().unwrap();
+    let consume = broker.ctl(&["consume", "orders"]);
+    let mut alone = { consume }.stdout(Stdio::null()).spawn().unwrap();
+    wait_until("it is told how far a consumer without a group was given the partition", || {
+        clients(&broker, "mkctl").iter().any(|client| {
+            client["group"] == "" && client["delivered"] == json!({ "orders": { "0": 1 } })
+        })
+    });
+    for consumer in [&mut consumer, &mut alone] {
+        consumer.kill().unwrap();
+        consumer.wait().unwrap();
+    }
+    wait_until("what it was given is forgotten with it", || {
+        clients(&broker, "mkctl").iter().all(|client| client["delivered"] == json!({}))
+    });
     wait_until("the consumer is gone", || {
         clients(&broker, "mkctl").iter().all(|client| client["group"] == "")
     });

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use common::{Broker, data_dir};
 use mk::client::{
-    Cluster, ClusterSettings, Consumer, ConsumerSettings, Producer, ProducerRecord,
-    ProducerSettings, StartAt,
+    Admin, Cluster, ClusterSettings, Consumer, ConsumerSettings, GroupConsumer, GroupSettings,
+    Producer, ProducerRecord, ProducerSettings, StartAt,
 };
 use mk_net::envelope::request;
 use mk_net::message::{Fetch, FetchPart};
@@ -27,13 +27,17 @@ fn client(broker: &Broker, name: &str) -> Cluster {
 
 /// Sends so many records of 64 KiB; answers how long the last acknowledgement took to come.
 async fn produce(cluster: &Cluster, records: usize) -> Duration {
+    produce_of(cluster, records, MIB / 16).await
+}
+
+async fn produce_of(cluster: &Cluster, records: usize, size: usize) -> Duration {
     let producer = Producer::new(cluster.clone(), ProducerSettings::default());
     let begin = Instant::now();
     let mut deliveries = Vec::new();
     for _ in 0..records {
         let record = ProducerRecord {
             topic: "t".to_owned(),
-            value: Some(vec![7u8; MIB / 16].into()),
+            value: Some(vec![7u8; size].into()),
             ..ProducerRecord::default()
         };
         deliveries.push(producer.send(record).await.unwrap());
@@ -87,6 +91,65 @@ fn who_does_more_than_its_quota_waits_and_others_do_not() {
         });
         assert!(read >= Duration::from_secs(3), "{read:?}");
         assert!(other < Duration::from_millis(800), "{other:?}");
+    });
+    broker.stop();
+}
+
+/// Who made a new connection was held no more: what it owed was asked for only with what came next.
+#[test]
+fn a_new_connection_does_not_pay_for_an_old_one() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let flags = ["--set", "quota.producer.default=1MiB", "--set", "quota.consumer.default=1MiB"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
+    let begin = Instant::now();
+    runtime.block_on(async {
+        // Each of them sends one request.
+        for _ in 0..10 {
+            produce_of(&client(&broker, "greedy"), 1, MIB / 2).await;
+        }
+    });
+    assert!(begin.elapsed() >= Duration::from_secs(3), "{:?}", begin.elapsed());
+    let begin = Instant::now();
+    runtime.block_on(async {
+        for _ in 0..10 {
+            consume(&client(&broker, "greedy"), MIB / 2).await;
+        }
+    });
+    assert!(begin.elapsed() >= Duration::from_secs(3), "{:?}", begin.elapsed());
+    broker.stop();
+}
+
+/// A member whose client had produced more than its quota was held with all it had to say, and put out of its
+/// group.
+#[test]
+fn who_is_held_for_its_records_is_heard_all_the_same() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let flags = [
+        "--set",
+        "quota.producer.default=256KiB",
+        "--set",
+        "group.consumer.session.timeout.ms=2s",
+        "--set",
+        "group.consumer.heartbeat.interval.ms=300ms",
+    ];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
+    let cluster = client(&broker, "busy");
+    runtime.block_on(async {
+        let mut member = GroupConsumer::join(cluster.clone(), GroupSettings::of("g"), &["t"]);
+        // So much that it is held for four seconds, twice as long as a session.
+        let (sent, ()) = tokio::join!(produce(&cluster, 20), async {
+            let mut read = 0;
+            while read < 20 {
+                read += member.next().await.unwrap().records().count();
+            }
+        });
+        produce(&cluster, 1).await;
+        assert!(sent > Duration::from_secs(3), "it was held: {sent:?}");
+        let members = Admin::new(cluster.clone()).describe_group("g").await.unwrap().members;
+        assert_eq!((members.len(), members[0].epoch), (1, 1), "it was never put out");
+        member.close().await.unwrap();
     });
     broker.stop();
 }

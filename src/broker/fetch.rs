@@ -84,10 +84,10 @@ impl Fetches {
         }
         let fetch = WaitingFetch { reply, client: client.clone(), request };
         let request = &fetch.request;
-        let mut found = self.read(request, true);
+        let mut found = self.read(&fetch, true);
         if !found.suffices(request) && !wait.is_zero() {
             self.watch(&found, request);
-            found = self.read(request, false);
+            found = self.read(&fetch, false);
             if !found.suffices(request) {
                 let serials = found.partitions.iter().map(|p| p.serial()).collect();
                 let wait = if found.news { wait.min(NEWS_DELAY) } else { wait };
@@ -115,13 +115,10 @@ impl Fetches {
         for ticket in self.waiting.waiting_for(serial) {
             let Some(fetch) = self.waiting.request(ticket) else { continue };
             // The list of loops was emptied to tell this one.
-            let found = self.read(&fetch.request, false);
+            let found = self.read(fetch, false);
             self.watch(&found, &fetch.request);
-            let found = if found.suffices(&fetch.request) {
-                found
-            } else {
-                self.read(&fetch.request, false)
-            };
+            let found =
+                if found.suffices(&fetch.request) { found } else { self.read(fetch, false) };
             if !found.suffices(&fetch.request) {
                 if found.news {
                     self.waiting.hasten(ticket, context.now() + NEWS_DELAY);
@@ -135,14 +132,14 @@ impl Fetches {
     /// Answers those that have waited long enough.
     pub fn on_deadline(&mut self, context: &mut Context) {
         while let Some(fetch) = self.waiting.take_expired(context.now()) {
-            self.read(&fetch.request, false).answer(context, fetch);
+            self.read(&fetch, false).answer(context, fetch);
         }
     }
 
     /// Answers all that wait with what there is.
     pub fn answer_all(&mut self, context: &mut Context) {
         while let Some(fetch) = self.waiting.take_first() {
-            self.read(&fetch.request, false).answer(context, fetch);
+            self.read(&fetch, false).answer(context, fetch);
         }
     }
 
@@ -155,7 +152,8 @@ impl Fetches {
     }
 
     /// What there is for a request. Only when it has just come does it tell of a follower.
-    fn read(&self, request: &Fetch, fresh: bool) -> Found {
+    fn read(&self, fetch: &WaitingFetch, fresh: bool) -> Found {
+        let WaitingFetch { client, request, .. } = fetch;
         let mut found = Found {
             parts: Vec::with_capacity(request.parts.len()),
             payload: Vec::new(),
@@ -164,9 +162,12 @@ impl Fetches {
             news: false,
             partitions: Vec::with_capacity(request.parts.len()),
         };
-        let most = u64::from(request.max_bytes).min(MOST_BYTES);
+        let mut most = u64::from(request.max_bytes).min(MOST_BYTES);
+        if request.replica.is_none() {
+            most = most.min(client.most_at_once());
+        }
         for part in &request.parts {
-            let result = self.read_part(request, part, fresh, most, &mut found);
+            let result = self.read_part((client, request), part, fresh, most, &mut found);
             found.parts.push(result);
         }
         found
@@ -174,7 +175,7 @@ impl Fetches {
 
     fn read_part(
         &self,
-        request: &Fetch,
+        (client, request): (&Client, &Fetch),
         part: &FetchPart,
         fresh: bool,
         most: u64,
@@ -200,10 +201,14 @@ impl Fetches {
             }
             None => {
                 check_consumer(&partition, replica, part)?;
-                if let Some(reader) = request.reader.as_ref().filter(|_| fresh) {
-                    partition.readers.note(reader, &self.peer, part.offset, now_ms());
-                }
                 let said = fetched(replica);
+                if fresh {
+                    client.reads(&part.topic, part.partition, part.offset);
+                    if let Some(reader) = &request.reader {
+                        let at = (part.offset, said.high_watermark);
+                        partition.readers.note(reader, &self.peer, at, now_ms());
+                    }
+                }
                 if let Some(nearest) = self.nearest(replica, &request.rack, part) {
                     found.complete = true;
                     return Ok(Fetched { preferred_replica: Some(nearest), ..said });

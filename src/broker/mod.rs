@@ -29,6 +29,7 @@ mod produce;
 mod progress;
 mod promise;
 mod quotas;
+mod rate;
 mod readers;
 pub mod replication;
 mod reply;

@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use mk_storage::error::OpenError;
 use mk_storage::log::{Log, LogSettings, Recovery};
 use mk_storage::store::Store;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::rate::Rate;
 use super::readers::Readers;
 use super::replication::replica::Replica;
 use crate::zoo::state::LeaderEpoch;
@@ -47,6 +50,9 @@ pub struct Partition {
     acknowledged_in: AtomicI32,
     /// Who reads it from here.
     pub readers: Readers,
+    created: Instant,
+    /// Records that producers have appended.
+    appended: Mutex<Rate>,
 }
 
 #[derive(Debug)]
@@ -102,6 +108,16 @@ impl Partition {
         Partition::new(topic, number, State::Elsewhere)
     }
 
+    /// Producers have appended so many records.
+    pub fn count_appended(&self, records: u64) {
+        self.appended.lock().add(self.created.elapsed().as_secs(), records);
+    }
+
+    /// Records that producers have appended, a second, over the last ten.
+    pub fn appended_per_second(&self) -> u64 {
+        self.appended.lock().per_second(self.created.elapsed().as_secs())
+    }
+
     fn new(topic: &str, number: u32, state: State) -> Partition {
         Partition {
             serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -121,6 +137,8 @@ impl Partition {
             checkpoint_timed: AtomicBool::new(false),
             acknowledged_in: AtomicI32::new(-1),
             readers: Readers::default(),
+            created: Instant::now(),
+            appended: Mutex::default(),
         }
     }
 

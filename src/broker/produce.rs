@@ -135,6 +135,7 @@ impl Produces {
         let (appended, epoch) = replica
             .append(&batch, for_all, now_ms())
             .map_err(|error| refused(&partition, error))?;
+        partition.count_appended(appended.next_offset.0 - appended.base_offset.0);
         self.shared.appended(&partition, settings.flush, appended.rolled);
         let answer = Appended {
             base_offset: appended.base_offset.0,

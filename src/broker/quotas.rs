@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 
 use crate::settings::{BrokerSettings, NO_LIMIT};
 
-/// The quotas of a broker.
-#[derive(Debug)]
+/// The quotas of a broker; none by default.
+#[derive(Debug, Default)]
 pub struct Quotas {
     rates: Rates,
     clients: Mutex<HashMap<String, Arc<Quota>>>,
@@ -62,9 +62,10 @@ impl Quotas {
     /// The quota of a client.
     pub fn of(&self, client_id: &str) -> Arc<Quota> {
         let mut clients = self.clients.lock();
-        // Names that nobody has any more.
+        // Names that nobody has any more, and that owe nothing.
         if clients.len() >= clients.capacity() {
-            clients.retain(|_, quota| Arc::strong_count(quota) > 1);
+            let now = Instant::now();
+            clients.retain(|_, quota| Arc::strong_count(quota) > 1 || quota.owes(now).is_some());
         }
         let fresh = || Arc::new(Quota::new(self.rates, Instant::now()));
         clients.entry(client_id.to_owned()).or_insert_with(fresh).clone()
@@ -86,6 +87,18 @@ impl Quota {
     pub fn consumed(&self, bytes: u64, now: Instant) -> Option<Instant> {
         let rate = self.rates.bytes_out?;
         charge(&mut self.paid.lock().bytes_out, bytes, rate, now)
+    }
+
+    /// Until when it owes for bytes, if it does.
+    pub fn owes(&self, now: Instant) -> Option<Instant> {
+        let paid = self.paid.lock();
+        let until = paid.bytes_in.max(paid.bytes_out);
+        (until > now).then(|| until.min(now + LONGEST))
+    }
+
+    /// Most bytes that it may be given at once: what a second allows, so that nobody is held for long.
+    pub fn most_at_once(&self) -> u64 {
+        self.rates.bytes_out.unwrap_or(u64::MAX)
     }
 
     /// It has asked for something.
@@ -122,7 +135,7 @@ mod tests {
 
     #[test]
     fn connections_of_a_name_share_its_quota_and_names_are_forgotten() {
-        let quotas = Quotas { rates: Rates::default(), clients: Mutex::default() };
+        let quotas = Quotas::default();
         let first = quotas.of("a");
         assert!(Arc::ptr_eq(&first, &quotas.of("a")));
         for n in 0..10_000 {
@@ -130,5 +143,18 @@ mod tests {
         }
         assert!(quotas.clients.lock().len() < 10_000);
         assert!(Arc::ptr_eq(&first, &quotas.of("a")), "it is connected");
+    }
+
+    /// A quota went with the last connection, and with it what was owed.
+    #[test]
+    fn who_owes_is_not_forgotten() {
+        let rates = Rates { bytes_in: Some(1000), ..Rates::default() };
+        let quotas = Quotas { rates, clients: Mutex::default() };
+        let now = Instant::now();
+        assert!(quotas.of("a").produced(60_000, now).is_some());
+        for n in 0..10_000 {
+            quotas.of(&n.to_string());
+        }
+        assert!(quotas.of("a").owes(now).is_some_and(|until| until > now));
     }
 }

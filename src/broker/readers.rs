@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     DescribeProgress, DescribeProgressResponse, DescribedReader, PartitionProgress, ProgressPart,
-    Reader,
+    Reader, Redelivered,
 };
 use mk_storage::Offset;
 use parking_lot::Mutex;
@@ -16,12 +16,28 @@ use uuid::Uuid;
 use super::shared::{Shared, replica_of};
 use crate::clock::now_ms;
 
-/// The consumers of a partition, by their ids, which nobody else has.
+/// The consumers of a partition.
 #[derive(Debug, Default)]
-pub struct Readers(Mutex<HashMap<String, Seen>>);
+pub struct Readers(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By their ids, which nobody else has.
+    seen: HashMap<String, Seen>,
+    /// Where those of a group have begun last.
+    begun: HashMap<String, Begun>,
+}
+
+/// A record that somebody has begun with.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    offset: u64,
+    /// How often in a row.
+    times: u32,
+}
 
 /// A consumer, as it was seen last.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Seen {
     reader: Reader,
     host: String,
@@ -43,34 +59,42 @@ fn short(text: &str) -> String {
 }
 
 impl Readers {
-    /// A consumer asks for records from `offset` on.
-    pub fn note(&self, reader: &Reader, host: &str, offset: u64, now_ms: i64) {
+    /// A consumer asks for records from `offset` on; the partition ends at `end`.
+    pub fn note(&self, reader: &Reader, host: &str, (offset, end): (u64, u64), now_ms: i64) {
         let member: String = short(&reader.member);
-        let mut seen = self.0.lock();
-        if let Some(known) = seen.get_mut(&member) {
-            (known.delivered, known.asked_ms) = (offset, now_ms);
+        let mut known = self.0.lock();
+        let begins = known.seen.get(&member).is_none_or(|seen| offset < seen.delivered);
+        // Who waits for what is not there yet is not given it again.
+        if begins && offset < end && !reader.group.is_empty() {
+            known.begins(&short(&reader.group), offset);
+        }
+        if let Some(seen) = known.seen.get_mut(&member) {
+            (seen.delivered, seen.asked_ms) = (offset, now_ms);
             return;
         }
-        if seen.len() >= MOST {
-            let oldest = seen.iter().min_by_key(|(_, seen)| seen.asked_ms);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                seen.remove(&oldest);
-            }
-        }
+        known.make_room();
         let reader = Reader {
             client_id: short(&reader.client_id),
             group: short(&reader.group),
             member: member.clone(),
         };
-        let host = host.to_owned();
-        seen.insert(member, Seen { reader, host, delivered: offset, asked_ms: now_ms });
+        let seen = Seen { reader, host: host.to_owned(), delivered: offset, asked_ms: now_ms };
+        known.seen.insert(member, seen);
+    }
+
+    /// The record that a group has begun with last, and how often in a row.
+    pub fn redelivered(&self, group: &str) -> Option<Redelivered> {
+        let known = self.0.lock();
+        let begun = known.begun.get(group).filter(|begun| begun.times > 1)?;
+        Some(Redelivered { offset: begun.offset, times: begun.times })
     }
 
     /// Those of a group, or all if it is empty, that have asked in the last minutes.
     pub fn of(&self, group: &str, now_ms: i64) -> Vec<DescribedReader> {
-        let mut seen = self.0.lock();
-        seen.retain(|_, seen| now_ms - seen.asked_ms < FORGET_MS);
-        let wanted = seen.values().filter(|seen| group.is_empty() || seen.reader.group == group);
+        let mut known = self.0.lock();
+        known.seen.retain(|_, seen| now_ms - seen.asked_ms < FORGET_MS);
+        let all = known.seen.values();
+        let wanted = all.filter(|seen| group.is_empty() || seen.reader.group == group);
         let mut readers: Vec<DescribedReader> = wanted
             .map(|seen| DescribedReader {
                 reader: seen.reader.clone(),
@@ -83,6 +107,32 @@ impl Readers {
             (&a.reader.group, &a.reader.member).cmp(&(&b.reader.group, &b.reader.member))
         });
         readers
+    }
+}
+
+impl Known {
+    /// Somebody of a group begins with a record.
+    fn begins(&mut self, group: &str, offset: u64) {
+        match self.begun.get_mut(group) {
+            Some(begun) if begun.offset == offset => begun.times += 1,
+            Some(begun) => *begun = Begun { offset, times: 1 },
+            None => {
+                if self.begun.len() >= MOST {
+                    self.begun.clear();
+                }
+                self.begun.insert(group.to_owned(), Begun { offset, times: 1 });
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.seen.len() < MOST {
+            return;
+        }
+        let oldest = self.seen.iter().min_by_key(|(_, seen)| seen.asked_ms);
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+            self.seen.remove(&oldest);
+        }
     }
 }
 
@@ -119,6 +169,8 @@ fn describe_one(
         start: log.start().0,
         end: end.0,
         age_ms: found.map(|found| now.saturating_sub(found.timestamp.0).max(0) as u64),
+        in_per_second: partition.appended_per_second(),
+        redelivered: partition.readers.redelivered(group),
         readers: partition.readers.of(group, now),
     })
 }
@@ -135,10 +187,10 @@ mod tests {
     #[test]
     fn readers_are_told_by_group_and_forgotten_when_they_are_silent() {
         let readers = Readers::default();
-        readers.note(&reader("g", "a"), "h", 5, 1000);
-        readers.note(&reader("g", "b"), "h", 6, 2000);
-        readers.note(&reader("", "c"), "h", 7, 3000);
-        readers.note(&reader("g", "a"), "h", 9, 4000);
+        readers.note(&reader("g", "a"), "h", (5, 100), 1000);
+        readers.note(&reader("g", "b"), "h", (6, 100), 2000);
+        readers.note(&reader("", "c"), "h", (7, 100), 3000);
+        readers.note(&reader("g", "a"), "h", (9, 100), 4000);
         let told = |group: &str, now| {
             let all = readers.of(group, now).into_iter();
             all.map(|r| (r.reader.member, r.delivered, r.asked_ms)).collect::<Vec<_>>()
@@ -154,18 +206,39 @@ mod tests {
     fn long_names_are_kept_short() {
         let readers = Readers::default();
         let long = "x".repeat(60_000);
-        readers.note(&reader(&long, &long), "h", 1, 0);
-        readers.note(&reader(&long, &long), "h", 2, 0);
+        readers.note(&reader(&long, &long), "h", (1, 100), 0);
+        readers.note(&reader(&long, &long), "h", (2, 100), 0);
         let told = readers.of("", 1);
         assert_eq!((told.len(), told[0].delivered), (1, 2));
         assert_eq!((told[0].reader.group.len(), told[0].reader.member.len()), (249, 249));
     }
 
     #[test]
+    fn it_is_told_what_a_group_is_given_again_and_again() {
+        let readers = Readers::default();
+        let begins = |member: &str, at| readers.note(&reader("g", member), "h", at, 0);
+        let told = || readers.redelivered("g").map(|again| (again.offset, again.times));
+        begins("a", (5, 9));
+        assert_eq!(told(), None);
+        begins("b", (5, 9));
+        begins("b", (7, 9));
+        assert_eq!(told(), Some((5, 2)));
+        // It goes back by itself.
+        begins("b", (5, 9));
+        assert_eq!(told(), Some((5, 3)));
+        begins("c", (7, 9));
+        assert_eq!((told(), readers.redelivered("other")), (None, None));
+        // Nothing was there to be given.
+        begins("d", (9, 9));
+        begins("e", (9, 9));
+        assert_eq!(told(), None);
+    }
+
+    #[test]
     fn there_is_an_end_to_how_many_are_remembered() {
         let readers = Readers::default();
         for n in 0..2000 {
-            readers.note(&reader("g", &n.to_string()), "h", n, n as i64);
+            readers.note(&reader("g", &n.to_string()), "h", (n, 100), n as i64);
         }
         let told = readers.of("g", 2000);
         assert_eq!(told.len(), MOST);

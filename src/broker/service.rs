@@ -13,6 +13,7 @@ use mk_net::message::{
     ApiVersions, ApiVersionsResponse, DescribeProgress, InitProducerId, Kind, KindVersions,
     ListClients, ListGroups, RegisterClient, RegisterClientResponse, Request,
 };
+use uuid::Uuid;
 
 use super::clients::Client;
 use super::fetch::Fetches;
@@ -70,6 +71,8 @@ impl BrokerService {
                 client_id: String::new(),
                 software_name: String::new(),
                 software_version: String::new(),
+                instance: Uuid::nil(),
+                carries_records: true,
             };
             let place = (self.index, to);
             shared.clients.register(place, &nobody, context.peer(), &shared.quotas)
@@ -133,7 +136,11 @@ impl BrokerService {
             Kind::DELETE_GROUP => shared.groups.ask(reply, Ask::Delete(parse(fields)?)),
             Kind::REGISTER_CLIENT => {
                 let (place, quotas) = ((self.index, to), &shared.quotas);
-                *client = shared.clients.register(place, &parse(fields)?, context.peer(), quotas);
+                let who: RegisterClient = parse(fields)?;
+                *client = shared.clients.register(place, &who, context.peer(), quotas);
+                if let Some(until) = client.owes(context.now()).filter(|_| who.carries_records) {
+                    context.hold(to, until);
+                }
                 context.respond(to, response(&header, &RegisterClientResponse {}, 0));
             }
             Kind::LIST_CLIENTS => {

@@ -8,7 +8,7 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::Request;
 
 use super::backoff::Backoff;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Lane};
 use super::error::ClientError;
 
 /// A request that is made of parts of one topic.
@@ -121,7 +121,7 @@ async fn send<R: Request>(
         }
         return Err(ClientError::LeaderFound);
     };
-    let connection = cluster.connection_to(leader).await?;
+    let connection = cluster.connection_to(leader, Lane::Control).await?;
     let timeout = cluster.settings().request_timeout;
     Ok(connection.call(request, Bytes::new(), timeout).await?.0)
 }

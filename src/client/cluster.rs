@@ -58,7 +58,7 @@ pub struct Cluster {
 struct Inner {
     bootstrap: Vec<String>,
     settings: ClusterSettings,
-    connections: Mutex<HashMap<String, Arc<Slot>>>,
+    connections: Mutex<HashMap<(String, Lane), Arc<Slot>>>,
     brokers: Mutex<HashMap<u32, BrokerAddress>>,
     topics: Mutex<HashMap<String, Known>>,
     /// The address that has answered last is asked first.
@@ -66,6 +66,8 @@ struct Inner {
     /// One that could not do what it was asked is asked last.
     avoided: Mutex<Option<String>>,
     seed: u64,
+    /// Names this client to brokers.
+    instance: Uuid,
 }
 
 /// So long a broker that may be held up has to answer what is quick to answer.
@@ -84,7 +86,17 @@ struct Known {
     suspect: bool,
 }
 
-/// Connections to one address: at most one, made by whoever comes first.
+/// What a connection is for. Records have their own: they take long, and a broker reads no further from a
+/// client that is over its quota, while a member must be heard and whoever leads must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Lane {
+    /// Produce and Fetch.
+    Records,
+    /// All else.
+    Control,
+}
+
+/// Connections to one address for one purpose: at most one, made by whoever comes first.
 type Slot = tokio::sync::Mutex<Option<Arc<Connection>>>;
 
 /// A topic as it was when the metadata were asked for.
@@ -102,6 +114,7 @@ pub struct TopicInfo {
 impl Cluster {
     /// A cluster of which some addresses (HOST:PORT) are known. Connects when it must.
     pub fn new(bootstrap: Vec<String>, settings: ClusterSettings) -> Cluster {
+        let instance = Uuid::new_v4();
         let inner = Inner {
             bootstrap,
             settings,
@@ -110,7 +123,8 @@ impl Cluster {
             topics: Mutex::new(HashMap::new()),
             last_answer: Mutex::new(None),
             avoided: Mutex::new(None),
-            seed: Uuid::new_v4().as_u64_pair().0,
+            seed: instance.as_u64_pair().0,
+            instance,
         };
         Cluster { inner: Arc::new(inner) }
     }
@@ -173,7 +187,7 @@ impl Cluster {
     ) -> Result<R::Response, ClientError> {
         let mut last = ClientError::Invalid("no address of a broker is given".to_owned());
         for address in self.addresses(not) {
-            let connection = match self.connect(&address, patience).await {
+            let connection = match self.connect(&address, Lane::Control, patience).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     last = error;
@@ -221,13 +235,17 @@ impl Cluster {
     }
 
     /// The connection to a broker.
-    pub(super) async fn connection_to(&self, broker: u32) -> Result<Arc<Connection>, ClientError> {
+    pub(super) async fn connection_to(
+        &self,
+        broker: u32,
+        lane: Lane,
+    ) -> Result<Arc<Connection>, ClientError> {
         let address = self.inner.brokers.lock().get(&broker).map(address_of);
         let address = address.ok_or_else(|| {
             let what = format!("broker {broker} is not known");
             ClientError::Broker(Fault::new(ErrorCode::LEADER_NOT_AVAILABLE, what))
         })?;
-        self.connect(&address, self.inner.settings.connect_timeout).await
+        self.connect(&address, lane, self.inner.settings.connect_timeout).await
     }
 
     /// Sends a request to this broker, once.
@@ -236,7 +254,7 @@ impl Cluster {
         broker: u32,
         request: &R,
     ) -> Result<R::Response, ClientError> {
-        let connection = self.connection_to(broker).await?;
+        let connection = self.connection_to(broker, Lane::Control).await?;
         Ok(connection.call(request, Bytes::new(), self.inner.settings.request_timeout).await?.0)
     }
 
@@ -271,9 +289,11 @@ impl Cluster {
     async fn connect(
         &self,
         address: &str,
+        lane: Lane,
         patience: Duration,
     ) -> Result<Arc<Connection>, ClientError> {
-        let slot = self.inner.connections.lock().entry(address.to_owned()).or_default().clone();
+        let key = (address.to_owned(), lane);
+        let slot = self.inner.connections.lock().entry(key).or_default().clone();
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.as_ref().filter(|connection| connection.is_open()) {
             return Ok(connection.clone());
@@ -282,22 +302,21 @@ impl Cluster {
         let connection = Connection::open(address, timeout).await?;
         let connection = Arc::new(connection);
         *slot = Some(connection.clone());
-        self.register(connection.clone());
+        self.register(&connection, lane).await;
         Ok(connection)
     }
 
-    /// Says to a broker who is there. Nobody waits for that, and it does not matter if it fails.
-    fn register(&self, connection: Arc<Connection>) {
+    /// Says to a broker who is there, before anything else. It does not matter if it fails.
+    async fn register(&self, connection: &Connection, lane: Lane) {
         let ClusterSettings { client_id, request_timeout, .. } = &self.inner.settings;
         let request = RegisterClient {
             client_id: client_id.clone(),
             software_name: "mk".to_owned(),
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.inner.instance,
+            carries_records: lane == Lane::Records,
         };
-        let timeout = *request_timeout;
-        tokio::spawn(async move {
-            let _ = connection.call(&request, Bytes::new(), timeout).await;
-        });
+        let _ = connection.send_only(&request, Bytes::new(), *request_timeout).await;
     }
 
     /// A topic, created if there is none and the broker allows it. Remembered for a while.

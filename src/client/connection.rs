@@ -120,7 +120,7 @@ impl Connection {
         Ok((answer, frame.payload))
     }
 
-    /// Sends a request that has no answer; returns once the system has it.
+    /// Sends a request that has no answer, or one that nobody waits for; returns once the system has it.
     pub async fn send_only<R: Request>(
         &self,
         message: &R,

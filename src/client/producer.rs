@@ -18,7 +18,7 @@ use super::Admin;
 use super::accumulator::{Accumulator, BatchSettings};
 use super::backoff::{Backoff, sleep_until};
 use super::batch::{Batch, Delivery};
-use super::cluster::{Cluster, PartitionKey};
+use super::cluster::{Cluster, Lane, PartitionKey};
 use super::error::ClientError;
 use super::partitioner::{Sticky, partition_of_key};
 use super::queue::Answer;
@@ -39,8 +39,6 @@ pub enum Acks {
 /// How a producer works; Kafka's names and defaults where nothing else is said.
 #[derive(Clone, Debug)]
 pub struct ProducerSettings {
-    /// `client.id`: what it calls itself, for people.
-    pub client_id: String,
     /// `acks`. Other than [`Acks::None`] the producer is idempotent (`enable.idempotence`).
     pub acks: Acks,
     /// `batch.size`: a batch with so many bytes is sent at once; while none can be sent one takes up to four
@@ -61,7 +59,6 @@ pub struct ProducerSettings {
 impl Default for ProducerSettings {
     fn default() -> ProducerSettings {
         ProducerSettings {
-            client_id: "mk".to_owned(),
             acks: Acks::All,
             batch_size: 64 << 10,
             linger: Duration::from_millis(5),
@@ -236,7 +233,7 @@ impl Shared {
         if self.settings.acks == Acks::None {
             return Ok(-1);
         }
-        let request = InitProducerId { client_id: self.settings.client_id.clone() };
+        let request = InitProducerId { client_id: self.cluster.settings().client_id.clone() };
         let ask = async || Ok(self.cluster.call_any(&request, true).await?.producer_id);
         self.id.get_or_try_init(ask).await.copied()
     }
@@ -395,7 +392,7 @@ async fn produce(
         // It ends without a word.
         let _ = before.await;
     }
-    let connection = shared.cluster.connection_to(leader).await?;
+    let connection = shared.cluster.connection_to(leader, Lane::Records).await?;
     if acks == 0 {
         connection.send_only(&request, joined(payload), request_timeout).await?;
         return Ok((0..count).map(|_| Ok(None)).collect());

@@ -38,6 +38,10 @@ message! {
         pub beat: u32,
         /// How long it may wait for news.
         pub max_wait_ms: u32,
+        /// How long ago the program has last asked for records, in milliseconds; 0: it does now.
+        pub polled_ms: u64,
+        /// What it reads and has paused.
+        pub paused: Vec<TopicPartitions>,
     }
 
     /// What a member says of itself.
@@ -151,6 +155,8 @@ message! {
         pub partition: PartitionOf,
         /// What it has committed, if it has.
         pub committed: Option<CommittedOffset>,
+        /// Records that it has acknowledged, a second, over the last ten.
+        pub per_second: u64,
     }
 
     /// An offset that a group has committed.
@@ -218,6 +224,10 @@ message! {
         pub client_host: String,
         /// How long it has not been heard of, in milliseconds.
         pub heard_ms: u64,
+        /// How long its program has not asked for records, in milliseconds, as it has said last.
+        pub polled_ms: u64,
+        /// What it has paused.
+        pub paused: Vec<TopicPartitions>,
         /// What it reads.
         pub assigned: Vec<TopicPartitions>,
         /// What it is to give up, and has not yet.
@@ -271,8 +281,20 @@ message! {
         /// How old the record is that was asked for, or the first one behind it, in milliseconds; none
         /// if there is none yet.
         pub age_ms: Option<u64>,
+        /// Records that have come, a second, over the last ten. Only the leader takes any.
+        pub in_per_second: u64,
+        /// The record that the group was given again and again, if there is one.
+        pub redelivered: Option<Redelivered>,
         /// Who has read here in the last ten minutes.
         pub readers: Vec<DescribedReader>,
+    }
+
+    /// A record that a group was given more than once.
+    pub struct Redelivered {
+        /// Where it is.
+        pub offset: u64,
+        /// How often somebody has begun with it.
+        pub times: u32,
     }
 
     /// Somebody who reads a partition.

@@ -14,8 +14,8 @@ mod topics;
 use std::fmt;
 
 pub use clients::{
-    ClientTopic, DescribedClient, ListClients, ListClientsResponse, RegisterClient,
-    RegisterClientResponse,
+    ClientTopic, ConsumedTopic, DeliveredTo, DescribedClient, ListClients, ListClientsResponse,
+    RegisterClient, RegisterClientResponse,
 };
 pub use cluster::{
     ApiVersions, ApiVersionsResponse, BrokerAddress, KindVersions, Metadata, MetadataResponse,
@@ -27,7 +27,7 @@ pub use groups::{
     DescribeProgressResponse, DescribedMember, DescribedReader, FetchOffsets, FetchOffsetsResponse,
     FindCoordinator, FindCoordinatorResponse, GroupHeartbeat, GroupHeartbeatResponse, GroupOffset,
     LeaveGroup, LeaveGroupResponse, ListGroups, ListGroupsResponse, ListedGroup, MemberAssignment,
-    MemberProfile, PartitionProgress, ProgressPart, TopicPartitions,
+    MemberProfile, PartitionProgress, ProgressPart, Redelivered, TopicPartitions,
 };
 pub use operate::{
     ClusterEvent, ClusterEvents, ClusterEventsResponse, DescribeCluster, DescribeClusterResponse,
@@ -102,16 +102,16 @@ requests! {
     CLUSTER_EVENTS = 15, 1..=1, ClusterEvents -> ClusterEventsResponse;
     INIT_PRODUCER_ID = 16, 1..=1, InitProducerId -> InitProducerIdResponse;
     FIND_COORDINATOR = 17, 1..=1, FindCoordinator -> FindCoordinatorResponse;
-    GROUP_HEARTBEAT = 18, 1..=1, GroupHeartbeat -> GroupHeartbeatResponse;
+    GROUP_HEARTBEAT = 18, 2..=2, GroupHeartbeat -> GroupHeartbeatResponse;
     LEAVE_GROUP = 19, 1..=1, LeaveGroup -> LeaveGroupResponse;
     COMMIT_OFFSETS = 20, 1..=1, CommitOffsets -> CommitOffsetsResponse;
-    FETCH_OFFSETS = 21, 1..=1, FetchOffsets -> FetchOffsetsResponse;
+    FETCH_OFFSETS = 21, 2..=2, FetchOffsets -> FetchOffsetsResponse;
     LIST_GROUPS = 22, 1..=1, ListGroups -> ListGroupsResponse;
-    DESCRIBE_GROUP = 23, 1..=1, DescribeGroup -> DescribeGroupResponse;
+    DESCRIBE_GROUP = 23, 2..=2, DescribeGroup -> DescribeGroupResponse;
     DELETE_GROUP = 24, 1..=1, DeleteGroup -> DeleteGroupResponse;
-    DESCRIBE_PROGRESS = 25, 1..=1, DescribeProgress -> DescribeProgressResponse;
-    REGISTER_CLIENT = 26, 1..=1, RegisterClient -> RegisterClientResponse;
-    LIST_CLIENTS = 27, 1..=1, ListClients -> ListClientsResponse;
+    DESCRIBE_PROGRESS = 25, 2..=2, DescribeProgress -> DescribeProgressResponse;
+    REGISTER_CLIENT = 26, 2..=2, RegisterClient -> RegisterClientResponse;
+    LIST_CLIENTS = 27, 2..=2, ListClients -> ListClientsResponse;
 }
 
 impl Kind {

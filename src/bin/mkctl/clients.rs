@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use indicatif::HumanDuration;
 use mk::client::{Admin, Cluster};
-use mk_net::message::{ClientTopic, DescribedClient};
-use serde_json::json;
+use mk_net::message::DescribedClient;
+use serde_json::{Value, json};
 
 use crate::outcome::{Failure, describe};
 use crate::table;
@@ -48,8 +48,9 @@ fn role(client: &DescribedClient) -> &'static str {
 }
 
 fn row(broker: u32, client: &DescribedClient) -> Vec<String> {
+    let produced = client.produces.iter().map(|topic| topic.topic.as_str());
     let mut topics: Vec<&str> =
-        client.produces.iter().chain(&client.consumes).map(|topic| topic.topic.as_str()).collect();
+        produced.chain(client.consumes.iter().map(|topic| topic.topic.as_str())).collect();
     topics.sort_unstable();
     topics.dedup();
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
@@ -67,20 +68,29 @@ fn row(broker: u32, client: &DescribedClient) -> Vec<String> {
     ]
 }
 
-fn in_json(broker: u32, client: &DescribedClient) -> serde_json::Value {
-    let topics = |topics: &[ClientTopic]| -> serde_json::Value {
-        topics.iter().map(|topic| (topic.topic.clone(), json!(topic.bytes))).collect()
-    };
+fn in_json(broker: u32, client: &DescribedClient) -> Value {
+    let produces = client.produces.iter();
+    let produces: Value = produces.map(|topic| (topic.topic.clone(), json!(topic.bytes))).collect();
+    let consumes = client.consumes.iter();
+    let consumes: Value = consumes.map(|topic| (topic.topic.clone(), json!(topic.bytes))).collect();
+    let delivered = client.consumes.iter().map(|topic| {
+        let each = topic.delivered.iter();
+        let each: Value = each.map(|to| (to.partition.to_string(), json!(to.offset))).collect();
+        (topic.topic.clone(), each)
+    });
+    let delivered: Value = delivered.collect();
     json!({
         "client_id": client.client_id,
         "software": format!("{} {}", client.software_name, client.software_version),
         "address": client.address,
+        "connections": client.connections,
         "broker": broker,
         "connected_ms": client.connected_ms,
         "idle_ms": client.idle_ms,
         "role": role(client),
-        "produces": topics(&client.produces),
-        "consumes": topics(&client.consumes),
+        "produces": produces,
+        "consumes": consumes,
+        "delivered": delivered,
         "group": client.group,
         "requests_per_second": client.requests_per_second,
         "in_per_second": client.in_per_second,

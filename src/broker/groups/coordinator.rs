@@ -215,8 +215,8 @@ impl Serving {
             Ask::Heartbeat(request, host) => self.heartbeat(reply, request, host),
             Ask::Leave(request) => self.leave(reply, &request),
             Ask::Commit(request) => self.commit(reply, request),
-            Ask::Offsets(request) => self.with(&request.group, reply, |held, topics, _| {
-                Ok(serve::offsets(&held.shard, &request, topics))
+            Ask::Offsets(request) => self.with(&request.group, reply, |held, topics, now| {
+                Ok(serve::offsets(&held.shard, &request, topics, now))
             }),
             Ask::Describe(request) => self.with(&request.group, reply, |held, _, now| {
                 serve::describe(&held.shard, &request, now)

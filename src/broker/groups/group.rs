@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::PartitionId;
 use super::assignor::{Applicant, Assignor};
 use super::member::{JOIN, Member, MemberState, Profile, STATIC_LEAVE, Told};
-use super::offsets::{Committed, Offsets, PartitionName};
+use super::offsets::{Committed, Offsets, Pace, PartitionName};
 use super::record::{Change, GroupState};
 
 /// The topics that there are: id and number of partitions.
@@ -53,6 +53,10 @@ pub struct Heartbeat {
     pub seen: u32,
     /// Numbers what it says: of two that are on their way together, the later one may come first.
     pub beat: u32,
+    /// How long ago its program has asked for records.
+    pub polled: Duration,
+    /// What it has paused.
+    pub paused: BTreeSet<PartitionId>,
 }
 
 /// What it is answered.
@@ -113,6 +117,8 @@ pub struct Group {
     state: GroupState,
     members: BTreeMap<String, Member>,
     offsets: Offsets,
+    /// How fast it gets on; nothing of it is written down.
+    paces: BTreeMap<PartitionName, Pace>,
     /// The topics as they were when the assignment was worked out.
     known: BTreeMap<String, (Uuid, u32)>,
     /// What is to be written down.
@@ -131,6 +137,7 @@ impl Group {
             state: GroupState::default(),
             members: BTreeMap::new(),
             offsets: Offsets::new(),
+            paces: BTreeMap::new(),
             known: BTreeMap::new(),
             changes: Vec::new(),
             changed: BTreeSet::new(),
@@ -222,7 +229,7 @@ impl Group {
         topics: Topics<'_>,
         limits: &GroupLimits,
     ) -> Result<Answer, GroupError> {
-        let Heartbeat { member: id, epoch, profile, owned, seen, beat } = heartbeat;
+        let Heartbeat { member: id, epoch, profile, owned, seen, beat, polled, paused } = heartbeat;
         // One that was overtaken by what it has said since is no word of now; nobody may hear the answer.
         if !self.is_newest(&id, beat)
             && let Some(member) = self.members.get_mut(&id)
@@ -252,6 +259,7 @@ impl Group {
         }
         member.beat = beat;
         member.heard = now.since_start;
+        (member.polled, member.paused) = (now.since_start.saturating_sub(polled), paused);
         let is_new = profile.is_some_and(|profile| {
             let changed = member.state.profile != profile;
             member.state.profile = profile;
@@ -501,13 +509,23 @@ impl Group {
             }
         }
         self.changes.push(Change::Offset(self.name.clone(), name.clone(), Some(committed.clone())));
-        self.offsets.insert(name, committed);
+        let (offset, now_ms) = (committed.offset, committed.committed_ms);
+        let pace = self.paces.entry(name.clone()).or_insert_with(|| Pace::new(now_ms));
+        if let Some(before) = self.offsets.insert(name, committed) {
+            pace.acknowledged(offset.saturating_sub(before.offset), now_ms);
+        }
         Ok(())
+    }
+
+    /// Records of a partition that it has acknowledged, a second, lately.
+    pub fn per_second(&self, name: &PartitionName, now_ms: i64) -> u64 {
+        self.paces.get(name).map_or(0, |pace| pace.per_second(now_ms))
     }
 
     /// Forgets offsets.
     pub fn forget(&mut self, names: &[PartitionName]) {
         for name in names {
+            self.paces.remove(name);
             if self.offsets.remove(name).is_some() {
                 self.changes.push(Change::Offset(self.name.clone(), name.clone(), None));
             }

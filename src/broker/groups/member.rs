@@ -58,6 +58,10 @@ pub struct Member {
     pub state: MemberState,
     /// When it was last heard of.
     pub heard: Duration,
+    /// When its program has last asked for records.
+    pub polled: Duration,
+    /// What it has paused.
+    pub paused: BTreeSet<PartitionId>,
     /// Since when it is to give something up, if it is.
     pub revoking_since: Option<Duration>,
     /// What it was told last.
@@ -82,7 +86,15 @@ impl Member {
     /// One that was heard of now.
     pub fn new(state: MemberState, now: Duration) -> Member {
         let revoking_since = (!state.revoking.is_empty()).then_some(now);
-        Member { state, heard: now, revoking_since, told: Told::default(), beat: 0 }
+        Member {
+            state,
+            heard: now,
+            polled: now,
+            paused: BTreeSet::new(),
+            revoking_since,
+            told: Told::default(),
+            beat: 0,
+        }
     }
 }
 

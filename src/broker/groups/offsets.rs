@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::broker::rate::Rate;
+
 /// A partition by the name of its topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionName {
@@ -27,6 +29,34 @@ pub struct Committed {
     pub topic_id: Uuid,
     /// When it was committed, in milliseconds since 1970.
     pub committed_ms: i64,
+}
+
+/// How fast a group gets on in a partition, since this coordinator serves it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    since_ms: i64,
+    acknowledged: Rate,
+}
+
+impl Pace {
+    /// Nothing was acknowledged yet.
+    pub fn new(now_ms: i64) -> Pace {
+        Pace { since_ms: now_ms, acknowledged: Rate::default() }
+    }
+
+    /// So many records more are acknowledged.
+    pub fn acknowledged(&mut self, records: u64, now_ms: i64) {
+        self.acknowledged.add(self.second(now_ms), records);
+    }
+
+    /// Records that were acknowledged, a second, over the last ten.
+    pub fn per_second(&self, now_ms: i64) -> u64 {
+        self.acknowledged.per_second(self.second(now_ms))
+    }
+
+    fn second(&self, now_ms: i64) -> u64 {
+        (now_ms - self.since_ms).max(0) as u64 / 1000
+    }
 }
 
 /// The offsets of a group.

@@ -1,6 +1,7 @@
 //! From messages to groups, and back.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
@@ -29,6 +30,8 @@ pub struct Rhythm {
 
 /// Most topics that a member reads.
 const MOST_TOPICS: usize = 1000;
+/// Most partitions that it is known to have paused.
+const MOST_PAUSED: usize = 10_000;
 /// Most characters of its id.
 const MOST_MEMBER: usize = 249;
 
@@ -40,8 +43,10 @@ pub fn heartbeat(request: GroupHeartbeat, client_host: String) -> Result<Heartbe
     }
     let profile = request.profile.map(|profile| profile_of(profile, client_host)).transpose()?;
     let owned = request.owned.map(|topics| topics.iter().flat_map(ids_of).collect());
-    let GroupHeartbeat { member, epoch, seen, beat, .. } = request;
-    Ok(Heartbeat { member, epoch, profile, owned, seen, beat })
+    let GroupHeartbeat { member, epoch, seen, beat, polled_ms, .. } = request;
+    let polled = Duration::from_millis(polled_ms);
+    let paused = request.paused.iter().flat_map(ids_of).take(MOST_PAUSED).collect();
+    Ok(Heartbeat { member, epoch, profile, owned, seen, beat, polled, paused })
 }
 
 fn profile_of(profile: MemberProfile, client_host: String) -> Result<Profile, Fault> {
@@ -159,6 +164,7 @@ pub fn offsets<R>(
     shard: &Shard<R>,
     request: &FetchOffsets,
     topics: Topics<'_>,
+    now: Now,
 ) -> FetchOffsetsResponse {
     let group = shard.group(&request.group);
     let all = || group.into_iter().flat_map(|group| group.offsets().keys()).map(name_of);
@@ -168,7 +174,8 @@ pub fn offsets<R>(
         let committed = group.and_then(|group| group.offsets().get(&name));
         let id = topics(&name.topic).map(|(id, _)| id);
         let committed = committed.filter(|committed| Some(committed.topic_id) == id);
-        GroupOffset { partition, committed: committed.map(committed_of) }
+        let per_second = group.map_or(0, |group| group.per_second(&name, now.ms));
+        GroupOffset { partition, committed: committed.map(committed_of), per_second }
     });
     FetchOffsetsResponse { parts: parts.collect() }
 }
@@ -215,7 +222,8 @@ pub fn describe<R>(
 ) -> Result<DescribeGroupResponse, Fault> {
     let group = shard.group(&request.group).ok_or_else(|| no_group(&request.group))?;
     let members = group.members().iter().map(|(id, member)| {
-        let Member { state, heard, .. } = member;
+        let Member { state, heard, polled, paused, .. } = member;
+        let ago = |at: Duration| now.since_start.saturating_sub(at).as_millis() as u64;
         let of = |partitions: BTreeSet<PartitionId>| topics_of(Some(group), partitions.iter());
         let profile = state.profile.clone();
         DescribedMember {
@@ -230,7 +238,9 @@ pub fn describe<R>(
                 topics: profile.topics.into_iter().collect(),
                 assignor: profile.assignor.map(|assignor| assignor.name().to_owned()),
             },
-            heard_ms: now.since_start.saturating_sub(*heard).as_millis() as u64,
+            heard_ms: ago(*heard),
+            polled_ms: ago(*polled),
+            paused: of(paused.clone()),
             assigned: of(state.assigned.keys().copied().collect()),
             revoking: of(state.revoking.keys().copied().collect()),
             target: of(state.target.clone()),
@@ -239,6 +249,7 @@ pub fn describe<R>(
     let offsets = group.offsets().iter().map(|(name, committed)| GroupOffset {
         partition: name_of(name),
         committed: Some(committed_of(committed)),
+        per_second: group.per_second(name, now.ms),
     });
     Ok(DescribeGroupResponse {
         state: state_of(group).to_owned(),

@@ -48,6 +48,7 @@ fn join(group: &mut Group, member: &str, profile: Profile) -> Result<Answer, Gro
         owned: Some(BTreeSet::new()),
         seen: 0,
         beat: 1,
+        ..Heartbeat::default()
     };
     group.heartbeat(heartbeat, at(0), &topics(4), &LIMITS)
 }
@@ -60,7 +61,8 @@ fn beat(
 ) -> Result<Answer, GroupError> {
     let beat = group.members().get(member).map_or(1, |member| member.beat + 1);
     let (member, owned) = (member.to_owned(), Some(owned));
-    let heartbeat = Heartbeat { member, epoch, profile: None, owned, seen, beat };
+    let heartbeat =
+        Heartbeat { member, epoch, profile: None, owned, seen, beat, ..Heartbeat::default() };
     group.heartbeat(heartbeat, at(1), &topics(4), &LIMITS)
 }
 
@@ -381,7 +383,15 @@ impl World {
                 if let Some(says) = client.membership.next() {
                     let profile = says.whole.then(profile);
                     let Says { epoch, owned, seen, beat, .. } = says;
-                    let heartbeat = Heartbeat { member, epoch, profile, owned, seen, beat };
+                    let heartbeat = Heartbeat {
+                        member,
+                        epoch,
+                        profile,
+                        owned,
+                        seen,
+                        beat,
+                        ..Heartbeat::default()
+                    };
                     client.asked.push_back(heartbeat);
                 }
             }

@@ -19,7 +19,7 @@ use super::nearest::{Nearest, REPLICA_PATIENCE, REPLICA_WAIT, Source};
 use super::settings::{ConsumerSettings, OffsetReset};
 use crate::client::admin::offsets;
 use crate::client::backoff::{Backoff, sleep_until};
-use crate::client::cluster::{Cluster, PartitionKey};
+use crate::client::cluster::{Cluster, Lane, PartitionKey};
 use crate::client::error::ClientError;
 use crate::clock::now_ms;
 
@@ -506,7 +506,7 @@ async fn fetch_from(
     };
     let (response, payload) = match source {
         Source::Replica(_) => tokio::time::timeout(max_wait + REPLICA_PATIENCE, async {
-            let connection = cluster.connection_to(broker).await?;
+            let connection = cluster.connection_to(broker, Lane::Records).await?;
             connection.call(&request, Bytes::new(), max_wait + REPLICA_PATIENCE).await
         })
         .await
@@ -539,7 +539,7 @@ async fn call_leader(
         }
         error
     };
-    let connection = cluster.connection_to(leader).await.map_err(suspect)?;
+    let connection = cluster.connection_to(leader, Lane::Records).await.map_err(suspect)?;
     let patience = max_wait + cluster.settings().request_timeout;
     let partitions: Vec<PartitionKey> = asked.iter().map(|asked| asked.key.clone()).collect();
     let call = tokio::select! {

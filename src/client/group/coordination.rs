@@ -9,7 +9,7 @@ use mk_net::message::{FindCoordinator, Request};
 use parking_lot::Mutex;
 
 use crate::client::backoff::Backoff;
-use crate::client::cluster::Cluster;
+use crate::client::cluster::{Cluster, Lane};
 use crate::client::error::ClientError;
 
 /// The way to the coordinator of a group. Clones share what is known of it.
@@ -42,7 +42,7 @@ impl Coordination {
             None => self.find().await?,
         };
         let answer = tokio::time::timeout(wait + PATIENCE, async {
-            let connection = self.cluster.connection_to(broker).await?;
+            let connection = self.cluster.connection_to(broker, Lane::Control).await?;
             Ok(connection.call(request, Bytes::new(), wait + PATIENCE).await?.0)
         });
         let answer = answer.await.unwrap_or_else(|_| {

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::coordination::Coordination;
+use super::last_poll::LastPoll;
 use super::ledger::{Due, Ledger};
 use super::membership::{Membership, Says};
 use super::settings::GroupSettings;
@@ -89,6 +90,7 @@ pub(super) struct Driver {
     topics: Vec<String>,
     steering: Steering,
     ledger: Arc<Mutex<Ledger>>,
+    last_poll: Arc<LastPoll>,
     fail: mpsc::UnboundedSender<ClientError>,
     coordination: Coordination,
     member: String,
@@ -128,7 +130,7 @@ impl Driver {
         member: String,
         topics: &[&str],
         steering: Steering,
-        ledger: Arc<Mutex<Ledger>>,
+        (ledger, last_poll): (Arc<Mutex<Ledger>>, Arc<LastPoll>),
         fail: mpsc::UnboundedSender<ClientError>,
     ) -> Driver {
         let coordination = Coordination::new(cluster.clone(), &settings.group);
@@ -140,6 +142,7 @@ impl Driver {
             topics: topics.iter().map(|topic| topic.to_string()).collect(),
             steering,
             ledger,
+            last_poll,
             fail,
             coordination,
             member,
@@ -251,34 +254,18 @@ impl Driver {
     }
 
     fn heartbeat(&self, says: Says<PartitionId>) -> GroupHeartbeat {
-        let GroupSettings { instance_id, client_id, assignor, rebalance_timeout, consumer, .. } =
+        let GroupSettings { instance_id, assignor, rebalance_timeout, consumer, .. } =
             &self.settings;
         let profile = says.whole.then(|| MemberProfile {
             instance_id: instance_id.clone(),
-            client_id: client_id.clone(),
+            client_id: self.cluster.settings().client_id.clone(),
             rack: consumer.rack.clone(),
             rebalance_timeout_ms: rebalance_timeout.as_millis() as u32,
             topics: self.topics.clone(),
             assignor: assignor.clone(),
         });
-        let owned = says.owned.map(|owned| {
-            let mut topics: Vec<TopicPartitions> = Vec::new();
-            for (topic_id, partition) in owned {
-                match topics.last_mut().filter(|last| last.topic_id == topic_id) {
-                    Some(last) => last.partitions.push(partition),
-                    None => {
-                        let topic = self.names.get(&topic_id).map(|n| n.to_string());
-                        let topic = topic.unwrap_or_default();
-                        topics.push(TopicPartitions {
-                            topic_id,
-                            topic,
-                            partitions: vec![partition],
-                        });
-                    }
-                }
-            }
-            topics
-        });
+        let owned = says.owned.map(|owned| self.by_topic(owned));
+        let paused = self.by_topic(self.ledger.lock().paused());
         GroupHeartbeat {
             group: self.settings.group.clone(),
             member: self.member.clone(),
@@ -288,7 +275,25 @@ impl Driver {
             seen: says.seen,
             beat: says.beat,
             max_wait_ms: self.interval.as_millis() as u32,
+            polled_ms: self.last_poll.age().as_millis() as u64,
+            paused,
         }
+    }
+
+    /// Partitions as they are told to the coordinator.
+    fn by_topic(&self, ids: impl IntoIterator<Item = PartitionId>) -> Vec<TopicPartitions> {
+        let mut topics: Vec<TopicPartitions> = Vec::new();
+        for (topic_id, partition) in ids {
+            match topics.last_mut().filter(|last| last.topic_id == topic_id) {
+                Some(last) => last.partitions.push(partition),
+                None => {
+                    let topic = self.names.get(&topic_id).map(|name| name.to_string());
+                    let topic = topic.unwrap_or_default();
+                    topics.push(TopicPartitions { topic_id, topic, partitions: vec![partition] });
+                }
+            }
+        }
+        topics
     }
 
     /// Looks up where partitions begin that are to be read: where the group is, and where it has not been,

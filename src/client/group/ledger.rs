@@ -29,6 +29,7 @@ struct Entry {
     refused: bool,
     /// It goes to another: nothing more of it is handed out.
     leaving: bool,
+    paused: bool,
 }
 
 /// An offset that is to be committed.
@@ -61,6 +62,7 @@ impl Ledger {
             committed: committed.then_some(offset),
             refused: false,
             leaving: false,
+            paused: false,
         };
         self.entries.insert(key, entry);
     }
@@ -71,6 +73,22 @@ impl Ledger {
             (entry.assignment, entry.delivered, entry.done) = (assignment, offset, offset);
             entry.committed = None;
         }
+    }
+
+    /// A partition is paused, or read again. False if it is not this member's.
+    pub fn pause(&mut self, key: &PartitionKey, paused: bool) -> bool {
+        self.entries.get_mut(key).map(|entry| entry.paused = paused).is_some()
+    }
+
+    /// True if a partition is paused.
+    pub fn is_paused(&self, key: &PartitionKey) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.paused)
+    }
+
+    /// What is paused: topics' ids and numbers.
+    pub fn paused(&self) -> Vec<(Uuid, u32)> {
+        let paused = self.entries.iter().filter(|(_, entry)| entry.paused);
+        paused.map(|(key, entry)| (entry.topic_id, key.1)).collect()
     }
 
     /// A partition is not read any more.

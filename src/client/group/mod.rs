@@ -7,6 +7,7 @@
 mod admin;
 mod coordination;
 mod driver;
+mod last_poll;
 mod ledger;
 pub(crate) mod membership;
 mod settings;
@@ -27,6 +28,7 @@ use super::cluster::{Cluster, PartitionKey};
 use super::consumer::{Consumer, ConsumerSettings, Failed, FetchedBatches};
 use super::error::ClientError;
 use driver::{Driver, Word};
+use last_poll::LastPoll;
 use ledger::Ledger;
 
 /// A member of a group.
@@ -41,6 +43,7 @@ pub struct GroupConsumer {
     /// What is to be handed out once it is committed.
     pending: Option<FetchedBatches>,
     ledger: Arc<Mutex<Ledger>>,
+    last_poll: Arc<LastPoll>,
     words: mpsc::UnboundedSender<Word>,
     failures: mpsc::UnboundedReceiver<ClientError>,
     driver: JoinHandle<()>,
@@ -51,7 +54,7 @@ impl GroupConsumer {
     /// runtime.
     pub fn join(cluster: Cluster, settings: GroupSettings, topics: &[&str]) -> GroupConsumer {
         let member = Uuid::new_v4().to_string();
-        let (client_id, group) = (settings.client_id.clone(), settings.group.clone());
+        let (client_id, group) = (cluster.settings().client_id.clone(), settings.group.clone());
         let reader = Some(Reader { client_id, group, member: member.clone() });
         // A leader that is away is waited for as long as the partition is this member's.
         let give_up_after = Duration::MAX;
@@ -62,9 +65,20 @@ impl GroupConsumer {
         let (fail, failures) = mpsc::unbounded_channel();
         let acknowledge = settings.acknowledge;
         let steering = consumer.steering();
-        let driver = Driver::new(cluster, settings, member, topics, steering, ledger.clone(), fail);
+        let last_poll = Arc::new(LastPoll::default());
+        let shared = (ledger.clone(), last_poll.clone());
+        let driver = Driver::new(cluster, settings, member, topics, steering, shared, fail);
         let driver = tokio::spawn(driver.run(inbox));
-        GroupConsumer { consumer, acknowledge, pending: None, ledger, words, failures, driver }
+        GroupConsumer {
+            consumer,
+            acknowledge,
+            pending: None,
+            ledger,
+            last_poll,
+            words,
+            failures,
+            driver,
+        }
     }
 
     /// The next batches, of any partition. An error says that the group does not have this member, or that
@@ -75,6 +89,8 @@ impl GroupConsumer {
             self.ledger.lock().done_with_all();
             self.say(Word::Done);
         }
+        let last_poll = self.last_poll.clone();
+        let _asking = last_poll.begin();
         loop {
             if let Some(batches) = &self.pending {
                 let key = (batches.topic.clone(), batches.partition);
@@ -118,7 +134,7 @@ impl GroupConsumer {
         let Failed { key, assignment, error } = failed;
         let mut ledger = self.ledger.lock();
         let Some((offset, epoch)) = ledger.is_current(&key, assignment) else { return Ok(None) };
-        let assignment = self.consumer.steering().begin(key.clone(), offset, epoch)?;
+        let assignment = self.assign(&ledger, &key, (offset, epoch))?;
         ledger.begin_again(&key, assignment);
         let is_gone = matches!(
             error.code(),
@@ -158,14 +174,38 @@ impl GroupConsumer {
     }
 
     /// Hands out nothing more of a partition until it is resumed. What was fetched already may still
-    /// come. A partition that comes anew is not paused.
-    pub fn pause(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
-        self.consumer.steering().pause((topic.into(), partition), true)
+    /// come. A partition that comes anew is not paused. False if this member does not read it.
+    pub fn pause(&self, topic: &str, partition: u32) -> Result<bool, ClientError> {
+        self.set_paused((topic.into(), partition), true)
     }
 
     /// Hands out what comes of a partition again.
-    pub fn resume(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
-        self.consumer.steering().pause((topic.into(), partition), false)
+    pub fn resume(&self, topic: &str, partition: u32) -> Result<bool, ClientError> {
+        self.set_paused((topic.into(), partition), false)
+    }
+
+    fn set_paused(&self, key: PartitionKey, paused: bool) -> Result<bool, ClientError> {
+        let mut ledger = self.ledger.lock();
+        let known = ledger.pause(&key, paused);
+        if known {
+            self.consumer.steering().pause(key, paused)?;
+        }
+        Ok(known)
+    }
+
+    /// Reads a partition by another assignment, paused if it was.
+    fn assign(
+        &self,
+        ledger: &Ledger,
+        key: &PartitionKey,
+        (offset, epoch): (u64, i32),
+    ) -> Result<u64, ClientError> {
+        let steering = self.consumer.steering();
+        let assignment = steering.begin(key.clone(), offset, epoch)?;
+        if ledger.is_paused(key) {
+            steering.pause(key.clone(), true)?;
+        }
+        Ok(assignment)
     }
 
     /// Goes on with a partition at this offset, back or forth; what was handed out counts as done up to
@@ -176,7 +216,7 @@ impl GroupConsumer {
         if !ledger.partitions().any(|known| *known == key) {
             return Ok(false);
         }
-        let assignment = self.consumer.steering().begin(key.clone(), offset, -1)?;
+        let assignment = self.assign(&ledger, &key, (offset, -1))?;
         ledger.seek(&key, assignment, offset);
         self.say(Word::Done);
         Ok(true)

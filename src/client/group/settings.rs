@@ -25,8 +25,6 @@ pub struct GroupSettings {
     /// `group.instance.id`: a name that outlives the process, for which the partitions are kept when it ends
     /// and comes back soon.
     pub instance_id: Option<String>,
-    /// `client.id`.
-    pub client_id: String,
     /// `group.remote.assignor`: `uniform` or `range`; none: it does not mind.
     pub assignor: Option<String>,
     /// When a record counts as done.
@@ -46,7 +44,6 @@ impl GroupSettings {
         GroupSettings {
             group: group.to_owned(),
             instance_id: None,
-            client_id: "mk".to_owned(),
             assignor: None,
             acknowledge: Acknowledge::default(),
             commit_interval: Duration::from_secs(1),

@@ -47,7 +47,6 @@ pub async fn run(cluster: &Cluster, plan: Plan, format: Format) -> Result<(), Fa
     let rack = plan.rack.clone();
     let settings = GroupSettings {
         instance_id: plan.instance_id.clone(),
-        client_id: "mkctl".to_owned(),
         acknowledge: Acknowledge::ByHand,
         consumer: ConsumerSettings { rack, offset_reset, ..ConsumerSettings::default() },
         ..GroupSettings::of(&plan.group)

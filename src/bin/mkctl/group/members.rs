@@ -19,8 +19,10 @@ pub async fn run(admin: &Admin, group: &str, as_json: bool) -> Result<(), Failur
                 "rack": member.profile.rack,
                 "epoch": member.epoch,
                 "heard_ms": member.heard_ms,
+                "polled_ms": member.polled_ms,
                 "topics": member.profile.topics,
                 "assigned": names(&member.assigned),
+                "paused": names(&member.paused),
                 "revoking": names(&member.revoking),
                 "target": names(&member.target),
             }))?;
@@ -35,10 +37,11 @@ pub async fn run(admin: &Admin, group: &str, as_json: bool) -> Result<(), Failur
             member.client_host,
             member.epoch.to_string(),
             format!("{:.1} s", member.heard_ms as f64 / 1000.0),
+            format!("{:.1} s", member.polled_ms as f64 / 1000.0),
             in_short(&member.assigned),
         ]
     });
-    let header = ["MEMBER", "INSTANCE", "CLIENT", "HOST", "EPOCH", "HEARD", "ASSIGNED"];
+    let header = ["MEMBER", "INSTANCE", "CLIENT", "HOST", "EPOCH", "HEARD", "POLLED", "ASSIGNED"];
     table::print(&header, &rows.collect::<Vec<_>>())?;
     Ok(())
 }

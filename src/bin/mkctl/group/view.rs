@@ -2,17 +2,15 @@
 //! the leaders of the partitions know what there is and what was delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
 use mk::client::{Admin, ClientError};
-use mk_net::message::{DescribeGroupResponse, PartitionProgress};
+use mk_net::message::{DescribeGroupResponse, PartitionProgress, Redelivered, TopicPartitions};
 
 /// A group at a moment.
 #[derive(Debug)]
 pub struct View {
     pub group: DescribeGroupResponse,
     pub rows: Vec<Row>,
-    pub at: Instant,
 }
 
 /// A partition of it.
@@ -22,6 +20,8 @@ pub struct Row {
     pub partition: u32,
     /// The next record that is to be acknowledged.
     pub committed: Option<u64>,
+    /// Records that it acknowledges, a second.
+    pub acknowledged: u64,
     /// What its leader says, or why it does not.
     pub progress: Result<PartitionProgress, ClientError>,
     pub reader: Option<Reader>,
@@ -37,12 +37,17 @@ pub struct Reader {
     pub heard_ms: u64,
     /// It has been given everything before.
     pub delivered: Option<u64>,
-    /// How long it has not asked for records, in milliseconds.
+    /// How long it has not asked a broker for records, in milliseconds.
     pub asked_ms: Option<u64>,
+    /// How long its program has not asked it for records, in milliseconds.
+    pub polled_ms: u64,
+    pub paused: bool,
 }
 
 /// Who does not ask for so long does not read. A consumer asks anew every ten seconds at least.
 const SILENT_MS: u64 = 15_000;
+/// A record that is given out so often is one that nobody gets done with.
+const AGAIN: u32 = 3;
 
 impl Row {
     /// Records that are there and not acknowledged.
@@ -73,30 +78,64 @@ impl Row {
             return Some("records were deleted before they were acknowledged".to_owned());
         }
         let Some(reader) = &self.reader else { return Some("nobody reads it".to_owned()) };
-        let silent = reader.asked_ms.filter(|asked| *asked > SILENT_MS);
-        if let Some(asked) = silent {
-            let seconds = asked / 1000;
-            return Some(match reader.delivered.zip(self.committed) {
-                Some((delivered, committed)) if delivered > committed => {
-                    format!(
-                        "its member has not asked for more for {seconds} s, with {} unacknowledged",
-                        delivered - committed
-                    )
-                }
-                _ => format!("its member has not asked for records for {seconds} s"),
-            });
+        if reader.paused {
+            return Some("its member has paused it".to_owned());
         }
-        None
+        if let Some(trouble) = reader.silence(self.committed) {
+            return Some(trouble);
+        }
+        let again = progress.redelivered.as_ref().filter(|again| {
+            again.times >= AGAIN && again.offset == self.committed.unwrap_or(progress.start)
+        });
+        again.map(|Redelivered { offset, times }| {
+            format!("record {offset} was given out {times} times and not acknowledged")
+        })
+    }
+
+    /// Records that come, a second.
+    pub fn came(&self) -> Option<u64> {
+        Some(self.progress.as_ref().ok()?.in_per_second)
+    }
+
+    /// Seconds until nothing is left, if less comes than goes.
+    pub fn drained_in(&self) -> Option<f64> {
+        let (lag, came, went) = (self.lag()?, self.came()?, self.acknowledged);
+        match lag {
+            0 => Some(0.0),
+            _ => (went > came).then(|| lag as f64 / (went - came) as f64),
+        }
+    }
+}
+
+impl Reader {
+    /// What it does not do any more, if it is silent.
+    fn silence(&self, committed: Option<u64>) -> Option<String> {
+        if self.heard_ms > SILENT_MS {
+            return Some(format!("its member was not heard of for {} s", self.heard_ms / 1000));
+        }
+        let asked = self.asked_ms.unwrap_or(0);
+        let seconds = asked.max(self.polled_ms) / 1000;
+        if asked.max(self.polled_ms) <= SILENT_MS {
+            return None;
+        }
+        let left = self.delivered.unwrap_or(0).saturating_sub(committed.unwrap_or(0));
+        Some(match left {
+            0 => format!("its member has not asked for records for {seconds} s"),
+            _ => format!(
+                "its member has not asked for more for {seconds} s, with {left} unacknowledged"
+            ),
+        })
     }
 }
 
 /// Looks at a group.
 pub async fn look(admin: &Admin, group: &str) -> Result<View, ClientError> {
     let described = admin.describe_group(group).await?;
-    let mut committed: BTreeMap<(String, u32), Option<u64>> = BTreeMap::new();
+    let mut committed: BTreeMap<(String, u32), (Option<u64>, u64)> = BTreeMap::new();
     for offset in &described.offsets {
         let place = (offset.partition.topic.clone(), offset.partition.partition);
-        committed.insert(place, offset.committed.as_ref().map(|committed| committed.offset));
+        let known = offset.committed.as_ref().map(|committed| committed.offset);
+        committed.insert(place, (known, offset.per_second));
     }
     for member in &described.members {
         for topic in member.assigned.iter().chain(&member.target) {
@@ -109,20 +148,20 @@ pub async fn look(admin: &Admin, group: &str) -> Result<View, ClientError> {
     let mut rows = Vec::with_capacity(committed.len());
     for topic in topics {
         let of = committed.iter().filter(|((name, _), _)| *name == topic);
-        let parts: Vec<(u32, Option<u64>)> = of.map(|((_, p), c)| (*p, *c)).collect();
-        let asked =
-            parts.iter().map(|(partition, committed)| (*partition, Some(committed.unwrap_or(0))));
+        let parts: Vec<_> = of.map(|((_, partition), known)| (*partition, *known)).collect();
+        let asked = parts.iter().map(|(partition, known)| (*partition, Some(known.0.unwrap_or(0))));
         let told = admin.describe_progress(&topic, group, asked.collect()).await;
         let told = match told {
             Ok(told) => told.into_iter().map(|part| part.map_err(ClientError::from)).collect(),
             Err(error) => vec![Err(error); parts.len()],
         };
-        for ((partition, committed), progress) in parts.into_iter().zip(told) {
+        for ((partition, (committed, acknowledged)), progress) in parts.into_iter().zip(told) {
             let reader = reader_of(&described, &topic, partition, &progress);
-            rows.push(Row { topic: topic.clone(), partition, committed, progress, reader });
+            let topic = topic.clone();
+            rows.push(Row { topic, partition, committed, acknowledged, progress, reader });
         }
     }
-    Ok(View { group: described, rows, at: Instant::now() })
+    Ok(View { group: described, rows })
 }
 
 fn reader_of(
@@ -131,10 +170,10 @@ fn reader_of(
     partition: u32,
     progress: &Result<PartitionProgress, ClientError>,
 ) -> Option<Reader> {
-    let member = group.members.iter().find(|member| {
-        let mut assigned = member.assigned.iter();
-        assigned.any(|t| t.topic == topic && t.partitions.contains(&partition))
-    })?;
+    let has = |topics: &[TopicPartitions]| {
+        topics.iter().any(|t| t.topic == topic && t.partitions.contains(&partition))
+    };
+    let member = group.members.iter().find(|member| has(&member.assigned))?;
     let seen = progress.as_ref().ok();
     let seen = seen.and_then(|p| p.readers.iter().find(|r| r.reader.member == member.member));
     Some(Reader {
@@ -144,5 +183,7 @@ fn reader_of(
         heard_ms: member.heard_ms,
         delivered: seen.map(|seen| seen.delivered),
         asked_ms: seen.map(|seen| seen.asked_ms),
+        polled_ms: member.polled_ms,
+        paused: has(&member.paused),
     })
 }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use common::{Broker, data_dir};
@@ -266,4 +267,42 @@ async fn a_consumer_goes_on_after_the_broker_was_killed() {
     let batches = timeout(LONG, consumer.next()).await.unwrap().unwrap();
     let values: Vec<_> = batches.records().map(|record| record.unwrap().value.unwrap()).collect();
     assert_eq!(values, ["after"]);
+}
+
+/// Producers and consumers found partitions that were added when what they knew was half a minute old.
+#[tokio::test(flavor = "multi_thread")]
+async fn added_partitions_reach_running_producers_and_consumers_within_a_second() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let connect = || Cluster::new(vec![broker.address().to_owned()], ClusterSettings::default());
+    let (sending, reading) = (connect(), connect());
+    let producer = Producer::new(sending.clone(), ProducerSettings::default());
+    producer.send(record("t", b"first")).await.unwrap().receipt().await.unwrap();
+    let mut consumer = Consumer::new(reading.clone(), ConsumerSettings::default());
+    consumer.subscribe("t", StartAt::Earliest).await.unwrap();
+    assert_eq!(timeout(LONG, consumer.next()).await.unwrap().unwrap().partition, 0);
+    let added = Admin::new(connect()).add_partitions("t", 3, false).await.unwrap();
+    assert_eq!(added, 3);
+    let begin = Instant::now();
+    let mut sent = BTreeSet::new();
+    while sent.len() < 3 {
+        let delivery = producer.send(record("t", &[7; 60_000])).await.unwrap();
+        sent.insert(delivery.receipt().await.unwrap().partition);
+    }
+    let (found, mut read) = (begin.elapsed(), BTreeSet::from([0]));
+    while read.len() < 3 {
+        read.insert(timeout(LONG, consumer.next()).await.unwrap().unwrap().partition);
+    }
+    println!("the producer after {found:?}, the consumer after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(1), "{found:?} {:?}", begin.elapsed());
+    producer.close().await;
+    // Nothing that waits at the broker keeps a client alive that nobody has any more.
+    drop((consumer, reading, sending));
+    let admin = Admin::new(connect());
+    let begin = Instant::now();
+    while admin.list_clients().await.unwrap().0.len() > 1 {
+        assert!(begin.elapsed() < Duration::from_secs(8), "the others are still there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    broker.stop();
 }

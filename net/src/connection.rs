@@ -182,15 +182,17 @@ impl Connection {
         self.pending
     }
 
+    /// True if the client sends no more, and all that it sent was handed out.
+    pub fn has_ended(&self) -> bool {
+        self.state == State::HalfClosed && matches!(self.incoming.peek(), Ok(None))
+    }
+
     /// True if nothing is left to do for the client: it, or we, said the last word.
     pub fn is_finished(&self) -> bool {
         match self.state {
             State::Open => false,
-            State::HalfClosed => {
-                // What came before the end is answered, though it may have to wait.
-                let is_heard = matches!(self.incoming.peek(), Ok(None));
-                self.outgoing.is_empty() && self.pending == 0 && is_heard
-            }
+            // What came before the end is answered, though it may have to wait.
+            State::HalfClosed => self.outgoing.is_empty() && self.pending == 0 && self.has_ended(),
             State::Refused => self.outgoing.is_empty(),
         }
     }

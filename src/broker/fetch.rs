@@ -147,8 +147,15 @@ impl Fetches {
         self.waiting.next_deadline()
     }
 
+    /// Answers all that wait of a connection with what there is.
+    pub fn answer_all_of(&mut self, context: &mut Context, connection: ConnectionId) {
+        for fetch in self.waiting.take_all(|fetch| fetch.reply.to == connection) {
+            self.read(&fetch, false).answer(context, fetch);
+        }
+    }
+
     pub fn forget(&mut self, connection: ConnectionId) {
-        self.waiting.forget(|fetch| fetch.reply.to == connection);
+        drop(self.waiting.take_all(|fetch| fetch.reply.to == connection));
     }
 
     /// What there is for a request. Only when it has just come does it tell of a follower.

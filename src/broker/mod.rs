@@ -40,6 +40,7 @@ mod shared;
 mod sweeper;
 mod trash;
 mod waiting;
+mod watches;
 mod worker;
 
 pub use config::{BrokerConfig, ConfigError};

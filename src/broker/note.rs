@@ -12,6 +12,8 @@ pub enum Note {
     Readable(u64),
     /// More of the partition of this serial number is committed, or it will not be.
     Committed(u64),
+    /// There are more topics or partitions.
+    Topics,
     /// The answer to a request that holds once something is committed.
     Promise(Box<Promise>),
     /// Somebody wants to know whether the loop gets on.

@@ -198,7 +198,7 @@ impl Produces {
     }
 
     pub fn forget(&mut self, connection: ConnectionId) {
-        self.waiting.forget(|produce| produce.reply.to == connection);
+        drop(self.waiting.take_all(|produce| produce.reply.to == connection));
     }
 }
 

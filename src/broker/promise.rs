@@ -90,6 +90,6 @@ impl Promises {
     }
 
     pub fn forget(&mut self, connection: ConnectionId) {
-        self.waiting.forget(|promise| promise.reply.to == connection);
+        drop(self.waiting.take_all(|promise| promise.reply.to == connection));
     }
 }

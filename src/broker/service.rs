@@ -24,6 +24,7 @@ use super::produce::Produces;
 use super::promise::Promises;
 use super::reply::Reply;
 use super::shared::Shared;
+use super::watches::Watches;
 use super::{control, describe, offsets, operate, produce, readers};
 
 /// Answers the requests of one event loop.
@@ -33,6 +34,7 @@ pub struct BrokerService {
     fetches: Fetches,
     produces: Produces,
     promises: Promises,
+    watches: Watches,
     /// The clients of this loop that have said who they are.
     clients: HashMap<ConnectionId, Arc<Client>>,
 }
@@ -45,7 +47,9 @@ impl BrokerService {
         let fetches = Fetches::new(index, shared.clone());
         let produces = Produces::new(index, shared.clone());
         let promises = Promises::new(index);
-        BrokerService { index, shared, fetches, produces, promises, clients: HashMap::new() }
+        let watches = Watches::new(shared.clone());
+        let clients = HashMap::new();
+        BrokerService { index, shared, fetches, produces, promises, watches, clients }
     }
 
     fn dispatch(
@@ -98,6 +102,7 @@ impl BrokerService {
             Kind::FETCH => self.fetches.request(context, (reply, client), parse(fields)?),
             Kind::LIST_OFFSETS => offsets::list(shared, context, reply, parse(fields)?),
             Kind::METADATA => describe::metadata(shared, context, reply, parse(fields)?),
+            Kind::WATCH_TOPICS => self.watches.request(context, reply, parse(fields)?),
             Kind::API_VERSIONS => {
                 let request: ApiVersions = parse(fields)?;
                 tracing::debug!(
@@ -208,6 +213,7 @@ impl Service for BrokerService {
                 self.produces.on_committed(context, serial);
                 self.promises.on_committed(context, serial);
             }
+            Note::Topics => self.watches.on_change(context),
             Note::Promise(promise) => self.promises.promise(context, *promise),
             Note::Ping => self.shared.owed[self.index].answer(),
             Note::Reply { to, message } => context.respond(to, message),
@@ -218,6 +224,7 @@ impl Service for BrokerService {
         self.fetches.on_deadline(context);
         self.produces.on_deadline(context);
         self.promises.on_deadline(context);
+        self.watches.on_deadline(context);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -225,14 +232,21 @@ impl Service for BrokerService {
             self.fetches.next_deadline(),
             self.produces.next_deadline(),
             self.promises.next_deadline(),
+            self.watches.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    fn on_ended(&mut self, context: &mut Context, connection: ConnectionId) {
+        self.fetches.answer_all_of(context, connection);
+        self.watches.answer_of(context, connection);
     }
 
     fn on_closed(&mut self, connection: ConnectionId) {
         self.fetches.forget(connection);
         self.produces.forget(connection);
         self.promises.forget(connection);
+        self.watches.forget(connection);
         if self.clients.remove(&connection).is_some() {
             self.shared.clients.deregister((self.index, connection));
         }

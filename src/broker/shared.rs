@@ -126,6 +126,13 @@ impl Shared {
         tell_of_commit(&self.mailboxes, partition);
     }
 
+    /// There are more topics or partitions: whoever waits for some looks.
+    pub fn topics_grew(&self) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.send(Note::Topics);
+        }
+    }
+
     /// The partition has another leader, or is gone: whoever waits for it looks again.
     pub fn changed(&self, partition: &Partition) {
         tell_of_commit(&self.mailboxes, partition);

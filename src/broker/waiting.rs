@@ -104,16 +104,14 @@ impl<T> Waiting<T> {
     }
 
     /// Ends the wait of all requests that `matches` picks.
-    pub fn forget(&mut self, matches: impl Fn(&T) -> bool) {
+    pub fn take_all(&mut self, matches: impl Fn(&T) -> bool) -> Vec<T> {
         let gone: Vec<_> = self
             .entries
             .iter()
             .filter(|(_, entry)| matches(&entry.request))
             .map(|(ticket, _)| *ticket)
             .collect();
-        for ticket in gone {
-            self.take(ticket);
-        }
+        gone.into_iter().filter_map(|ticket| self.take(ticket)).collect()
     }
 
     /// When the next deadline passes.
@@ -174,7 +172,7 @@ mod tests {
         for n in 0..10 {
             waiting.park(n, vec![n], now);
         }
-        waiting.forget(|n| n % 2 == 0);
+        waiting.take_all(|n| n % 2 == 0);
         assert_eq!(waiting.entries.len(), 5);
         assert_eq!(waiting.waiting_for(4), []);
         assert_eq!(waiting.waiting_for(5).len(), 1);

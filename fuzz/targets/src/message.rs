@@ -11,7 +11,7 @@ use mk_net::message::{
     DeleteGroup, DeleteTopics, DescribeCluster, DescribeGroup, DescribeProgress, DescribeTopics,
     ElectLeaders, Fetch, FetchOffsets, FindCoordinator, GroupHeartbeat, InitProducerId, LeaveGroup,
     ListClients, ListGroups, ListOffsets, Metadata, MovePartitions, Produce, RegisterClient,
-    Request, TrimTopic,
+    Request, TrimTopic, WatchTopics,
 };
 
 use crate::edit::edit;
@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 4096;
 
 type Target = fn(&mut Input<'_>);
 
-const KINDS: [(Kind, Target); 27] = [
+const KINDS: [(Kind, Target); 28] = [
     target::<ApiVersions>(),
     target::<Metadata>(),
     target::<CreateTopics>(),
@@ -50,6 +50,7 @@ const KINDS: [(Kind, Target); 27] = [
     target::<DescribeProgress>(),
     target::<RegisterClient>(),
     target::<ListClients>(),
+    target::<WatchTopics>(),
 ];
 const _: () = assert!(KINDS.len() == Kind::ALL.len(), "every kind is here");
 

@@ -44,6 +44,9 @@ pub trait Service {
     fn on_deadline(&mut self, context: &mut Context);
     /// When it wants to be woken at the latest.
     fn next_deadline(&self) -> Option<Instant>;
+    /// A client sends no more. It may be gone, or wait for its answers: what waits for more to come is to be
+    /// answered with what there is.
+    fn on_ended(&mut self, context: &mut Context, connection: ConnectionId);
     /// A connection has ended; answers to it go nowhere.
     fn on_closed(&mut self, connection: ConnectionId);
     /// The server is about to stop: whatever need not wait is to be answered now.

@@ -233,6 +233,7 @@ impl<S: Service> EventLoop<S> {
                 return false;
             }
         }
+        self.tell_end(id);
         let sent = self.flush(id.index);
         let Some(socket) = &mut self.sockets[id.index] else { return false };
         if socket.connection.is_finished() {
@@ -249,6 +250,16 @@ impl<S: Service> EventLoop<S> {
         let readable = socket.readable && socket.connection.wants_read();
         let held_back = socket.connection.has_request() || readable;
         sent == Step::Again || (held_back && self.stopping.is_none())
+    }
+
+    /// Tells the service once that the client sends no more.
+    fn tell_end(&mut self, id: ConnectionId) {
+        let Some(socket) = &mut self.sockets[id.index] else { return };
+        if !socket.end_told && socket.connection.has_ended() {
+            socket.end_told = true;
+            self.service.on_ended(&mut self.context, id);
+            self.apply_outputs();
+        }
     }
 
     /// Hands all requests that are there to the service. False if the connection is refused.

@@ -21,6 +21,8 @@ pub(super) struct Socket {
     /// True once the kernel has told of the end of what the client sends; it tells that once.
     pub read_closed: bool,
     pub writable: bool,
+    /// True once the service knows that the client sends no more.
+    pub end_told: bool,
     /// True while it is in the loop's list of sockets with work.
     pub queued: bool,
     pub last_active: Instant,
@@ -76,6 +78,7 @@ impl Socket {
             readable: false,
             read_closed: false,
             writable: true,
+            end_told: false,
             queued: false,
             last_active: now,
             lingering: None,

@@ -44,7 +44,7 @@ pub use topics::{
     AddPartitions, AddPartitionsResponse, AlterTopic, AlterTopicResponse, CreateTopics,
     CreateTopicsResponse, CreatedTopic, DeleteTopics, DeleteTopicsResponse, DescribeTopics,
     DescribeTopicsResponse, DescribedPartition, DescribedSetting, DescribedTopic, NewTopic,
-    Removal, Setting, SettingSource, TopicResult,
+    Removal, Setting, SettingSource, TopicResult, WatchTopics, WatchTopicsResponse, WatchedTopic,
 };
 
 use crate::codec::Wire;
@@ -112,6 +112,7 @@ requests! {
     DESCRIBE_PROGRESS = 25, 2..=2, DescribeProgress -> DescribeProgressResponse;
     REGISTER_CLIENT = 26, 2..=2, RegisterClient -> RegisterClientResponse;
     LIST_CLIENTS = 27, 2..=2, ListClients -> ListClientsResponse;
+    WATCH_TOPICS = 28, 1..=1, WatchTopics -> WatchTopicsResponse;
 }
 
 impl Kind {

@@ -186,3 +186,30 @@ choice! {
         Topic = 2,
     }
 }
+
+message! {
+    /// Waits until a topic has more partitions than the client knows of.
+    pub struct WatchTopics {
+        /// The topics.
+        pub topics: Vec<WatchedTopic>,
+        /// How long it may wait.
+        pub max_wait_ms: u32,
+    }
+
+    /// A topic as a client knows it.
+    pub struct WatchedTopic {
+        /// Its name.
+        pub topic: String,
+        /// Its id.
+        pub topic_id: Uuid,
+        /// How many partitions it has.
+        pub partitions: u32,
+    }
+
+    /// What is worth to be asked for.
+    pub struct WatchTopicsResponse {
+        /// The topics that have more partitions, or are others of the same name; none: it has waited for long
+        /// enough.
+        pub grown: Vec<String>,
+    }
+}

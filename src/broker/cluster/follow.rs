@@ -51,12 +51,17 @@ impl Follower for Following {
             assign(shared, known);
         }
         shared.groups.changed();
+        shared.topics_grew();
         (self.registered)();
     }
 
     fn changed(&mut self, _: &ClusterState, delta: &Delta) {
         let shared = &self.shared;
+        let grew = grows(&shared.cluster.state(), delta);
         shared.cluster.follow(delta);
+        if grew {
+            shared.topics_grew();
+        }
         if shared.cluster.may_lead()
             && let Some(told) = self.may_lead.take()
         {
@@ -89,6 +94,14 @@ impl Follower for Following {
     fn lost(&mut self) {
         warn!("the mini-zookeeper is not reached; the leaders stay as they are");
     }
+}
+
+/// True if a change brings topics or partitions.
+fn grows(state: &ClusterState, delta: &Delta) -> bool {
+    delta.topics.iter().any(|topic| {
+        let known = state.topics.get(&topic.name).filter(|known| known.id == topic.id);
+        known.is_none_or(|known| known.partitions.len() < topic.total as usize)
+    })
 }
 
 /// Gives the partitions of a topic that are served already their parts.

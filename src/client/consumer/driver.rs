@@ -138,6 +138,7 @@ impl Driver {
         outbox: mpsc::Sender<Result<FetchedBatches, Failed>>,
     ) {
         let mut fetches: JoinSet<Landed> = JoinSet::new();
+        let mut grown = self.cluster.grown();
         loop {
             self.start_fetches(&mut fetches);
             let wake_at = self.wake_at();
@@ -157,6 +158,7 @@ impl Driver {
                         permit.send(item);
                     }
                 }
+                Ok(()) = grown.changed() => self.take_added(),
                 () = sleep_until(wake_at) => self.discover().await,
             }
         }
@@ -210,7 +212,7 @@ impl Driver {
         retries.chain(self.next_discovery).min()
     }
 
-    /// Looks for partitions that were added; they are read from their first record on.
+    /// Asks for partitions that were added, now and then; mostly they are heard of before.
     async fn discover(&mut self) {
         let now = Instant::now();
         if self.next_discovery.is_none_or(|at| now < at) {
@@ -218,22 +220,21 @@ impl Driver {
         }
         self.next_discovery = Some(now + self.cluster.settings().metadata_max_age);
         let names = self.subscribed.iter().map(|topic| topic.to_string()).collect();
-        let Ok(metadata) = self.cluster.metadata_once(names, false).await else { return };
-        for topic in metadata.topics {
-            let Ok(places) = topic.result else { continue };
-            let name: Arc<str> = topic.name.as_str().into();
-            let known = |key: &PartitionKey| self.positions.contains_key(key);
+        if self.cluster.metadata_once(names, false).await.is_ok() {
+            self.take_added();
+        }
+    }
+
+    /// Reads partitions that were added, from their first record on.
+    fn take_added(&mut self) {
+        for topic in self.subscribed.clone() {
+            let positions = self.positions.keys().filter(|key| key.0 == topic);
             // A topic that was read to its end on demand has no position left, and is not new.
-            let highest = self.positions.keys().filter(|key| key.0 == name).map(|key| key.1).max();
-            let fresh: Vec<PartitionKey> = places
-                .partitions
-                .iter()
-                .map(|partition| (name.clone(), partition.partition))
-                .filter(|key| !known(key) && highest.is_some_and(|highest| key.1 > highest))
-                .collect();
-            for key in fresh {
-                tracing::info!(topic = %key.0, partition = key.1, "a partition was added");
+            let Some(highest) = positions.map(|key| key.1).max() else { continue };
+            for partition in highest + 1..self.cluster.known_count(&topic).unwrap_or(0) {
+                tracing::info!(%topic, partition, "a partition was added");
                 let assignment = self.assigned.fetch_add(1, Ordering::Relaxed);
+                let key = (topic.clone(), partition);
                 self.begin(Start { key, offset: 0, epoch: -1, assignment });
             }
         }

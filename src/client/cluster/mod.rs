@@ -1,21 +1,25 @@
 //! Connections to brokers, and who leads what.
 
+mod topics;
+mod watcher;
+
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{
-    BrokerAddress, Metadata, MetadataResponse, PartitionMetadata, RegisterClient, Request,
-    TopicMetadata,
-};
+use mk_net::message::{BrokerAddress, Metadata, RegisterClient, Request};
 use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::connection::Connection;
 use super::error::ClientError;
+use topics::Known;
+pub use topics::TopicInfo;
+use watcher::Watcher;
 
 /// A topic and a partition of it.
 pub(super) type PartitionKey = (Arc<str>, u32);
@@ -61,6 +65,11 @@ struct Inner {
     connections: Mutex<HashMap<(String, Lane), Arc<Slot>>>,
     brokers: Mutex<HashMap<u32, BrokerAddress>>,
     topics: Mutex<HashMap<String, Known>>,
+    /// Told when other topics are known, or more of them.
+    known: Arc<Notify>,
+    /// Changes each time when a topic has more partitions than were known.
+    grown: watch::Sender<()>,
+    watcher: OnceLock<Watcher>,
     /// The address that has answered last is asked first.
     last_answer: Mutex<Option<String>>,
     /// One that could not do what it was asked is asked last.
@@ -76,16 +85,6 @@ const QUICK: Duration = Duration::from_secs(1);
 const FIRST_DOUBT: Duration = Duration::from_millis(100);
 const LONGEST_DOUBT: Duration = Duration::from_secs(5);
 
-/// What is known of a topic.
-#[derive(Clone, Debug)]
-struct Known {
-    info: Arc<TopicInfo>,
-    /// Set when a leader did not answer, or was none: it is asked for again before the next
-    /// request. Until then the rest is still good enough to choose partitions by, so that a
-    /// producer can fill its buffer while no broker is there.
-    suspect: bool,
-}
-
 /// What a connection is for. Records have their own: they take long, and a broker reads no further from a
 /// client that is over its quota, while a member must be heard and whoever leads must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,18 +98,6 @@ pub(super) enum Lane {
 /// Connections to one address for one purpose: at most one, made by whoever comes first.
 type Slot = tokio::sync::Mutex<Option<Arc<Connection>>>;
 
-/// A topic as it was when the metadata were asked for.
-#[derive(Clone, Debug)]
-pub struct TopicInfo {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its id.
-    pub id: Uuid,
-    /// Its partitions, from 0 on.
-    pub partitions: Vec<PartitionMetadata>,
-    asked_at: Instant,
-}
-
 impl Cluster {
     /// A cluster of which some addresses (HOST:PORT) are known. Connects when it must.
     pub fn new(bootstrap: Vec<String>, settings: ClusterSettings) -> Cluster {
@@ -121,6 +108,9 @@ impl Cluster {
             connections: Mutex::new(HashMap::new()),
             brokers: Mutex::new(HashMap::new()),
             topics: Mutex::new(HashMap::new()),
+            known: Arc::default(),
+            grown: watch::Sender::new(()),
+            watcher: OnceLock::new(),
             last_answer: Mutex::new(None),
             avoided: Mutex::new(None),
             seed: instance.as_u64_pair().0,
@@ -209,6 +199,19 @@ impl Cluster {
         Err(last)
     }
 
+    /// A connection to any broker that can be reached.
+    async fn any_connection(&self) -> Result<Arc<Connection>, ClientError> {
+        let mut last = ClientError::Invalid("no address of a broker is given".to_owned());
+        for address in self.addresses(None) {
+            let timeout = self.inner.settings.connect_timeout;
+            match self.connect(&address, Lane::Control, timeout).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
     /// All addresses that are known, but not this broker's: the one that has answered last, those given
     /// at first, those of the brokers.
     fn addresses(&self, not: Option<u32>) -> Vec<String> {
@@ -275,7 +278,7 @@ impl Cluster {
             };
             self.remember(&metadata);
             let moved = partitions.iter().find(|key| {
-                let known = self.inner.topics.lock().get(&*key.0).map(|known| known.info.clone());
+                let known = self.known_info(&key.0);
                 known.is_some_and(|info| info.leader(key.1) != Some(leader))
             });
             if let Some((topic, partition)) = moved {
@@ -319,200 +322,15 @@ impl Cluster {
         let _ = connection.send_only(&request, Bytes::new(), *request_timeout).await;
     }
 
-    /// A topic, created if there is none and the broker allows it. Remembered for a while.
-    pub async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
-        let known = self.inner.topics.lock().get(name).cloned();
-        match known {
-            Some(Known { info, suspect }) => {
-                let is_young = info.asked_at.elapsed() < self.inner.settings.metadata_max_age;
-                if suspect || is_young {
-                    return Ok(info);
-                }
-                match self.metadata_once(vec![name.to_owned()], true).await {
-                    Ok(_) => self.known(name),
-                    Err(error) if error.is_unreachable() => {
-                        self.suspect(name);
-                        Ok(info)
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-            None => self.refresh(name).await,
-        }
-    }
-
-    async fn refresh(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
-        let deadline = Instant::now() + self.inner.settings.api_timeout;
-        let mut backoff = Backoff::new(self.inner.seed);
-        loop {
-            let topics = self.metadata(Some(vec![name.to_owned()]), true).await?.topics;
-            let topic = topics.into_iter().find(|topic| topic.name == name);
-            match topic.map(|topic| topic.result) {
-                Some(Ok(_)) => return self.known(name),
-                // The broker has just started, or does not reach the mini-zookeeper; another may.
-                Some(Err(fault)) if is_not_able(&fault) => {
-                    let wait = backoff.failed();
-                    if Instant::now() + wait >= deadline {
-                        return Err(fault.into());
-                    }
-                    self.turn_away();
-                    tokio::time::sleep(wait).await;
-                }
-                Some(Err(fault)) => return Err(fault.into()),
-                None => {
-                    let what = format!("the broker says nothing of '{name}'");
-                    return Err(ClientError::Invalid(what));
-                }
-            }
-        }
-    }
-
-    fn known(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
-        let known = self.inner.topics.lock().get(name).map(|known| known.info.clone());
-        known.ok_or_else(|| {
-            let what = format!("there is no topic '{name}' any more");
-            Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what).into()
-        })
-    }
-
-    /// The leader of a partition as far as is known.
-    pub(super) fn known_leader(&self, topic: &str, partition: u32) -> Option<u32> {
-        let topics = self.inner.topics.lock();
-        topics.get(topic).filter(|known| !known.suspect)?.info.leader(partition)
-    }
-
-    /// The epoch of the leader that is known; -1: none is.
-    pub(super) fn known_epoch(&self, topic: &str, partition: u32) -> i32 {
-        let topics = self.inner.topics.lock();
-        let known =
-            topics.get(topic).and_then(|known| known.info.partitions.get(partition as usize));
-        known.map_or(-1, |partition| partition.leader_epoch)
-    }
-
-    /// How many partitions a topic has, as far as is known.
-    pub(super) fn known_count(&self, topic: &str) -> Option<u32> {
-        self.inner.topics.lock().get(topic).map(|known| known.info.count())
-    }
-
-    /// The id of a topic, nil if it is not known.
-    pub(super) fn known_id(&self, topic: &str) -> Uuid {
-        self.inner.topics.lock().get(topic).map_or(Uuid::nil(), |known| known.info.id)
-    }
-
-    /// Takes note that a topic's leader may be another by now.
-    pub(super) fn suspect(&self, name: &str) {
-        if let Some(known) = self.inner.topics.lock().get_mut(name) {
-            known.suspect = true;
-        }
-    }
-
-    /// Forgets what is known of a topic: the next [`Cluster::topic`] asks.
-    pub(super) fn forget(&self, name: &str) {
-        self.inner.topics.lock().remove(name);
-    }
-
-    /// Asks for brokers and topics, and remembers the answer.
-    pub async fn metadata(
-        &self,
-        topics: Option<Vec<String>>,
-        create: bool,
-    ) -> Result<MetadataResponse, ClientError> {
-        let request = Metadata { topics, allow_auto_topic_creation: create };
-        let metadata = self.call_any(&request, true).await?;
-        self.remember(&metadata);
-        Ok(metadata)
-    }
-
-    /// Asks for topics once; whoever asks tries again himself.
-    pub(super) async fn metadata_once(
-        &self,
-        topics: Vec<String>,
-        create: bool,
-    ) -> Result<MetadataResponse, ClientError> {
-        let request = Metadata { topics: Some(topics), allow_auto_topic_creation: create };
-        let patience = self.inner.settings.request_timeout;
-        let patience = if create { patience } else { patience.min(QUICK) };
-        let metadata = self.call_once(&request, patience, None).await?;
-        self.remember(&metadata);
-        Ok(metadata)
-    }
-
     /// Takes note where a broker is.
     pub(super) fn remember_broker(&self, broker: BrokerAddress) {
         self.inner.brokers.lock().insert(broker.id, broker);
     }
-
-    /// Takes in what a broker says; it may be behind, and know less than another has said.
-    fn remember(&self, metadata: &MetadataResponse) {
-        let brokers = metadata.brokers.iter().map(|broker| (broker.id, broker.clone()));
-        self.inner.brokers.lock().extend(brokers);
-        let asked_at = Instant::now();
-        let mut known = self.inner.topics.lock();
-        for TopicMetadata { name, result } in &metadata.topics {
-            match result {
-                Ok(places) if !places.partitions.is_empty() => {
-                    let id = places.topic_id;
-                    let before = known.get(name).map(|known| known.info.clone());
-                    let before = before.filter(|before| before.id == id);
-                    let newest = |found: &PartitionMetadata| {
-                        let before = before.as_ref();
-                        let before =
-                            before.and_then(|b| b.partitions.get(found.partition as usize));
-                        before
-                            .filter(|b| b.leader_epoch > found.leader_epoch)
-                            .unwrap_or(found)
-                            .clone()
-                    };
-                    let partitions = places.partitions.iter().map(newest).collect();
-                    let info = TopicInfo { name: name.as_str().into(), id, partitions, asked_at };
-                    let info = Arc::new(info);
-                    known.insert(name.clone(), Known { info, suspect: false });
-                }
-                // A broker that has just started, or cannot ask: that says nothing of the topic.
-                Err(fault) if is_passing(fault) => {
-                    if let Some(known) = known.get_mut(name) {
-                        known.suspect = true;
-                    }
-                }
-                _ => {
-                    known.remove(name);
-                }
-            }
-        }
-    }
-}
-
-/// True if the broker could not make a topic, or say what it is, and another one may.
-fn is_not_able(fault: &Fault) -> bool {
-    matches!(
-        fault.code,
-        ErrorCode::NOT_LEADER_OR_FOLLOWER
-            | ErrorCode::NOT_CONTROLLER
-            | ErrorCode::LEADER_NOT_AVAILABLE
-            | ErrorCode::REQUEST_TIMED_OUT
-    )
-}
-
-/// True if a fault of a topic may pass; false if there is no such topic.
-fn is_passing(fault: &Fault) -> bool {
-    fault.code.is_retriable() && fault.code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
 }
 
 fn address_of(broker: &BrokerAddress) -> String {
     let BrokerAddress { host, port, .. } = broker;
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-impl TopicInfo {
-    /// The leader of a partition, if it has one.
-    pub fn leader(&self, partition: u32) -> Option<u32> {
-        self.partitions.get(partition as usize)?.leader
-    }
-
-    /// How many partitions it has.
-    pub fn count(&self) -> u32 {
-        self.partitions.len() as u32
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,109 @@
+//! Clients that wait for partitions to be added to topics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mk_net::envelope::response;
+use mk_net::event_loop::{ConnectionId, Context};
+use mk_net::message::{WatchTopics, WatchTopicsResponse};
+
+use super::reply::Reply;
+use super::shared::{LONGEST_WAIT, Shared};
+use super::waiting::{Ticket, Waiting};
+
+/// The clients of one loop that wait.
+pub struct Watches {
+    shared: Arc<Shared>,
+    waiting: Waiting<Watch>,
+    /// A connection has one at most.
+    by_connection: HashMap<ConnectionId, Ticket>,
+}
+
+struct Watch {
+    reply: Reply,
+    request: WatchTopics,
+}
+
+impl Watches {
+    pub fn new(shared: Arc<Shared>) -> Watches {
+        Watches { shared, waiting: Waiting::default(), by_connection: HashMap::new() }
+    }
+
+    /// Answers at once if a topic has more partitions than the client knows, or when one has. What the
+    /// connection has waited for before is answered.
+    pub fn request(&mut self, context: &mut Context, reply: Reply, request: WatchTopics) {
+        self.answer_of(context, reply.to);
+        let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
+        let watch = Watch { reply, request };
+        let grown = self.grown(&watch.request);
+        if !grown.is_empty() || wait.is_zero() {
+            return watch.answer(context, grown);
+        }
+        let ticket = self.waiting.park(watch, Vec::new(), context.now() + wait);
+        self.by_connection.insert(reply.to, ticket);
+    }
+
+    /// Topics have changed.
+    pub fn on_change(&mut self, context: &mut Context) {
+        let tickets: Vec<Ticket> = self.by_connection.values().copied().collect();
+        for ticket in tickets {
+            let Some(watch) = self.waiting.request(ticket) else { continue };
+            if !self.grown(&watch.request).is_empty() {
+                self.by_connection.remove(&watch.reply.to);
+                self.end(context, ticket);
+            }
+        }
+    }
+
+    /// Answers those that have waited long enough.
+    pub fn on_deadline(&mut self, context: &mut Context) {
+        while let Some(watch) = self.waiting.take_expired(context.now()) {
+            self.by_connection.remove(&watch.reply.to);
+            watch.answer(context, Vec::new());
+        }
+    }
+
+    /// Answers what a connection waits for.
+    pub fn answer_of(&mut self, context: &mut Context, connection: ConnectionId) {
+        if let Some(ticket) = self.by_connection.remove(&connection) {
+            self.end(context, ticket);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.next_deadline()
+    }
+
+    pub fn forget(&mut self, connection: ConnectionId) {
+        if let Some(ticket) = self.by_connection.remove(&connection) {
+            self.waiting.take(ticket);
+        }
+    }
+
+    fn end(&mut self, context: &mut Context, ticket: Ticket) {
+        if let Some(watch) = self.waiting.take(ticket) {
+            let grown = self.grown(&watch.request);
+            watch.answer(context, grown);
+        }
+    }
+
+    /// The topics that are others by now, or have more partitions. Of one that is not there nothing is said:
+    /// this broker may not have heard of it yet.
+    fn grown(&self, request: &WatchTopics) -> Vec<String> {
+        let state = self.shared.cluster.state();
+        let grown = request.topics.iter().filter(|known| {
+            state.topics.get(&known.topic).is_some_and(|topic| {
+                topic.id != known.topic_id || topic.partitions.len() > known.partitions as usize
+            })
+        });
+        grown.map(|known| known.topic.clone()).collect()
+    }
+}
+
+impl Watch {
+    fn answer(self, context: &mut Context, grown: Vec<String>) {
+        let answer = WatchTopicsResponse { grown };
+        context.respond(self.reply.to, response(&self.reply.header, &answer, 0));
+    }
+}

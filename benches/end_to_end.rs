@@ -24,7 +24,7 @@ fn cluster(broker: &TestBroker) -> Cluster {
 
 fn record(topic: &str, value: &Bytes) -> ProducerRecord {
     let value = Some(value.clone());
-    ProducerRecord { topic: topic.to_owned(), value, ..ProducerRecord::default() }
+    ProducerRecord { topic: topic.into(), value, ..ProducerRecord::default() }
 }
 
 async fn produce_all(producer: &Producer, topic: &str, value: &Bytes) {

@@ -29,7 +29,7 @@ fn cluster(broker: &Broker) -> Cluster {
 
 fn record(topic: &str, value: &[u8]) -> ProducerRecord {
     let value = Some(value.to_vec().into());
-    ProducerRecord { topic: topic.to_owned(), value, ..ProducerRecord::default() }
+    ProducerRecord { topic: topic.into(), value, ..ProducerRecord::default() }
 }
 
 /// With the broker gone, a producer holds as much as its buffer does and no more; what is not

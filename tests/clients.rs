@@ -28,7 +28,7 @@ fn producers_and_consumers_are_listed_while_they_are_connected() {
     let producer = runtime.block_on(async {
         let producer = Producer::new(cluster.clone(), ProducerSettings::default());
         let record = ProducerRecord {
-            topic: "orders".to_owned(),
+            topic: "orders".into(),
             value: Some(vec![7u8; 1000].into()),
             ..ProducerRecord::default()
         };

@@ -99,7 +99,7 @@ async fn produce_to_each(cluster: &Cluster, partitions: u32) {
     let producer = Producer::new(cluster.clone(), ProducerSettings::default());
     for partition in 0..partitions {
         let record = ProducerRecord {
-            topic: "t".to_owned(),
+            topic: "t".into(),
             partition: Some(partition),
             value: Some("a record".into()),
             ..ProducerRecord::default()

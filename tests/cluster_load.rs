@@ -58,7 +58,7 @@ fn create(
 
 fn record(topic: &str, value: &Bytes) -> ProducerRecord {
     ProducerRecord {
-        topic: topic.to_owned(),
+        topic: topic.into(),
         partition: Some(0),
         value: Some(value.clone()),
         ..ProducerRecord::default()

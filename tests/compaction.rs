@@ -119,7 +119,7 @@ async fn produce(
         for _ in 0..100 {
             let (key, value) = (format!("key {}", number % 53), format!("{number:0200}"));
             let record = ProducerRecord {
-                topic: "t".to_owned(),
+                topic: "t".into(),
                 key: Some(key.clone().into()),
                 value: Some(value.clone().into()),
                 ..ProducerRecord::default()

@@ -40,7 +40,7 @@ async fn produce(
         // Neighbours in the log are of different keys, and rounds in different order.
         let key = (number % keys * 7919 + number / keys) % keys;
         let record = ProducerRecord {
-            topic: topic.to_owned(),
+            topic: topic.into(),
             key: Some(Bytes::from(format!("key {key}"))),
             value: Some(value(number)),
             ..ProducerRecord::default()

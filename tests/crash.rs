@@ -29,7 +29,7 @@ async fn produce(
         let mut deliveries = Vec::new();
         for _ in 0..50 {
             let record = ProducerRecord {
-                topic: "t".to_owned(),
+                topic: "t".into(),
                 value: Some(format!("{number:0100}").into()),
                 ..ProducerRecord::default()
             };

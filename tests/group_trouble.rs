@@ -115,6 +115,30 @@ fn a_record_that_is_given_out_again_and_again_is_told() {
     broker.stop();
 }
 
+/// A broker that was told to stop waited for what its clients waited for, a member's heartbeat and a look at
+/// topics, and its leaderships were elsewhere long before.
+#[test]
+fn a_broker_stops_at_once_whoever_waits_for_it() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    produce(&broker, 100);
+    let mut member = runtime.block_on(async {
+        let mut member = GroupConsumer::join(client(&broker), by_hand(), &["orders"]);
+        member.next().await.unwrap();
+        member
+    });
+    let waiting = runtime.spawn(async move { member.next().await.map(drop) });
+    wait_until("it waits", || {
+        let told = told(&broker);
+        told.get("heard_ms").and_then(Value::as_u64).is_some_and(|ms| ms > 100)
+    });
+    let begin = Instant::now();
+    broker.stop();
+    assert!(begin.elapsed() < Duration::from_millis(800), "{:?}", begin.elapsed());
+    waiting.abort();
+}
+
 #[test]
 fn records_that_were_deleted_too_early_are_told() {
     let runtime = Runtime::new().unwrap();
@@ -140,7 +164,7 @@ async fn send_fifty_a_second(cluster: Cluster, made: mpsc::UnboundedSender<i64>)
         ticks.tick().await;
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
         let record = ProducerRecord {
-            topic: "orders".to_owned(),
+            topic: "orders".into(),
             value: Some("x".into()),
             timestamp_ms: Some(now_ms),
             ..ProducerRecord::default()

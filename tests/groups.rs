@@ -58,7 +58,7 @@ async fn produce(cluster: &Cluster, from: u64, count: u64) {
     let mut deliveries = Vec::new();
     for number in from..from + count {
         let record = ProducerRecord {
-            topic: TOPIC.to_owned(),
+            topic: TOPIC.into(),
             key: Some((number % 97).to_string().into()),
             value: Some(number.to_string().into()),
             ..ProducerRecord::default()
@@ -483,7 +483,7 @@ fn nobody_writes_into_the_offsets_topic_from_outside() {
         assert_eq!(altered.unwrap_err().code(), Some(ErrorCode::POLICY_VIOLATION));
         let producer = Producer::new(cluster.clone(), ProducerSettings::default());
         let record = ProducerRecord {
-            topic: internal.to_owned(),
+            topic: internal.into(),
             key: Some("key".into()),
             ..ProducerRecord::default()
         };

@@ -92,7 +92,7 @@ async fn produce(cluster: Cluster, producer_number: u64, count: u64) {
     let mut sent = VecDeque::new();
     for number in 0..count {
         let record = ProducerRecord {
-            topic: "t".to_owned(),
+            topic: "t".into(),
             partition: Some(place_of(number)),
             value: Some(format!("{producer_number} {number}").into()),
             ..ProducerRecord::default()

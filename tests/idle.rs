@@ -33,8 +33,7 @@ fn a_hundred_waiting_consumers_cost_nothing_and_are_told_at_once() {
         let producer = Producer::new(cluster(), settings);
         let send = || async {
             let value = Some("x".into());
-            let record =
-                ProducerRecord { topic: "t".to_owned(), value, ..ProducerRecord::default() };
+            let record = ProducerRecord { topic: "t".into(), value, ..ProducerRecord::default() };
             producer.send(record).await.unwrap()
         };
         // All have waited, and been told, once.

@@ -33,7 +33,7 @@ async fn fill(cluster: Cluster, topic: &str, mib: usize) {
     for _ in 0..mib {
         let value = vec![0x5a; 1 << 20];
         let record = ProducerRecord {
-            topic: topic.to_owned(),
+            topic: topic.into(),
             partition: Some(0),
             value: Some(value.into()),
             ..ProducerRecord::default()

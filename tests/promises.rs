@@ -33,7 +33,7 @@ async fn send(cluster: &Cluster, acks: Acks, patience: Duration) -> Result<Recei
         ProducerSettings { acks, delivery_timeout: patience, ..ProducerSettings::default() };
     let producer = Producer::new(cluster.clone(), settings);
     let record = ProducerRecord {
-        topic: "t".to_owned(),
+        topic: "t".into(),
         partition: Some(0),
         value: Some("a record".into()),
         ..ProducerRecord::default()

@@ -36,7 +36,7 @@ async fn produce_of(cluster: &Cluster, records: usize, size: usize) -> Duration 
     let mut deliveries = Vec::new();
     for _ in 0..records {
         let record = ProducerRecord {
-            topic: "t".to_owned(),
+            topic: "t".into(),
             value: Some(vec![7u8; size].into()),
             ..ProducerRecord::default()
         };

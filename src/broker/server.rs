@@ -234,6 +234,7 @@ impl Broker {
     /// all logs.
     pub fn stop(self) -> Result<(), StopError> {
         self.member.hand_over(&self.shared);
+        self.shared.groups.close();
         self.server.stop(GRACE);
         self.member.stop();
         self.coordinator.stop();

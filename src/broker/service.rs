@@ -254,5 +254,6 @@ impl Service for BrokerService {
 
     fn on_stop(&mut self, context: &mut Context) {
         self.fetches.answer_all(context);
+        self.watches.answer_all(context);
     }
 }

@@ -64,6 +64,15 @@ impl Watches {
         }
     }
 
+    /// Answers all that wait.
+    pub fn answer_all(&mut self, context: &mut Context) {
+        while let Some(watch) = self.waiting.take_first() {
+            let grown = self.grown(&watch.request);
+            watch.answer(context, grown);
+        }
+        self.by_connection.clear();
+    }
+
     /// Answers what a connection waits for.
     pub fn answer_of(&mut self, context: &mut Context, connection: ConnectionId) {
         if let Some(ticket) = self.by_connection.remove(&connection) {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use mk_storage::Timestamp;
 use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
-use tokio::sync::watch;
+use uuid::Uuid;
 
-use super::batch::{Batch, Delivery, Outcome};
+use super::batch::{Batch, Delivery};
 use super::cluster::PartitionKey;
+use super::landing::Landing;
+use super::partitioner::Sticky;
 use super::queue::{Answer, Queue};
 
 /// How batches are made.
@@ -42,46 +44,108 @@ impl BatchSettings {
 #[derive(Debug)]
 pub(super) struct Accumulator {
     settings: BatchSettings,
-    queues: BTreeMap<PartitionKey, Queue>,
-    /// `max.message.bytes` of topics, as far as it is known.
-    limits: HashMap<Arc<str>, usize>,
+    topics: Vec<Topic>,
+    /// Where each is among them.
+    places: HashMap<Arc<str>, usize>,
+    /// That of the last record.
+    last: usize,
     /// While more than 0, nothing lingers.
     pub flushing: usize,
 }
 
+#[derive(Debug)]
+struct Topic {
+    name: Arc<str>,
+    /// Where records go that may go anywhere.
+    sticky: Sticky,
+    /// Each with its name, by number.
+    queues: BTreeMap<u32, (PartitionKey, Queue)>,
+    /// `max.message.bytes`, as far as it is known.
+    limit: Option<usize>,
+}
+
+/// Where a record goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// To this partition.
+    At(u32),
+    /// To any of so many.
+    AnyOf(u32),
+}
+
+/// A record that is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pushed<'a> {
+    pub fields: &'a RecordFields<'a>,
+    pub timestamp: Timestamp,
+    /// Bytes that it takes of the buffer.
+    pub charge: usize,
+}
+
 impl Accumulator {
     pub fn new(settings: BatchSettings) -> Accumulator {
-        Accumulator { settings, queues: BTreeMap::new(), limits: HashMap::new(), flushing: 0 }
+        let (topics, places) = (Vec::new(), HashMap::new());
+        Accumulator { settings, topics, places, last: 0, flushing: 0 }
     }
 
-    /// Adds a record. True if the sender should look: a batch is full, or a new one has begun.
+    /// Adds a record to this partition of a topic, or to one of so many. True if the sender should look: a batch
+    /// is full, or a new one has begun.
     pub fn push(
         &mut self,
         now: Instant,
-        key: PartitionKey,
-        timestamp: Timestamp,
-        record: &RecordFields<'_>,
-        charge: usize,
+        topic: &Arc<str>,
+        place: Place,
+        pushed: &Pushed<'_>,
     ) -> (Delivery, bool) {
+        let Pushed { fields, timestamp, charge } = pushed;
         let settings = self.settings;
-        let queue = self.queues.entry(key.clone()).or_default();
-        if queue.limit.is_none() {
-            queue.limit = self.limits.get(&key.0).copied();
+        self.last = self.place_of(topic);
+        let known = &mut self.topics[self.last];
+        let added = BatchBuilder::size_added(fields);
+        let number = match place {
+            Place::At(number) => number,
+            Place::AnyOf(count) => known.any_of(count, added, &settings),
+        };
+        let fresh = || {
+            let mut queue = Queue::default();
+            queue.limit = known.limit;
+            ((topic.clone(), number), queue)
+        };
+        let (key, queue) = known.queues.entry(number).or_insert_with(fresh);
+        let (batch, begun) = queue.open_batch(key, now, added, &settings);
+        let (was_full, before) = (batch.is_full(&settings), if begun { 0 } else { batch.size() });
+        let delivery = batch.next_delivery();
+        batch.push(*timestamp, fields, *charge);
+        if matches!(place, Place::AnyOf(_)) {
+            known.sticky.took(batch.size() - before);
         }
-        let added = BatchBuilder::size_added(record);
-        let (batch, begun) = queue.open_batch(now, added, &settings);
-        let index = batch.records.into();
-        let was_full = batch.is_full(&settings);
-        batch.push(timestamp, record, charge);
-        let delivery = Delivery { key, index, outcome: batch.outcome() };
         (delivery, begun || batch.is_full(&settings) && !was_full)
     }
 
     /// Says how large a batch a topic takes.
-    pub fn set_limit(&mut self, topic: &Arc<str>, limit: usize) {
-        self.limits.insert(topic.clone(), limit);
-        let queues = self.queues.iter_mut().filter(|(key, _)| key.0 == *topic);
-        queues.for_each(|(_, queue)| queue.limit = Some(limit));
+    pub fn set_limit(&mut self, topic: &str, limit: usize) {
+        let Some(place) = self.places.get(topic) else { return };
+        let topic = &mut self.topics[*place];
+        topic.limit = Some(limit);
+        topic.queues.values_mut().for_each(|(_, queue)| queue.limit = Some(limit));
+    }
+
+    /// Where a topic is. Mostly the last one is wanted, and by the very same name.
+    fn place_of(&mut self, topic: &Arc<str>) -> usize {
+        if self.topics.get(self.last).is_some_and(|last| Arc::ptr_eq(&last.name, topic)) {
+            return self.last;
+        }
+        if let Some(place) = self.places.get(topic) {
+            self.topics[*place].name = topic.clone();
+            return *place;
+        }
+        self.topics.push(Topic::new(topic.clone()));
+        self.places.insert(topic.clone(), self.topics.len() - 1);
+        self.topics.len() - 1
+    }
+
+    fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.topics.iter().flat_map(|topic| topic.queues.values().map(|(_, queue)| queue))
     }
 
     /// Takes the batches that are to be sent now, for each partition in order, within the size of a
@@ -89,7 +153,8 @@ impl Accumulator {
     pub fn drain(&mut self, now: Instant) -> Vec<(PartitionKey, Vec<Batch>)> {
         let mut left = self.settings.max_request_size;
         let mut drained = Vec::new();
-        for (key, queue) in &mut self.queues {
+        let queues = self.topics.iter_mut().flat_map(|topic| topic.queues.values_mut());
+        for (key, queue) in queues {
             if left == 0 {
                 break;
             }
@@ -112,27 +177,46 @@ impl Accumulator {
         now: Instant,
         pause: Duration,
     ) -> usize {
-        let queue = self.queues.get_mut(key);
-        queue.map_or(0, |queue| queue.landed(answers, now, pause))
+        let topic = self.places.get(&key.0).map(|place| &mut self.topics[*place]);
+        let queue = topic.and_then(|topic| topic.queues.get_mut(&key.1));
+        queue.map_or(0, |(_, queue)| queue.landed(answers, now, pause))
     }
 
     /// Fails batches that were not delivered in time; answers the bytes that they gave back.
     pub fn expire(&mut self, now: Instant) -> usize {
         let timeout = self.settings.delivery_timeout;
-        let queues = self.queues.iter_mut();
+        let queues = self.topics.iter_mut().flat_map(|topic| topic.queues.values_mut());
         queues.map(|(key, queue)| queue.expire(now, key, timeout)).sum()
     }
 
     /// When [`Accumulator::drain`] or [`Accumulator::expire`] will have something to do.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
         let flushing = self.flushing > 0;
-        let queues = self.queues.values();
-        queues.filter_map(|queue| queue.next_due(now, &self.settings, flushing)).min()
+        self.queues().filter_map(|queue| queue.next_due(now, &self.settings, flushing)).min()
     }
 
-    /// The outcomes of all batches that there are, those on their way included.
-    pub fn outcomes(&self) -> Vec<watch::Receiver<Option<Outcome>>> {
-        self.queues.values().flat_map(Queue::outcomes).collect()
+    /// Where all batches land that there are, those on their way included.
+    pub fn landings(&self) -> Vec<Arc<Landing>> {
+        self.queues().flat_map(Queue::landings).cloned().collect()
+    }
+}
+
+impl Topic {
+    fn new(name: Arc<str>) -> Topic {
+        let seed = Uuid::new_v4().as_u64_pair().0 as u32;
+        Topic { name, sticky: Sticky::new(seed), queues: BTreeMap::new(), limit: None }
+    }
+
+    /// The partition of a record of so many bytes that may go to any of `count`.
+    fn any_of(&mut self, count: u32, added: usize, settings: &BatchSettings) -> u32 {
+        let number = self.sticky.partition(count);
+        let queue = self.queues.get(&number);
+        let has_room = queue.is_some_and(|(_, queue)| queue.has_room(added, settings));
+        if self.sticky.may_stay(settings.batch_size, has_room) {
+            return number;
+        }
+        self.sticky.move_on();
+        self.sticky.partition(count)
     }
 }
 
@@ -145,13 +229,10 @@ mod tests {
 
     const SETTINGS: BatchSettings = BatchSettings::SMALL;
 
-    fn key(partition: u32) -> PartitionKey {
-        ("t".into(), partition)
-    }
-
     fn push(accumulator: &mut Accumulator, now: Instant, partition: u32) -> (Delivery, bool) {
         let record = RecordFields { value: Some(&[7; 50]), ..RecordFields::default() };
-        accumulator.push(now, key(partition), Timestamp(1), &record, 50)
+        let pushed = Pushed { fields: &record, timestamp: Timestamp(1), charge: 50 };
+        accumulator.push(now, &"t".into(), Place::At(partition), &pushed)
     }
 
     fn appended(base_offset: u64) -> Appended {
@@ -186,6 +267,25 @@ mod tests {
         assert_eq!(offsets.collect::<Vec<_>>(), [41, 42, 43, 44, 45]);
     }
 
+    /// What a record took of the buffer was counted, which is more than its bytes: a partition was left when its
+    /// batch was half full, and the batch had to linger.
+    #[test]
+    fn a_partition_is_left_when_its_batch_is_full() {
+        let start = Instant::now();
+        let settings = BatchSettings { batch_size: 10_000, ..SETTINGS };
+        let mut accumulator = Accumulator::new(settings);
+        let record = RecordFields { value: Some(&[7; 50]), ..RecordFields::default() };
+        let pushed = Pushed { fields: &record, timestamp: Timestamp(1), charge: 500 };
+        for _ in 0..1000 {
+            accumulator.push(start, &"t".into(), Place::AnyOf(3), &pushed);
+        }
+        let queues = accumulator.topics[0].queues.values();
+        let mut sizes: Vec<usize> = queues.flat_map(|(_, queue)| queue.sizes()).collect();
+        sizes.sort_unstable();
+        // All but the last are full.
+        assert!(sizes.len() > 3 && sizes[1..].iter().all(|size| *size >= 9_900), "{sizes:?}");
+    }
+
     /// A request with little room left took a batch of each further partition, and was larger than it may be.
     #[test]
     fn a_request_is_not_larger_than_it_may_be() {
@@ -212,8 +312,9 @@ mod tests {
         let partitions = 0..4;
         let deliveries: Vec<_> =
             partitions.clone().map(|n| push(&mut accumulator, start, n).0).collect();
-        let sent = accumulator.drain(start + SETTINGS.linger);
+        let mut sent = accumulator.drain(start + SETTINGS.linger);
         assert_eq!(sent.len(), 4);
+        let _on_its_way = sent.pop();
         let gone = || ClientError::Disconnected { address: "a".to_owned(), reason: "b".into() };
         for ((key, batches), error) in
             sent.into_iter().zip([gone(), ClientError::LeaderFound, gone()])
@@ -228,6 +329,6 @@ mod tests {
         assert!(matches!(told(0), Some(Err(ClientError::TimedOut { .. }))), "{:?}", told(0));
         assert!(matches!(told(1), Some(Err(ClientError::NotDelivered { .. }))), "{:?}", told(1));
         assert!(told(3).is_none(), "it is on its way");
-        assert_eq!(accumulator.outcomes().len(), 1);
+        assert_eq!(accumulator.landings().len(), 1);
     }
 }

@@ -8,11 +8,11 @@ use mk_net::message::{Appended, Durability};
 use mk_storage::Timestamp;
 use mk_storage::batch::{BatchBuilder, Compression, RecordFields, number};
 use mk_storage::producers::sequence_after;
-use tokio::sync::watch;
 
 use super::accumulator::BatchSettings;
 use super::cluster::PartitionKey;
 use super::error::ClientError;
+use super::landing::{Lander, Landing, Outcome, Placed};
 
 /// Where a record is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,18 +30,8 @@ pub struct Receipt {
 /// What becomes of a record that was given to a producer.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    pub(super) key: PartitionKey,
-    pub(super) index: u64,
-    pub(super) outcome: watch::Receiver<Option<Outcome>>,
-}
-
-/// What became of a batch.
-pub(super) type Outcome = Result<Placed, ClientError>;
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Placed {
-    base_offset: Option<u64>,
-    durability: Durability,
+    landing: Arc<Landing>,
+    index: u32,
 }
 
 /// The number of a batch among those of its producer in a partition.
@@ -89,7 +79,7 @@ pub(super) struct Batch {
     pub out_of_order: bool,
     /// True if it was sent, and nobody knows whether it was taken.
     pub may_be_written: bool,
-    outcome: watch::Sender<Option<Outcome>>,
+    lander: Lander,
 }
 
 #[derive(Debug)]
@@ -100,9 +90,14 @@ enum Content {
 }
 
 impl Batch {
-    pub fn new(now: Instant, serial: u64, compression: Compression) -> Batch {
-        let content = Content::Open(BatchBuilder::new(compression));
-        let (outcome, _) = watch::channel(None);
+    /// An empty batch that is expected to have so many bytes.
+    pub fn new(
+        key: PartitionKey,
+        now: Instant,
+        serial: u64,
+        (compression, expected): (Compression, usize),
+    ) -> Batch {
+        let content = Content::Open(BatchBuilder::with_capacity(compression, expected));
         Batch {
             content,
             charge: 0,
@@ -112,7 +107,7 @@ impl Batch {
             number: None,
             out_of_order: false,
             may_be_written: false,
-            outcome,
+            lander: Lander::new(key),
         }
     }
 
@@ -171,45 +166,44 @@ impl Batch {
         Ok(bytes.clone())
     }
 
-    pub fn outcome(&self) -> watch::Receiver<Option<Outcome>> {
-        self.outcome.subscribe()
+    /// What its records look at.
+    pub fn landing(&self) -> &Arc<Landing> {
+        self.lander.landing()
+    }
+
+    /// What becomes of the record that comes next.
+    pub fn next_delivery(&self) -> Delivery {
+        Delivery { landing: self.landing().clone(), index: self.records }
     }
 
     /// Tells its records where they are; answers the bytes that it gives back.
     pub fn succeed(self, appended: Option<&Appended>) -> usize {
-        let placed = Placed {
-            base_offset: appended.map(|appended| appended.base_offset),
-            durability: appended.map_or(Durability::None, |appended| appended.durability),
-        };
-        self.outcome.send_replace(Some(Ok(placed)));
+        self.lander.succeed(appended);
         self.charge
     }
 
     /// Tells its records that they failed; answers the bytes that it gives back.
     pub fn fail(self, error: ClientError) -> usize {
-        self.outcome.send_replace(Some(Err(error)));
+        self.lander.fail(error);
         self.charge
     }
 }
 
 impl Delivery {
     /// Waits until the record was acknowledged, or failed.
-    pub async fn receipt(mut self) -> Result<Receipt, ClientError> {
-        let outcome = self.outcome.wait_for(Option::is_some).await;
-        let outcome = outcome.map_err(|_| ClientError::Closed)?.clone();
-        self.as_receipt(outcome)
+    pub async fn receipt(self) -> Result<Receipt, ClientError> {
+        self.as_receipt(self.landing.wait().await)
     }
 
     /// What became of it, if that is known already.
     pub fn try_receipt(&self) -> Option<Result<Receipt, ClientError>> {
-        let outcome = self.outcome.borrow().clone();
-        outcome.is_some().then(|| self.as_receipt(outcome))
+        self.landing.outcome().map(|outcome| self.as_receipt(outcome))
     }
 
-    fn as_receipt(&self, outcome: Option<Outcome>) -> Result<Receipt, ClientError> {
-        let Placed { base_offset, durability } = outcome.unwrap_or(Err(ClientError::Closed))?;
-        let (topic, partition) = self.key.clone();
-        let offset = base_offset.map(|base| base + self.index);
+    fn as_receipt(&self, outcome: &Outcome) -> Result<Receipt, ClientError> {
+        let Placed { base_offset, durability } = *outcome.as_ref().map_err(ClientError::clone)?;
+        let (topic, partition) = self.landing.key.clone();
+        let offset = base_offset.map(|base| base + u64::from(self.index));
         Ok(Receipt { topic, partition, offset, durability })
     }
 }

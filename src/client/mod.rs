@@ -20,6 +20,7 @@ mod connection;
 mod consumer;
 mod error;
 mod group;
+mod landing;
 mod partitioner;
 mod producer;
 mod queue;

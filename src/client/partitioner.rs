@@ -26,8 +26,8 @@ pub fn partition_of_key(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }
 
-/// Where records without a key go: to one partition until it has got a batch's worth of bytes,
-/// then to another (KIP-794), so that batches are large.
+/// Where records without a key go: to one partition until its batch is complete, then to another (KIP-480), so
+/// that batches are large.
 #[derive(Clone, Copy, Debug)]
 pub struct Sticky {
     current: u32,
@@ -40,14 +40,25 @@ impl Sticky {
         Sticky { current: seed, bytes: 0 }
     }
 
-    /// The partition of a record of so many bytes; `partitions` is more than 0.
-    pub fn next(&mut self, partitions: u32, bytes: usize, batch_bytes: usize) -> u32 {
-        if self.bytes >= batch_bytes {
-            self.bytes = 0;
-            self.current = self.current.wrapping_add(1);
-        }
-        self.bytes += bytes;
+    /// The partition, of so many; more than 0.
+    pub fn partition(&self, partitions: u32) -> u32 {
         self.current % partitions
+    }
+
+    /// True if the next record may go where the last ones went: while there are fewer bytes of them than a batch
+    /// has, and their batch has room or there is none yet.
+    pub fn may_stay(&self, batch_bytes: usize, has_room: bool) -> bool {
+        self.bytes == 0 || (has_room && self.bytes < batch_bytes)
+    }
+
+    /// Goes on to the next partition.
+    pub fn move_on(&mut self) {
+        *self = Sticky::new(self.current.wrapping_add(1));
+    }
+
+    /// Its batch has so many bytes more.
+    pub fn took(&mut self, bytes: usize) {
+        self.bytes += bytes;
     }
 }
 
@@ -74,7 +85,17 @@ mod tests {
     fn a_key_has_its_partition_and_batches_move_on() {
         assert_eq!(partition_of_key(b"21", 7), (-973_932_308i32 as u32 & 0x7fff_ffff) % 7);
         let mut sticky = Sticky::new(5);
-        let partitions: Vec<_> = (0..8).map(|_| sticky.next(3, 10, 20)).collect();
+        let next = |_| {
+            if !sticky.may_stay(20, true) {
+                sticky.move_on();
+            }
+            sticky.took(10);
+            sticky.partition(3)
+        };
+        let partitions: Vec<_> = (0..8).map(next).collect();
         assert_eq!(partitions, [2, 2, 0, 0, 1, 1, 2, 2]);
+        sticky.move_on();
+        sticky.took(1);
+        assert!(sticky.may_stay(20, true) && !sticky.may_stay(20, false));
     }
 }

@@ -15,14 +15,14 @@ use tokio::sync::{Notify, OnceCell, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Admin;
-use super::accumulator::{Accumulator, BatchSettings};
+use super::accumulator::{Accumulator, BatchSettings, Place, Pushed};
 use super::backoff::{Backoff, sleep_until};
 use super::batch::{Batch, Delivery};
-use super::cluster::{Cluster, Lane, PartitionKey};
+use super::cluster::{Cluster, Lane, PartitionKey, TopicInfo};
 use super::error::ClientError;
-use super::partitioner::{Sticky, partition_of_key};
+use super::partitioner::partition_of_key;
 use super::queue::Answer;
-use crate::clock::now_ms;
+use crate::clock::TimeOfDay;
 use crate::settings::parse_bytes;
 
 /// What a producer waits for before it calls a record delivered.
@@ -74,7 +74,7 @@ impl Default for ProducerSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerRecord {
     /// Its topic.
-    pub topic: String,
+    pub topic: Arc<str>,
     /// Its partition; `None`: by the key, as Kafka's clients do, or any.
     pub partition: Option<u32>,
     /// Its key.
@@ -85,6 +85,19 @@ pub struct ProducerRecord {
     pub headers: Vec<(String, Option<Bytes>)>,
     /// Milliseconds since 1970; `None`: now.
     pub timestamp_ms: Option<i64>,
+}
+
+impl ProducerRecord {
+    /// Its fields, as a batch takes them.
+    fn with_fields<T>(&self, work: impl FnOnce(&RecordFields<'_>) -> T) -> T {
+        let (key, value) = (self.key.as_deref(), self.value.as_deref());
+        if self.headers.is_empty() {
+            return work(&RecordFields { key, value, headers: &[] });
+        }
+        let headers: Vec<_> =
+            self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        work(&RecordFields { key, value, headers: &headers })
+    }
 }
 
 /// Sends records. To be closed with [`Producer::close`], which waits for what is on its way; what
@@ -99,14 +112,19 @@ pub struct Producer {
 struct Shared {
     cluster: Cluster,
     settings: ProducerSettings,
-    accumulator: Mutex<Accumulator>,
-    sticky: Mutex<HashMap<String, Sticky>>,
+    buffer: Mutex<Buffer>,
     /// Bytes of the buffer that are free.
     room: Semaphore,
     /// Told when there may be something to send.
     changed: Notify,
     /// Its id, once it is sent for the first time.
     id: OnceCell<i64>,
+}
+
+#[derive(Debug)]
+struct Buffer {
+    accumulator: Accumulator,
+    time: TimeOfDay,
 }
 
 /// What became of a request: for each partition its batches, each with its result.
@@ -127,8 +145,10 @@ impl Producer {
             numbered: settings.acks != Acks::None,
         };
         let shared = Arc::new(Shared {
-            accumulator: Mutex::new(Accumulator::new(batches)),
-            sticky: Mutex::new(HashMap::new()),
+            buffer: Mutex::new(Buffer {
+                accumulator: Accumulator::new(batches),
+                time: TimeOfDay::new(),
+            }),
             room: Semaphore::new(settings.buffer_memory.min(Semaphore::MAX_PERMITS)),
             changed: Notify::new(),
             id: OnceCell::new(),
@@ -142,46 +162,26 @@ impl Producer {
     /// Puts a record into the buffer, waiting for room if there is none. Where it ends up, the
     /// [`Delivery`] says. Records of one partition keep their order.
     pub async fn send(&self, record: ProducerRecord) -> Result<Delivery, ClientError> {
-        let Shared { cluster, settings, .. } = &*self.shared;
-        let headers: Vec<_> =
-            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        let fields = RecordFields {
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            headers: &headers,
-        };
-        let size = BatchBuilder::size_of_one(&fields);
-        let limit = settings.max_request_size;
-        if size > limit {
-            return Err(ClientError::RecordTooLarge { size, limit });
+        let shared = &*self.shared;
+        let charge = shared.charge_of(&record)?;
+        let now = Instant::now();
+        // Mostly nothing is to be waited for, and the future is small that does not.
+        if let Some(topic) = shared.cluster.young_topic(&record.topic, now) {
+            let place = place_of(&record, &topic)?;
+            if let Ok(room) = shared.room.try_acquire_many(charge) {
+                room.forget();
+                return Ok(shared.push(now, &topic.name, place, &record, charge));
+            }
         }
-        let topic = cluster.topic(&record.topic).await?;
-        let partition = match (record.partition, &record.key) {
-            (Some(partition), _) if partition < topic.count() => partition,
-            (Some(partition), _) => return Err(no_partition(&record.topic, partition)),
-            (None, Some(key)) => partition_of_key(key, topic.count()),
-            (None, None) => self.shared.any_partition(&record.topic, topic.count(), size),
-        };
-        let charge = (size + OVERHEAD).min(settings.buffer_memory).min(u32::MAX as usize);
-        let room = self.shared.room.acquire_many(charge as u32).await;
-        room.map_err(|_| ClientError::Closed)?.forget();
-        let timestamp = Timestamp(record.timestamp_ms.unwrap_or_else(now_ms));
-        let key = (topic.name.clone(), partition);
-        let (delivery, look) =
-            self.shared.accumulator.lock().push(Instant::now(), key, timestamp, &fields, charge);
-        if look {
-            self.shared.changed.notify_one();
-        }
-        Ok(delivery)
+        Box::pin(shared.push_when_there_is_room(&record, charge)).await
     }
 
     /// Sends all that waits, at once, and waits until each record was acknowledged or has failed.
     pub async fn flush(&self) {
         let _flushing = Flushing::begin(&self.shared);
-        let outcomes = self.shared.accumulator.lock().outcomes();
-        for mut outcome in outcomes {
-            // An error means that the driver is gone, and the record with it.
-            let _ = outcome.wait_for(Option::is_some).await;
+        let landings = self.shared.buffer.lock().accumulator.landings();
+        for landing in landings {
+            landing.wait().await;
         }
     }
 
@@ -202,7 +202,7 @@ struct Flushing<'a>(&'a Shared);
 
 impl Flushing<'_> {
     fn begin(shared: &Shared) -> Flushing<'_> {
-        shared.accumulator.lock().flushing += 1;
+        shared.buffer.lock().accumulator.flushing += 1;
         shared.changed.notify_one();
         Flushing(shared)
     }
@@ -210,22 +210,52 @@ impl Flushing<'_> {
 
 impl Drop for Flushing<'_> {
     fn drop(&mut self) {
-        self.0.accumulator.lock().flushing -= 1;
+        self.0.buffer.lock().accumulator.flushing -= 1;
     }
 }
 
 impl Shared {
-    fn any_partition(&self, topic: &str, partitions: u32, size: usize) -> u32 {
-        if partitions == 1 {
-            return 0;
+    /// What a record takes of the buffer.
+    fn charge_of(&self, record: &ProducerRecord) -> Result<u32, ClientError> {
+        let size = record.with_fields(|fields| BatchBuilder::size_of_one(fields));
+        let limit = self.settings.max_request_size;
+        if size > limit {
+            return Err(ClientError::RecordTooLarge { size, limit });
         }
-        let mut sticky = self.sticky.lock();
-        let batch_size = self.settings.batch_size;
-        if let Some(sticky) = sticky.get_mut(topic) {
-            return sticky.next(partitions, size, batch_size);
+        Ok((size + OVERHEAD).min(self.settings.buffer_memory).min(u32::MAX as usize) as u32)
+    }
+
+    async fn push_when_there_is_room(
+        &self,
+        record: &ProducerRecord,
+        charge: u32,
+    ) -> Result<Delivery, ClientError> {
+        let topic = self.cluster.topic(&record.topic).await?;
+        let place = place_of(record, &topic)?;
+        let room = self.room.acquire_many(charge).await;
+        room.map_err(|_| ClientError::Closed)?.forget();
+        Ok(self.push(Instant::now(), &topic.name, place, record, charge))
+    }
+
+    /// Puts a record into its batch, which has room.
+    fn push(
+        &self,
+        now: Instant,
+        topic: &Arc<str>,
+        place: Place,
+        record: &ProducerRecord,
+        charge: u32,
+    ) -> Delivery {
+        let (delivery, look) = record.with_fields(|fields| {
+            let mut buffer = self.buffer.lock();
+            let at = record.timestamp_ms.unwrap_or_else(|| buffer.time.ms(now));
+            let pushed = Pushed { fields, timestamp: Timestamp(at), charge: charge as usize };
+            buffer.accumulator.push(now, topic, place, &pushed)
+        });
+        if look {
+            self.changed.notify_one();
         }
-        let fresh = Sticky::new(self.cluster.seed() as u32);
-        sticky.entry(topic.to_owned()).or_insert(fresh).next(partitions, size, batch_size)
+        delivery
     }
 
     /// The producer's id, which a broker gives it; any with acks=0, where nobody looks.
@@ -252,7 +282,7 @@ async fn drive(shared: Arc<Shared>) {
     loop {
         let now = Instant::now();
         let (freed, drained, due) = {
-            let mut accumulator = shared.accumulator.lock();
+            let accumulator = &mut shared.buffer.lock().accumulator;
             let freed = accumulator.expire(now);
             let drained = accumulator.drain(now);
             (freed, drained, accumulator.next_due(now))
@@ -291,7 +321,7 @@ async fn learn_limit(shared: Arc<Shared>, topic: Arc<str>) {
         described.into_iter().filter_map(|(_, topic)| topic.ok()).flat_map(|t| t.settings);
     let limit = settings.into_iter().find(|setting| setting.name == "max.message.bytes");
     if let Some(limit) = limit.and_then(|setting| parse_bytes(&setting.value)) {
-        shared.accumulator.lock().set_limit(&topic, limit as usize);
+        shared.buffer.lock().accumulator.set_limit(&topic, limit as usize);
     }
 }
 
@@ -447,9 +477,19 @@ fn take_in(shared: &Shared, backoffs: &mut Backoffs, landed: Landed) {
                 until.saturating_duration_since(now)
             }
         };
-        freed += shared.accumulator.lock().landed(&key, answers, now, pause);
+        freed += shared.buffer.lock().accumulator.landed(&key, answers, now, pause);
     }
     shared.give_back(freed);
+}
+
+/// Where a record goes.
+fn place_of(record: &ProducerRecord, topic: &TopicInfo) -> Result<Place, ClientError> {
+    match (record.partition, &record.key) {
+        (Some(partition), _) if partition < topic.count() => Ok(Place::At(partition)),
+        (Some(partition), _) => Err(no_partition(&record.topic, partition)),
+        (None, Some(key)) => Ok(Place::At(partition_of_key(key, topic.count()))),
+        (None, None) => Ok(Place::AnyOf(topic.count())),
+    }
 }
 
 fn no_partition(topic: &str, partition: u32) -> ClientError {

@@ -18,17 +18,18 @@
 //! [KIP-98]: https://cwiki.apache.org/confluence/display/KAFKA/KIP-98
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mk_net::fault::ErrorCode;
 use mk_net::message::Appended;
 use mk_storage::producers::BATCHES;
-use tokio::sync::watch;
 
 use super::accumulator::BatchSettings;
-use super::batch::{Batch, Number, Outcome};
+use super::batch::{Batch, Number};
 use super::cluster::PartitionKey;
 use super::error::ClientError;
+use super::landing::Landing;
 
 /// Behind so long a time without an acknowledgement a batch is sent alone first.
 const QUIET: Duration = Duration::from_secs(1);
@@ -45,8 +46,10 @@ pub(super) type Answer = Result<Option<Appended>, ClientError>;
 pub(super) struct Queue {
     waiting: VecDeque<Batch>,
     /// Those on their way, by their serials.
-    under_way: BTreeMap<u64, watch::Receiver<Option<Outcome>>>,
+    under_way: BTreeMap<u64, Arc<Landing>>,
     next_serial: u64,
+    /// Bytes of the last batch that was sent: those behind it will have as many.
+    usual: usize,
     /// Of the next batch.
     number: Number,
     /// `max.message.bytes` of the topic, once it is known.
@@ -64,10 +67,24 @@ impl Queue {
     /// The batch that takes a record of so many bytes, a fresh one if it must be; true if it is one.
     pub fn open_batch(
         &mut self,
+        key: &PartitionKey,
         now: Instant,
         added: usize,
         settings: &BatchSettings,
     ) -> (&mut Batch, bool) {
+        let fits = self.has_room(added, settings);
+        if !fits {
+            let serial = self.next_serial;
+            let content = (settings.compression, self.usual);
+            let batch = Batch::new(key.clone(), now, serial, content);
+            self.waiting.push_back(batch);
+            self.next_serial += 1;
+        }
+        (self.waiting.back_mut().expect("one was pushed if there was none"), !fits)
+    }
+
+    /// True if the last batch takes a record of so many bytes.
+    pub fn has_room(&self, added: usize, settings: &BatchSettings) -> bool {
         // What cannot be sent yet may as well take more: fewer batches carry as much. Only what the topic
         // surely takes, though: a batch that is refused for its size is lost to its records.
         let limit = self.limit.map(|limit| limit.min(settings.max_request_size));
@@ -78,12 +95,7 @@ impl Queue {
             Some(limit) => settings.batch_size.min(limit),
             None => settings.batch_size,
         };
-        let fits = self.waiting.back().is_some_and(|batch| batch.has_room(added, most));
-        if !fits {
-            self.waiting.push_back(Batch::new(now, self.next_serial, settings.compression));
-            self.next_serial += 1;
-        }
-        (self.waiting.back_mut().expect("one was pushed if there was none"), !fits)
+        self.waiting.back().is_some_and(|batch| batch.has_room(added, most))
     }
 
     /// Takes the batches that are to be sent now, at most `left` bytes of them; one in any case if the request
@@ -118,7 +130,8 @@ impl Queue {
             if settings.numbered && batch.number.is_none() {
                 batch.number = Some(self.number.take(batch.records));
             }
-            self.under_way.insert(batch.serial, batch.outcome());
+            self.usual = batch.size();
+            self.under_way.insert(batch.serial, batch.landing().clone());
             run.push(batch);
         }
         run
@@ -264,10 +277,14 @@ impl Queue {
         }
     }
 
-    /// The outcomes of all batches that there are, those on their way included.
-    pub fn outcomes(&self) -> impl Iterator<Item = watch::Receiver<Option<Outcome>>> {
-        let waiting = self.waiting.iter().map(Batch::outcome);
-        self.under_way.values().cloned().chain(waiting)
+    #[cfg(test)]
+    pub fn sizes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.waiting.iter().map(Batch::size)
+    }
+
+    /// Where all batches land that there are, those on their way included.
+    pub fn landings(&self) -> impl Iterator<Item = &Arc<Landing>> {
+        self.under_way.values().chain(self.waiting.iter().map(Batch::landing))
     }
 }
 

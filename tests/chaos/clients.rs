@@ -144,7 +144,7 @@ async fn write(
             let padding = if is_refused { MOST_BYTES } else { random.below(300) as usize };
             let by_key = writer % 2 == 1;
             let record = ProducerRecord {
-                topic: TOPIC.to_owned(),
+                topic: TOPIC.into(),
                 partition: (!by_key).then_some(partition),
                 key: by_key.then(|| key_for(partition)),
                 value: Some(format!("{number} {}", "x".repeat(padding)).into()),

@@ -268,7 +268,7 @@ async fn produce(
         let mut deliveries = Vec::new();
         for _ in 0..5 {
             let record = ProducerRecord {
-                topic: topic.clone(),
+                topic: topic.as_str().into(),
                 partition: Some(0),
                 value: Some(number.to_string().into()),
                 ..ProducerRecord::default()

@@ -150,7 +150,7 @@ async fn send(producer: &Producer, number: u64) -> Result<Delivery, ClientError>
     let mut value = number.to_le_bytes().to_vec();
     value.resize(8 + (number.wrapping_mul(0x9e37_79b9) % MOST_BYTES) as usize, number as u8);
     let record = ProducerRecord {
-        topic: TOPIC.to_owned(),
+        topic: TOPIC.into(),
         partition: Some(0),
         value: Some(value.into()),
         ..ProducerRecord::default()

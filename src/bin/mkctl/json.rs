@@ -68,7 +68,7 @@ pub fn read(line: &[u8], topic: &str) -> Result<ProducerRecord, String> {
         Ok((header.name, value))
     });
     Ok(ProducerRecord {
-        topic: topic.to_owned(),
+        topic: topic.into(),
         partition: None,
         key: bytes_of(line.key, line.key_base64)?,
         value: bytes_of(line.value, line.value_base64)?,

@@ -182,7 +182,7 @@ impl Reader {
 
     fn record(&self, key: Option<Bytes>, value: Bytes) -> ProducerRecord {
         ProducerRecord {
-            topic: self.recipe.topic.clone(),
+            topic: self.recipe.topic.as_str().into(),
             partition: self.recipe.partition,
             key,
             value: Some(value),

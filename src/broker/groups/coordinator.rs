@@ -61,6 +61,8 @@ enum Job {
     Ask(Reply, Box<Ask>),
     /// The state of the cluster has changed.
     Changed,
+    /// The broker is about to stop: nobody is to wait any more.
+    Close,
     Stop,
 }
 
@@ -102,6 +104,11 @@ impl Coordinator {
         let _ = self.jobs.send(Job::Ask(reply, Box::new(ask)));
     }
 
+    /// The broker is about to stop: who waits is answered.
+    pub fn close(&self) {
+        let _ = self.jobs.send(Job::Close);
+    }
+
     /// The state of the cluster has changed.
     pub fn changed(&self) {
         let _ = self.jobs.send(Job::Changed);
@@ -135,6 +142,8 @@ struct Serving {
     retention_ms: i64,
     /// When to look for offsets that are too old.
     next_look: Duration,
+    /// True once nobody is to wait any more.
+    closing: bool,
     /// By the number of the partition.
     held: BTreeMap<u32, Held>,
 }
@@ -169,6 +178,7 @@ impl Serving {
             rhythm,
             retention_ms,
             next_look: Duration::ZERO,
+            closing: false,
             held: BTreeMap::new(),
         }
     }
@@ -188,6 +198,7 @@ impl Serving {
                 match job {
                     Job::Ask(reply, ask) => self.obey(reply, *ask),
                     Job::Changed => self.follow(),
+                    Job::Close => self.closing = true,
                     Job::Stop => return,
                 }
             }
@@ -253,7 +264,8 @@ impl Serving {
     ) -> Result<(), Fault> {
         let (now, limits, rhythm) = (self.now(), self.limits, self.rhythm);
         let shared = self.shared.clone();
-        let wait = request.max_wait_ms.min(rhythm.heartbeat_interval_ms);
+        let most = if self.closing { 0 } else { rhythm.heartbeat_interval_ms };
+        let wait = request.max_wait_ms.min(most);
         let (group, member) = (request.group.clone(), request.member.clone());
         let (said, beat) = (request.epoch, request.beat);
         let held = self.hold_for(&group)?;
@@ -422,7 +434,8 @@ impl Serving {
             if looks_at_offsets {
                 held.shard.expire_offsets(now.ms, self.retention_ms);
             }
-            let (told, orphans) = held.shard.told(now.since_start);
+            let until = if self.closing { Duration::MAX } else { now.since_start };
+            let (told, orphans) = held.shard.told(until);
             for ((member, reply), ()) in orphans {
                 let fault = serve::refused(&GroupError::UnknownMember(member));
                 reply.send(&self.shared, failure(&reply.header, &fault));

@@ -41,24 +41,30 @@ pub struct TopicInfo {
 impl Cluster {
     /// A topic, created if there is none and the broker allows it. Remembered for a while.
     pub async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
-        let known = self.inner.topics.lock().get(name).cloned();
-        match known {
-            Some(Known { info, suspect }) => {
-                let is_young = info.asked_at.elapsed() < self.inner.settings.metadata_max_age;
-                if suspect || is_young {
-                    return Ok(info);
-                }
-                match self.metadata_once(vec![name.to_owned()], true).await {
-                    Ok(_) => self.known(name),
-                    Err(error) if error.is_unreachable() => {
-                        self.suspect(name);
-                        Ok(info)
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-            None => self.refresh(name).await,
+        if let Some(info) = self.young_topic(name, Instant::now()) {
+            return Ok(info);
         }
+        let Some(info) = self.known_info(name) else { return self.refresh(name).await };
+        match self.metadata_once(vec![name.to_owned()], true).await {
+            Ok(_) => self.known(name),
+            Err(error) if error.is_unreachable() => {
+                self.suspect(name);
+                Ok(info)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A topic of which is known enough to go on with.
+    pub(in crate::client) fn young_topic(
+        &self,
+        name: &str,
+        now: Instant,
+    ) -> Option<Arc<TopicInfo>> {
+        let topics = self.inner.topics.lock();
+        let Known { info, suspect } = topics.get(name)?;
+        let age = now.saturating_duration_since(info.asked_at);
+        (*suspect || age < self.inner.settings.metadata_max_age).then(|| info.clone())
     }
 
     async fn refresh(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {

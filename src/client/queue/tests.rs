@@ -85,10 +85,10 @@ impl World {
 
     fn push(&mut self) {
         let record = RecordFields { value: Some(&[7; 50]), ..RecordFields::default() };
-        let (batch, _) = self.queue.open_batch(self.now, 57, &SETTINGS);
-        batch.push(Timestamp(1), &record, 1);
         let key = ("t".into(), 0);
-        let delivery = Delivery { key, index: 0, outcome: batch.outcome() };
+        let (batch, _) = self.queue.open_batch(&key, self.now, 57, &SETTINGS);
+        let delivery = batch.next_delivery();
+        batch.push(Timestamp(1), &record, 1);
         let serial = batch.serial;
         if self.deliveries.last().is_none_or(|(last, _)| *last != serial) {
             self.deliveries.push((serial, delivery));
@@ -383,7 +383,7 @@ fn behind_the_last_epoch_comes_another_id() {
     }
     assert_eq!(next.take(3), Number { generation: 1, epoch: 0, first: 0 });
     assert_eq!(next.take(1), Number { generation: 1, epoch: 0, first: 3 });
-    let mut batch = Batch::new(Instant::now(), 0, Compression::None);
+    let mut batch = Batch::new(("t".into(), 0), Instant::now(), 0, (Compression::None, 0));
     batch.push(Timestamp(1), &RecordFields::default(), 1);
     batch.number = Some(next.take(1));
     let header = Header::parse(&batch.bytes(i64::MAX).unwrap()).unwrap();

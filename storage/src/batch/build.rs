@@ -30,9 +30,16 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// An empty batch.
     pub fn new(compression: Compression) -> BatchBuilder {
+        BatchBuilder::with_capacity(compression, 0)
+    }
+
+    /// An empty batch that takes so many bytes without having to move.
+    pub fn with_capacity(compression: Compression, capacity: usize) -> BatchBuilder {
+        let mut bytes = Vec::with_capacity(capacity.max(HEADER_LEN));
+        bytes.resize(HEADER_LEN, 0);
         BatchBuilder {
             compression,
-            bytes: vec![0; HEADER_LEN],
+            bytes,
             records: 0,
             base_timestamp: Timestamp::NONE,
             max_timestamp: Timestamp::NONE,

@@ -78,7 +78,7 @@ async fn send(
     value.extend_from_slice(&number.to_le_bytes());
     value.extend(payload(size - HEAD, number));
     let record = ProducerRecord {
-        topic: topic.to_owned(),
+        topic: topic.into(),
         value: Some(value.into()),
         ..ProducerRecord::default()
     };

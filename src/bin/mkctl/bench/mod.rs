@@ -92,10 +92,15 @@ struct Pace {
 }
 
 impl Pace {
+    /// True if the record of this number is not due yet.
+    fn is_early(&self, number: u64) -> bool {
+        self.rate.is_some() && self.due(number) > Instant::now()
+    }
+
     /// Waits until the record of this number is due; answers since when it is.
     async fn wait(&self, number: u64) -> Instant {
         let due = self.due(number);
-        if due > Instant::now() {
+        if self.rate.is_some() && due > Instant::now() {
             tokio::time::sleep_until(due.into()).await;
         }
         due

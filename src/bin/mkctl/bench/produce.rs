@@ -1,5 +1,6 @@
 //! `mkctl bench produce`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use crate::outcome::Failure;
 const VALUES: usize = 64;
 /// Records of a producer whose acknowledgement may be outstanding.
 const MOST_OUTSTANDING: usize = 200_000;
+/// Records that are waited for together.
+const AT_ONCE: usize = 500;
 
 pub async fn run(cluster: &Cluster, args: BenchProduceArgs) -> Result<(), Failure> {
     let partitions = prepare(cluster, &args.topic).await?;
@@ -40,7 +43,7 @@ pub async fn run(cluster: &Cluster, args: BenchProduceArgs) -> Result<(), Failur
         let values: Vec<Bytes> = (0..VALUES)
             .map(|value| payload(args.size as usize, u64::from(number) << 32 | value as u64).into())
             .collect();
-        work.spawn(produce(producer, args.topic.topic.clone(), values, mine, pace));
+        work.spawn(produce(producer, args.topic.topic.as_str().into(), values, mine, pace));
     }
     let (mut latencies, mut durability) = (Latencies::new(), "none");
     while let Some(done) = work.join_next().await {
@@ -78,38 +81,57 @@ struct Done {
     last: Option<Receipt>,
 }
 
+/// Records that were sent one behind the other, each with the time when it was due.
+type Sent = Vec<(Instant, Delivery)>;
+
 /// Sends so many records; waits until each is acknowledged.
 async fn produce(
     producer: Producer,
-    topic: String,
+    topic: Arc<str>,
     values: Vec<Bytes>,
     count: u64,
     pace: Pace,
 ) -> Result<Done, ClientError> {
-    let (outstanding, sent) = mpsc::channel(MOST_OUTSTANDING);
-    let noted = tokio::spawn(note(sent));
+    let (outstanding, inbox) = mpsc::channel(MOST_OUTSTANDING / AT_ONCE);
+    let noted = tokio::spawn(note(inbox));
+    let mut sent = Sent::with_capacity(AT_ONCE);
     for number in 0..count {
+        if sent.len() >= AT_ONCE || pace.is_early(number) && !sent.is_empty() {
+            let full = std::mem::replace(&mut sent, Sent::with_capacity(AT_ONCE));
+            if outstanding.send(full).await.is_err() {
+                // One has failed, which is what is told.
+                break;
+            }
+        }
         let due = pace.wait(number).await;
         let value = values[number as usize % values.len()].clone();
         let record =
             ProducerRecord { topic: topic.clone(), value: Some(value), ..Default::default() };
-        let delivery = producer.send(record).await?;
-        if outstanding.send((due, delivery)).await.is_err() {
-            // One has failed, which is what is told.
-            break;
-        }
+        sent.push((due, producer.send(record).await?));
     }
+    let _ = outstanding.send(sent).await;
     drop(outstanding);
     producer.close().await;
     noted.await.unwrap_or(Err(ClientError::Closed))
 }
 
 /// Takes note of acknowledgements as they come, which they do in order but for other partitions'.
-async fn note(mut sent: mpsc::Receiver<(Instant, Delivery)>) -> Result<Done, ClientError> {
+async fn note(mut inbox: mpsc::Receiver<Sent>) -> Result<Done, ClientError> {
     let mut done = Done { latencies: Latencies::new(), last: None };
-    while let Some((due, delivery)) = sent.recv().await {
-        done.last = Some(delivery.receipt().await?);
-        done.latencies.note(due.elapsed());
+    while let Some(sent) = inbox.recv().await {
+        let mut now = Instant::now();
+        for (due, delivery) in sent {
+            let receipt = match delivery.try_receipt() {
+                Some(receipt) => receipt?,
+                None => {
+                    let receipt = delivery.receipt().await?;
+                    now = Instant::now();
+                    receipt
+                }
+            };
+            done.latencies.note(now.saturating_duration_since(due));
+            done.last = Some(receipt);
+        }
     }
     Ok(done)
 }

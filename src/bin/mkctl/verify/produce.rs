@@ -27,7 +27,7 @@ pub async fn run(cluster: &Cluster, topic: &str, records: u64, quiet: bool) -> R
     let (mut count, mut outstanding) = (Count::default(), VecDeque::new());
     for number in 0..records {
         let record = ProducerRecord {
-            topic: topic.to_owned(),
+            topic: topic.into(),
             partition: Some((number % partitions) as u32),
             value: Some(format!("{run} {number}/{records}").into()),
             ..ProducerRecord::default()

@@ -5,12 +5,13 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Broker, data_dir};
 use mk::client::{
     Acks, Admin, ClientError, Cluster, ClusterSettings, Consumer, ConsumerSettings, OffsetReset,
-    Producer, ProducerRecord, ProducerSettings, StartAt,
+    Producer, ProducerRecord, ProducerSettings, RetryDecision, RetryInterceptor, StartAt,
 };
 use mk_net::fault::ErrorCode;
 use mk_net::message::{At, Durability};
@@ -305,4 +306,73 @@ async fn added_partitions_reach_running_producers_and_consumers_within_a_second(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     broker.stop();
+}
+
+/// What was fetched before came all the same, and whoever went back was handed records twice or out of order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_goes_where_it_is_told_to() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let cluster = cluster(&broker);
+    let producer = Producer::new(cluster.clone(), ProducerSettings::default());
+    for n in 0..1000u32 {
+        // Batches of a few records.
+        let delivery = producer.send(record("t", &n.to_le_bytes())).await.unwrap();
+        if n % 10 == 9 {
+            delivery.receipt().await.unwrap();
+        }
+    }
+    let settings = ConsumerSettings { partition_max_bytes: 2000, ..ConsumerSettings::default() };
+    let mut consumer = Consumer::new(cluster.clone(), settings);
+    assert!(!consumer.seek("t", 0, 5).unwrap(), "it does not read that");
+    consumer.subscribe("t", StartAt::Earliest).await.unwrap();
+    timeout(LONG, consumer.next()).await.unwrap().unwrap();
+    for to in [500, 3, 999, 0, 250] {
+        // So long that more was fetched.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(consumer.seek("t", 0, to).unwrap());
+        assert_eq!(consumer.position("t", 0), Some(to));
+        let batches = timeout(LONG, consumer.next()).await.unwrap().unwrap();
+        let first = batches.records().next().unwrap().unwrap();
+        assert_eq!(first.offset.0, to, "nothing of before comes");
+        assert_eq!(consumer.position("t", 0), Some(batches.next_offset));
+    }
+    consumer.seek("t", 0, 990).unwrap();
+    while consumer.position("t", 0) != Some(1000) {
+        timeout(LONG, consumer.next()).await.unwrap().unwrap();
+    }
+    consumer.pause("t", 0).unwrap();
+    consumer.seek("t", 0, 0).unwrap();
+    let paused = timeout(Duration::from_millis(300), consumer.next()).await;
+    assert!(paused.is_err(), "it stays paused: {paused:?}");
+    consumer.resume("t", 0).unwrap();
+    assert_eq!(timeout(LONG, consumer.next()).await.unwrap().unwrap().records().count() % 10, 0);
+    consumer.unassign("t", 0).unwrap();
+    assert_eq!(consumer.position("t", 0), None);
+    assert!(timeout(Duration::from_millis(300), consumer.next()).await.is_err());
+    producer.close().await;
+    broker.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_decides_what_is_sent_again() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let asked: Arc<Mutex<Vec<(u32, String)>>> = Arc::default();
+    let noted = asked.clone();
+    let interceptor = RetryInterceptor::new(move |retry| {
+        assert_eq!((retry.topic, retry.partition, retry.records), ("t", 0, 1));
+        noted.lock().unwrap().push((retry.attempts, retry.error.to_string()));
+        if retry.attempts < 3 { RetryDecision::SendAgain } else { RetryDecision::GiveUp }
+    });
+    let settings =
+        ProducerSettings { retry_interceptor: Some(interceptor), ..ProducerSettings::default() };
+    let producer = Producer::new(cluster(&broker), settings);
+    producer.send(record("t", b"first")).await.unwrap().receipt().await.unwrap();
+    broker.kill();
+    let delivery = producer.send(record("t", b"second")).await.unwrap();
+    let error = timeout(LONG, delivery.receipt()).await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::NotDelivered { .. }), "{error}");
+    let attempts: Vec<u32> = asked.lock().unwrap().iter().map(|(attempt, _)| *attempt).collect();
+    assert_eq!(attempts, [1, 2, 3], "{:?}", asked.lock().unwrap());
 }

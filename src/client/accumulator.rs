@@ -13,7 +13,7 @@ use super::batch::{Batch, Delivery};
 use super::cluster::PartitionKey;
 use super::landing::Landing;
 use super::partitioner::Sticky;
-use super::queue::{Answer, Queue};
+use super::queue::{Landed, Queue};
 
 /// How batches are made.
 #[derive(Clone, Copy, Debug)]
@@ -173,20 +173,20 @@ impl Accumulator {
     pub fn landed(
         &mut self,
         key: &PartitionKey,
-        answers: Vec<(Batch, Answer)>,
+        landed: Landed<'_>,
         now: Instant,
         pause: Duration,
     ) -> usize {
         let topic = self.places.get(&key.0).map(|place| &mut self.topics[*place]);
         let queue = topic.and_then(|topic| topic.queues.get_mut(&key.1));
-        queue.map_or(0, |(_, queue)| queue.landed(answers, now, pause))
+        queue.map_or(0, |(_, queue)| queue.landed(key, landed, now, pause))
     }
 
     /// Fails batches that were not delivered in time; answers the bytes that they gave back.
     pub fn expire(&mut self, now: Instant) -> usize {
         let timeout = self.settings.delivery_timeout;
         let queues = self.topics.iter_mut().flat_map(|topic| topic.queues.values_mut());
-        queues.map(|(key, queue)| queue.expire(now, key, timeout)).sum()
+        queues.map(|(_, queue)| queue.expire(now, timeout)).sum()
     }
 
     /// When [`Accumulator::drain`] or [`Accumulator::expire`] will have something to do.
@@ -252,7 +252,7 @@ mod tests {
         let (sent_to, batches) = accumulator.drain(later).remove(0);
         assert_eq!(accumulator.next_due(later), None, "the first is sent alone");
         let landed = batches.into_iter().map(|batch| (batch, Ok(Some(appended(40))))).collect();
-        assert_eq!(accumulator.landed(&sent_to, landed, later, Duration::ZERO), 50);
+        assert_eq!(accumulator.landed(&sent_to, Landed::of(landed), later, Duration::ZERO), 50);
         assert_eq!(first.try_receipt().unwrap().unwrap().offset, Some(40));
 
         let deliveries: Vec<_> = (0..5).map(|_| push(&mut accumulator, later, 0).0).collect();
@@ -262,7 +262,7 @@ mod tests {
         let (_, last) = accumulator.drain(later).remove(0);
         let batches = batches.into_iter().chain(last).zip([41, 43, 45]);
         let landed = batches.map(|(batch, base)| (batch, Ok(Some(appended(base))))).collect();
-        assert_eq!(accumulator.landed(&sent_to, landed, later, Duration::ZERO), 250);
+        assert_eq!(accumulator.landed(&sent_to, Landed::of(landed), later, Duration::ZERO), 250);
         let offsets = deliveries.iter().map(|d| d.try_receipt().unwrap().unwrap().offset.unwrap());
         assert_eq!(offsets.collect::<Vec<_>>(), [41, 42, 43, 44, 45]);
     }
@@ -320,7 +320,7 @@ mod tests {
             sent.into_iter().zip([gone(), ClientError::LeaderFound, gone()])
         {
             let landed = batches.into_iter().map(|batch| (batch, Err(error.clone()))).collect();
-            accumulator.landed(&key, landed, start, Duration::ZERO);
+            accumulator.landed(&key, Landed::of(landed), start, Duration::ZERO);
         }
         let end = start + SETTINGS.delivery_timeout;
         assert_eq!(accumulator.expire(start), 0);

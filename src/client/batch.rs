@@ -1,7 +1,7 @@
 //! A batch of records on its way, and what its records are told of it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mk_net::message::{Appended, Durability};
@@ -72,6 +72,8 @@ pub(super) struct Batch {
     pub serial: u64,
     pub records: u32,
     pub created: Instant,
+    /// How often it was sent.
+    pub attempts: u32,
     /// Given when it is sent for the first time; it is sent again with the same, so that it is not taken
     /// twice.
     pub number: Option<Number>,
@@ -104,6 +106,7 @@ impl Batch {
             serial,
             records: 0,
             created: now,
+            attempts: 0,
             number: None,
             out_of_order: false,
             may_be_written: false,
@@ -180,6 +183,20 @@ impl Batch {
     pub fn succeed(self, appended: Option<&Appended>) -> usize {
         self.lander.succeed(appended);
         self.charge
+    }
+
+    /// Tells its records that they are not tried any longer, and whether they may be in the log.
+    pub fn give_up(self, now: Instant, last: Option<ClientError>) -> usize {
+        let (topic, partition) = &self.landing().key;
+        let what = format!("delivery to partition {partition} of '{topic}'");
+        let age = now.saturating_duration_since(self.created);
+        let after = Duration::from_millis(age.as_millis() as u64);
+        let last = last.map(Box::new);
+        let error = match self.may_be_written {
+            true => ClientError::TimedOut { what, after, last },
+            false => ClientError::NotDelivered { what, after, last },
+        };
+        self.fail(error)
     }
 
     /// Tells its records that they failed; answers the bytes that it gives back.

@@ -24,6 +24,7 @@ mod landing;
 mod partitioner;
 mod producer;
 mod queue;
+mod retry;
 
 pub use admin::{Admin, offsets};
 #[cfg(any(test, feature = "simulation"))]
@@ -38,3 +39,4 @@ pub(crate) use group::membership::{Membership, Says};
 pub use group::{Acknowledge, GroupConsumer, GroupSettings};
 pub use partitioner::{murmur2, partition_of_key};
 pub use producer::{Acks, Producer, ProducerRecord, ProducerSettings};
+pub use retry::{Retry, RetryDecision, RetryInterceptor};

@@ -21,7 +21,8 @@ use super::batch::{Batch, Delivery};
 use super::cluster::{Cluster, Lane, PartitionKey, TopicInfo};
 use super::error::ClientError;
 use super::partitioner::partition_of_key;
-use super::queue::Answer;
+use super::queue::{Answer, Landed};
+use super::retry::RetryInterceptor;
 use crate::clock::TimeOfDay;
 use crate::settings::parse_bytes;
 
@@ -52,6 +53,8 @@ pub struct ProducerSettings {
     pub buffer_memory: usize,
     /// `max.request.size`: of a request, and of a record. 8 MiB.
     pub max_request_size: usize,
+    /// Asked before a batch is sent again; none: it is.
+    pub retry_interceptor: Option<RetryInterceptor>,
     /// `delivery.timeout.ms`: a record that is not acknowledged by then has failed. 2 minutes.
     pub delivery_timeout: Duration,
 }
@@ -65,6 +68,7 @@ impl Default for ProducerSettings {
             compression: Compression::None,
             buffer_memory: 64 << 20,
             max_request_size: 8 << 20,
+            retry_interceptor: None,
             delivery_timeout: Duration::from_secs(120),
         }
     }
@@ -128,7 +132,7 @@ struct Buffer {
 }
 
 /// What became of a request: for each partition its batches, each with its result.
-type Landed = Vec<(PartitionKey, Vec<(Batch, Answer)>)>;
+type Answers = Vec<(PartitionKey, Vec<(Batch, Answer)>)>;
 
 /// What a record costs beside its bytes: its delivery, and its share of the batch.
 const OVERHEAD: usize = 64;
@@ -217,7 +221,7 @@ impl Drop for Flushing<'_> {
 impl Shared {
     /// What a record takes of the buffer.
     fn charge_of(&self, record: &ProducerRecord) -> Result<u32, ClientError> {
-        let size = record.with_fields(|fields| BatchBuilder::size_of_one(fields));
+        let size = record.with_fields(BatchBuilder::size_of_one);
         let limit = self.settings.max_request_size;
         if size > limit {
             return Err(ClientError::RecordTooLarge { size, limit });
@@ -275,7 +279,7 @@ impl Shared {
 
 /// Sends what is due, takes in what has landed, for as long as the producer lives.
 async fn drive(shared: Arc<Shared>) {
-    let mut requests: JoinSet<Landed> = JoinSet::new();
+    let mut requests: JoinSet<Answers> = JoinSet::new();
     let mut backoffs: Backoffs = HashMap::new();
     let mut last: HashMap<Option<u32>, oneshot::Receiver<()>> = HashMap::new();
     let mut known: HashSet<Arc<str>> = HashSet::new();
@@ -348,7 +352,7 @@ fn by_leader(shared: &Shared, drained: Runs) -> BTreeMap<Option<u32>, Runs> {
 }
 
 /// One produce request to a leader. Whatever happens, every batch comes back with a result.
-async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs, turn: Turn) -> Landed {
+async fn request(shared: Arc<Shared>, leader: Option<u32>, mut runs: Runs, turn: Turn) -> Answers {
     let answers = match leader {
         Some(leader) => {
             let answers = produce(&shared, leader, &mut runs, turn).await;
@@ -454,7 +458,7 @@ fn joined(mut payload: Vec<Bytes>) -> Bytes {
 }
 
 /// Tells records what became of them; what may succeed later is sent again.
-fn take_in(shared: &Shared, backoffs: &mut Backoffs, landed: Landed) {
+fn take_in(shared: &Shared, backoffs: &mut Backoffs, landed: Answers) {
     let now = Instant::now();
     let mut freed = 0;
     for (key, answers) in landed {
@@ -477,7 +481,9 @@ fn take_in(shared: &Shared, backoffs: &mut Backoffs, landed: Landed) {
                 until.saturating_duration_since(now)
             }
         };
-        freed += shared.buffer.lock().accumulator.landed(&key, answers, now, pause);
+        let interceptor = shared.settings.retry_interceptor.as_ref();
+        let landed = Landed { answers, interceptor };
+        freed += shared.buffer.lock().accumulator.landed(&key, landed, now, pause);
     }
     shared.give_back(freed);
 }

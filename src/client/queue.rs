@@ -30,6 +30,7 @@ use super::batch::{Batch, Number};
 use super::cluster::PartitionKey;
 use super::error::ClientError;
 use super::landing::Landing;
+use super::retry::{Retry, RetryDecision, RetryInterceptor};
 
 /// Behind so long a time without an acknowledgement a batch is sent alone first.
 const QUIET: Duration = Duration::from_secs(1);
@@ -39,6 +40,20 @@ const GROWTH: usize = 4;
 
 /// What a leader said of a batch; nothing with acks=0.
 pub(super) type Answer = Result<Option<Appended>, ClientError>;
+
+/// What leaders said of batches of a partition, and who is asked before one is sent again.
+#[derive(Debug)]
+pub(super) struct Landed<'a> {
+    pub answers: Vec<(Batch, Answer)>,
+    pub interceptor: Option<&'a RetryInterceptor>,
+}
+
+#[cfg(test)]
+impl Landed<'_> {
+    pub fn of(answers: Vec<(Batch, Answer)>) -> Landed<'static> {
+        Landed { answers, interceptor: None }
+    }
+}
 
 /// Batches of a partition. Invariant: by their serials, those that wait are in order; none has a number
 /// behind one that has none.
@@ -131,6 +146,7 @@ impl Queue {
                 batch.number = Some(self.number.take(batch.records));
             }
             self.usual = batch.size();
+            batch.attempts += 1;
             self.under_way.insert(batch.serial, batch.landing().clone());
             run.push(batch);
         }
@@ -192,12 +208,13 @@ impl Queue {
     /// least. Answers the bytes that the others give back.
     pub fn landed(
         &mut self,
-        answers: Vec<(Batch, Answer)>,
+        key: &PartitionKey,
+        landed: Landed<'_>,
         now: Instant,
         pause: Duration,
     ) -> usize {
         let mut freed = 0;
-        for (mut batch, answer) in answers {
+        for (mut batch, answer) in landed.answers {
             self.under_way.remove(&batch.serial);
             match answer {
                 Ok(appended) => {
@@ -208,7 +225,12 @@ impl Queue {
                     batch.out_of_order = is_order(&error);
                     batch.may_be_written &= !batch.out_of_order;
                     batch.may_be_written |= error.may_be_done();
-                    self.wait_again(batch, error, now + pause);
+                    match landed.interceptor {
+                        Some(asked) if gives_up(asked, key, &batch, &error, now) => {
+                            freed += batch.give_up(now, Some(error));
+                        }
+                        _ => self.wait_again(batch, error, now + pause),
+                    }
                 }
                 Err(error) => freed += batch.fail(error),
             }
@@ -241,18 +263,12 @@ impl Queue {
 
     /// Fails batches that were not delivered in time; answers the bytes that they gave back. Those
     /// that are on their way are waited for.
-    pub fn expire(&mut self, now: Instant, key: &PartitionKey, timeout: Duration) -> usize {
+    pub fn expire(&mut self, now: Instant, timeout: Duration) -> usize {
         let mut freed = 0;
         let is_late = |batch: &Batch| now >= batch.created + timeout;
         while self.under_way.is_empty() && self.waiting.front().is_some_and(is_late) {
             let Some(batch) = self.waiting.pop_front() else { break };
-            let what = format!("delivery to partition {} of '{}'", key.1, key.0);
-            let last = self.last_error.clone().map(Box::new);
-            let error = match batch.may_be_written {
-                true => ClientError::TimedOut { what, after: timeout, last },
-                false => ClientError::NotDelivered { what, after: timeout, last },
-            };
-            freed += batch.fail(error);
+            freed += batch.give_up(now, self.last_error.clone());
         }
         freed
     }
@@ -286,6 +302,25 @@ impl Queue {
     pub fn landings(&self) -> impl Iterator<Item = &Arc<Landing>> {
         self.under_way.values().chain(self.waiting.iter().map(Batch::landing))
     }
+}
+
+/// True if the program does not want a batch to be sent again. Where the leader was found, nothing has failed.
+fn gives_up(
+    asked: &RetryInterceptor,
+    (topic, partition): &PartitionKey,
+    batch: &Batch,
+    error: &ClientError,
+    now: Instant,
+) -> bool {
+    let retry = Retry {
+        topic,
+        partition: *partition,
+        records: batch.records,
+        attempts: batch.attempts,
+        age: now.saturating_duration_since(batch.created),
+        error,
+    };
+    !matches!(error, ClientError::LeaderFound) && asked.decide(&retry) == RetryDecision::GiveUp
 }
 
 /// True if the leader lacks a batch before.

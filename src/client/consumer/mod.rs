@@ -3,6 +3,7 @@
 mod batches;
 mod driver;
 mod nearest;
+mod reading;
 mod settings;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::At;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -21,11 +23,13 @@ use super::cluster::{Cluster, PartitionKey};
 use super::error::ClientError;
 pub(crate) use driver::Failed;
 use driver::{Command, Driver, Start};
+use reading::Reading;
 
 /// Reads partitions.
 #[derive(Debug)]
 pub struct Consumer {
     steering: Steering,
+    reading: Mutex<Reading>,
     fetched: mpsc::Receiver<Result<FetchedBatches, Failed>>,
     driver: JoinHandle<()>,
 }
@@ -46,7 +50,8 @@ impl Consumer {
         let assigned = Arc::new(AtomicU64::new(0));
         let driver = Driver::new(cluster.clone(), settings, assigned.clone());
         let driver = tokio::spawn(driver.run(inbox, outbox));
-        Consumer { steering: Steering { cluster, commands, assigned }, fetched, driver }
+        let steering = Steering { cluster, commands, assigned };
+        Consumer { steering, reading: Mutex::default(), fetched, driver }
     }
 
     /// Reads all partitions of a topic, those that are added later included, from their start on.
@@ -64,8 +69,7 @@ impl Consumer {
     }
 
     /// Reads partitions of a topic. Answers where each begins. One that is being read already
-    /// begins anew; what was fetched of it before may still come, what is fetched from now on is
-    /// from there.
+    /// begins anew, from there.
     pub async fn assign(
         &self,
         topic: &str,
@@ -80,22 +84,70 @@ impl Consumer {
         }
         let starts = find_starts(cluster, topic, partitions, start).await?;
         for (partition, offset) in &starts {
-            self.steering.begin((info.name.clone(), *partition), *offset, -1)?;
+            self.begin((info.name.clone(), *partition), *offset)?;
         }
         Ok(starts)
     }
 
-    /// Reads a partition no longer. What was fetched of it may still come.
+    fn begin(&self, key: PartitionKey, offset: u64) -> Result<(), ClientError> {
+        let mut reading = self.reading.lock();
+        let assignment = self.steering.begin(key.clone(), offset, -1)?;
+        reading.begin(key, assignment, offset);
+        Ok(())
+    }
+
+    /// Reads a partition no longer.
     pub fn unassign(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
-        self.steering.end((topic.into(), partition))
+        let key: PartitionKey = (topic.into(), partition);
+        self.reading.lock().end(key.clone());
+        self.steering.end(key)
+    }
+
+    /// Goes on with a partition at this offset, back or forth. One that is paused stays so. False if it is not
+    /// read.
+    pub fn seek(&self, topic: &str, partition: u32, offset: u64) -> Result<bool, ClientError> {
+        let key: PartitionKey = (topic.into(), partition);
+        if !self.reading.lock().has(&key) {
+            return Ok(false);
+        }
+        self.begin(key, offset)?;
+        Ok(true)
+    }
+
+    /// The offset of the next record of a partition that is handed out; none: it is not read, or was added and
+    /// nothing of it has come yet.
+    pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.reading.lock().position(&(topic.into(), partition))
+    }
+
+    /// Fetches no more of a partition until it is resumed. What was fetched already may still come.
+    pub fn pause(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
+        self.steering.pause((topic.into(), partition), true)
+    }
+
+    /// Fetches a partition again.
+    pub fn resume(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
+        self.steering.pause((topic.into(), partition), false)
     }
 
     /// The next batches, of any partition. An error says that a partition, or everything, cannot
     /// be read any more.
     pub async fn next(&mut self) -> Result<FetchedBatches, ClientError> {
-        match self.fetched.recv().await {
-            Some(batches) => batches.map_err(|failed| failed.error),
-            None => Err(ClientError::Closed),
+        loop {
+            let fetched = self.fetched.recv().await.ok_or(ClientError::Closed)?;
+            let mut reading = self.reading.lock();
+            match fetched {
+                Ok(batches) => {
+                    let key = (batches.topic.clone(), batches.partition);
+                    if reading.deliver(&key, batches.assignment, batches.next_offset) {
+                        return Ok(batches);
+                    }
+                }
+                Err(failed) if reading.fail(&failed.key, failed.assignment) => {
+                    return Err(failed.error);
+                }
+                Err(_) => {}
+            }
         }
     }
 

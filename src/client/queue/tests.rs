@@ -32,6 +32,8 @@ struct World {
     seed: u64,
     now: Instant,
     queue: Queue,
+    /// In every other world the program gives up what was sent three times.
+    interceptor: Option<RetryInterceptor>,
     deliveries: Vec<(u64, Delivery)>,
     log: Vec<Logged>,
     producers: Producers,
@@ -42,12 +44,20 @@ struct World {
     answered: VecDeque<Vec<(Batch, Answer)>>,
 }
 
+fn give_up_the_third(retry: &Retry<'_>) -> RetryDecision {
+    match retry.attempts {
+        3.. => RetryDecision::GiveUp,
+        _ => RetryDecision::SendAgain,
+    }
+}
+
 impl World {
     fn new(seed: u64) -> World {
         World {
             seed,
             now: Instant::now(),
             queue: Queue::default(),
+            interceptor: (seed % 2 == 1).then(|| RetryInterceptor::new(give_up_the_third)),
             deliveries: Vec::new(),
             log: Vec::new(),
             producers: Producers::default(),
@@ -93,6 +103,11 @@ impl World {
         if self.deliveries.last().is_none_or(|(last, _)| *last != serial) {
             self.deliveries.push((serial, delivery));
         }
+    }
+
+    fn land(&mut self, answers: Vec<(Batch, Answer)>, pause: Duration) {
+        let landed = Landed { answers, interceptor: self.interceptor.as_ref() };
+        self.queue.landed(&("t".into(), 0), landed, self.now, pause);
     }
 
     fn send(&mut self) {
@@ -155,7 +170,7 @@ impl World {
                 logged.expect("what is acknowledged is in the log").acknowledged = true;
             }
         }
-        self.queue.landed(answers, self.now, Duration::from_millis(20));
+        self.land(answers, Duration::from_millis(20));
     }
 
     /// What the leader took is not committed in time.
@@ -177,7 +192,7 @@ impl World {
         let batches: Vec<Batch> = unanswered.chain(self.sent.drain(..).flatten()).collect();
         for batch in batches {
             let gone = ClientError::Disconnected { address: "a".to_owned(), reason: "b".into() };
-            self.queue.landed(vec![(batch, Err(gone))], self.now, Duration::from_millis(20));
+            self.land(vec![(batch, Err(gone))], Duration::from_millis(20));
         }
     }
 
@@ -210,14 +225,14 @@ impl World {
         if let Some(request) = self.sent.pop_back() {
             for batch in request {
                 let unknown = Err(ClientError::LeaderFound);
-                self.queue.landed(vec![(batch, unknown)], self.now, Duration::ZERO);
+                self.land(vec![(batch, unknown)], Duration::ZERO);
             }
         }
     }
 
     fn wait(&mut self, time: Duration) {
         self.now += time;
-        self.queue.expire(self.now, &("t".into(), 0), SETTINGS.delivery_timeout);
+        self.queue.expire(self.now, SETTINGS.delivery_timeout);
     }
 
     fn check(&self) {
@@ -365,7 +380,7 @@ fn a_number_is_kept_when_what_was_missing_has_come() {
         .into_iter()
         .chain(batches.map(|batch| (batch, gone.clone())))
     {
-        world.queue.landed(vec![(batch, Err(error))], world.now, Duration::ZERO);
+        world.land(vec![(batch, Err(error))], Duration::ZERO);
     }
     for _ in 0..2 {
         world.send();

@@ -301,17 +301,17 @@ fn a_shell_completes_commands_and_names_of_topics() {
     let (_root, data) = data_dir();
     let broker = Broker::start(&data);
     broker.run(&["topic", "create", "greetings", "groans", "orders"]);
-    let complete = |line: &str| -> Option<Vec<String>> {
+    let complete_with = |variables: &str, line: &str| -> Option<Vec<String>> {
         let words: Vec<&str> = line.split(' ').collect();
         let script = format!(
-            "PATH={}:$PATH; source <(mkctl completion bash); COMP_WORDS=({line}); COMP_CWORD={}; \
+            "export {variables} PATH={}:$PATH; source <(mkctl completion bash); COMP_WORDS=({line}); COMP_CWORD={}; \
              COMP_TYPE=9; _clap_complete_mkctl mkctl '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
             std::path::Path::new(env!("CARGO_BIN_EXE_mkctl")).parent().unwrap().display(),
             words.len() - 1,
             words[words.len() - 1],
         );
         let mut bash = Command::new("bash");
-        bash.args(["--norc", "-c", &script]).env("MK_BOOTSTRAP", broker.address());
+        bash.args(["--norc", "-c", &script]);
         let output = match bash.output() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
             output => output.unwrap(),
@@ -319,6 +319,8 @@ fn a_shell_completes_commands_and_names_of_topics() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         Some(text(&output.stdout).split_whitespace().map(str::to_owned).collect())
     };
+    let here = format!("MK_BOOTSTRAP={}", broker.address());
+    let complete = |line: &str| complete_with(&here, line);
     let Some(commands) = complete("mkctl prod") else {
         println!("skipped: there is no bash");
         return;
@@ -326,6 +328,14 @@ fn a_shell_completes_commands_and_names_of_topics() {
     assert_eq!(commands, ["produce"]);
     assert_eq!(complete("mkctl consume gr").unwrap(), ["greetings", "groans"]);
     assert_eq!(complete("mkctl topic describe ord").unwrap(), ["orders"]);
+    // The cluster that is asked is the one that the line names.
+    let profiles = data.join("profiles.json");
+    let named =
+        format!("{{\"profiles\":{{\"here\":{{\"bootstrap_server\":\"{}\"}}}}}}", broker.address());
+    std::fs::write(&profiles, named).unwrap();
+    let elsewhere = format!("MK_BOOTSTRAP=127.0.0.1:1 MK_PROFILES={}", profiles.display());
+    let of_profile = complete_with(&elsewhere, "mkctl --profile here consume gr").unwrap();
+    assert_eq!(of_profile, ["greetings", "groans"]);
     // Nobody answers at that address, and nobody waits for it.
     let begun = Instant::now();
     assert!(complete("mkctl -b 127.0.0.1:1 cat gr").unwrap().is_empty());
@@ -373,6 +383,43 @@ fn a_broker_that_is_killed_again_and_again_has_what_it_acknowledged() {
     assert_eq!((&told["lost"], told["rounds"].as_array().unwrap().len()), (&0.into(), 2));
     assert!(told["acknowledged"].as_u64().unwrap() > 0, "{told}");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "it leaves nothing");
+}
+
+/// `--profile` was not heard where MK_BOOTSTRAP was set: the command went to another cluster than the one that
+/// was named, without a word.
+#[test]
+fn what_is_named_on_the_line_counts_before_the_environment() {
+    let (root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run(&["topic", "create", "t"]);
+    let file = root.path().join("profiles.json");
+    let nowhere = "127.0.0.1:1";
+    let ctl = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkctl"));
+        command.env("MK_PROFILES", &file).env_remove("MK_BOOTSTRAP").env_remove("MK_PROFILE");
+        command.envs(variables.iter().copied()).args(["--timeout", "100ms"]).args(arguments);
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    for (name, address) in [("here", broker.address()), ("there", "127.0.0.1:2")] {
+        assert_eq!(ctl(&[], &["profile", "set", name, address]).0, 0);
+    }
+    assert_eq!(ctl(&[], &["profile", "use", "there"]).0, 0);
+    let (bootstrap, profile) = ("MK_BOOTSTRAP", "MK_PROFILE");
+    let list = ["topic", "list"];
+    let here = |variables: &[(&str, &str)], flags: &[&str]| {
+        let (code, error) = ctl(variables, &[flags, &list[..]].concat());
+        assert_eq!(code, 0, "{variables:?} {flags:?}: {error}");
+    };
+    here(&[(bootstrap, nowhere)], &["-b", broker.address()]);
+    here(&[(bootstrap, nowhere)], &["--profile", "here"]);
+    here(&[(profile, "there")], &["--profile", "here"]);
+    here(&[(bootstrap, broker.address()), (profile, "there")], &[]);
+    here(&[(profile, "here")], &[]);
+    here(&[(bootstrap, ""), (profile, "here")], &[]);
+    here(&[(bootstrap, nowhere)], &["--profile", "there", "-b", broker.address()]);
+    let (code, error) = ctl(&[], &list);
+    assert!(code == 3 && error.contains("127.0.0.1:2"), "{error}");
 }
 
 #[test]

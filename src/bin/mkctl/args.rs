@@ -38,13 +38,13 @@ pub const DEFAULT_BOOTSTRAP: &str = "127.0.0.1:9092";
 #[derive(Debug, Parser)]
 #[command(name = "mkctl", version, before_help = EXAMPLES)]
 pub struct Args {
-    /// Addresses of brokers, separated by commas [default: those of the profile that is used, or else
-    /// 127.0.0.1:9092].
-    #[arg(short, long, global = true, value_name = "HOST:PORT", env = "MK_BOOTSTRAP")]
+    /// Addresses of brokers, separated by commas. Without -b and --profile, those in MK_BOOTSTRAP, of the
+    /// profile in MK_PROFILE, of the profile that is used; or else 127.0.0.1:9092.
+    #[arg(short, long, global = true, value_name = "HOST:PORT,...")]
     pub bootstrap_server: Option<String>,
 
     /// The cluster with this name (mkctl profile).
-    #[arg(long, global = true, value_name = "NAME", env = "MK_PROFILE")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
 
     /// How long to try to reach a broker.

@@ -13,7 +13,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 use mk::client::{Admin, ClientError, Cluster, ClusterSettings};
 
-use crate::args::{Args, DEFAULT_BOOTSTRAP};
+use crate::args::Args;
 use crate::outcome::Failure;
 use crate::profile::addresses;
 
@@ -73,7 +73,8 @@ where
 {
     ArgValueCompleter::new(move |current: &OsStr| {
         let Some(current) = current.to_str() else { return Vec::new() };
-        let names = names(&bootstrap(std::env::args()), &ask);
+        let Ok(addresses) = brokers(std::env::args()) else { return Vec::new() };
+        let names = names(&addresses, &ask);
         let mut names = names.into_iter().filter(|name| name.starts_with(current));
         names.by_ref().map(CompletionCandidate::new).collect()
     })
@@ -101,24 +102,25 @@ where
     }
 }
 
-/// The brokers that the half-written command line names, or else the environment does.
-fn bootstrap(words: impl Iterator<Item = String>) -> String {
-    let mut words = words.skip_while(|word| word != "--");
-    while let Some(word) = words.next() {
-        let after = |flag: &str| word.strip_prefix(flag).map(|rest| rest.trim_start_matches('='));
-        let named = match after("--bootstrap-server") {
-            None if !word.starts_with("--") => after("-b"),
-            found => found,
-        };
-        match named {
-            Some("") => return words.next().unwrap_or_default(),
-            Some(address) => return address.to_owned(),
-            None => {}
-        }
-    }
-    let named = std::env::var("MK_PROFILE").ok();
-    let known = addresses(std::env::var("MK_BOOTSTRAP").ok(), named.as_deref());
-    known.unwrap_or_else(|_| DEFAULT_BOOTSTRAP.to_owned())
+/// The brokers that the half-written command line names, or else the environment or the file of profiles.
+fn brokers(words: impl Iterator<Item = String>) -> Result<String, Failure> {
+    let words: Vec<String> = words.skip_while(|word| word != "--").collect();
+    let given = value_of(&words, "--bootstrap-server").or_else(|| value_of(&words, "-b"));
+    addresses(given, value_of(&words, "--profile"))
+}
+
+/// What a flag is given on a line that need not be whole.
+fn value_of<'a>(words: &'a [String], flag: &str) -> Option<&'a str> {
+    let after = |word: &'a String| {
+        let rest = word.strip_prefix(flag)?;
+        // The value of a short flag may follow at once.
+        let is_long = flag.starts_with("--");
+        let value =
+            rest.strip_prefix('=').or(Some(rest).filter(|rest| !is_long || rest.is_empty()));
+        value.filter(|value| !value.is_empty() || rest.is_empty())
+    };
+    let (at, value) = words.iter().enumerate().find_map(|(at, word)| Some((at, after(word)?)))?;
+    if value.is_empty() { words.get(at + 1).map(String::as_str) } else { Some(value) }
 }
 
 #[cfg(test)]
@@ -127,17 +129,18 @@ mod tests {
 
     #[test]
     fn brokers_are_found_on_a_half_written_line() {
-        let of = |line: &str| bootstrap(line.split(' ').map(str::to_owned));
+        let of = |line: &str| brokers(line.split(' ').map(str::to_owned)).unwrap();
         for line in [
             "mkctl -- mkctl -b h:1 cat ",
             "mkctl -- mkctl -bh:1 cat ",
             "mkctl -- mkctl cat --bootstrap-server h:1 gr",
             "mkctl -- mkctl cat --bootstrap-server=h:1 gr",
+            "mkctl -- mkctl cat --profile other -b h:1 gr",
         ] {
             assert_eq!(of(line), "h:1", "{line}");
         }
-        if std::env::var_os("MK_BOOTSTRAP").is_none() {
-            assert_eq!(of("mkctl -b h:2 -- mkctl cat "), DEFAULT_BOOTSTRAP);
-        }
+        let words = ["--", "mkctl", "--profile=there", "cat"].map(str::to_owned);
+        assert_eq!(value_of(&words, "--profile"), Some("there"));
+        assert_eq!(value_of(&words, "-b"), None);
     }
 }

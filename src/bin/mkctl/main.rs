@@ -75,7 +75,8 @@ async fn run(args: Args) -> Result<(), Failure> {
     };
     // Not everything that is asked for needs one.
     let cluster = || -> Result<Cluster, Failure> {
-        let addresses = profile::addresses(args.bootstrap_server, args.profile.as_deref())?;
+        let (given, named) = (args.bootstrap_server.as_deref(), args.profile.as_deref());
+        let addresses = profile::addresses(given, named)?;
         let addresses = addresses.split(',').map(|address| address.trim().to_owned());
         Ok(Cluster::new(addresses.collect(), settings))
     };

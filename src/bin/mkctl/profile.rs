@@ -57,12 +57,15 @@ struct Profile {
     bootstrap_server: String,
 }
 
-/// The addresses of brokers: those that are given; else those of the profile that is named; else those of
-/// the one that is used; else where a broker listens that was told nothing.
-pub fn addresses(given: Option<String>, named: Option<&str>) -> Result<String, Failure> {
-    if let Some(given) = given {
-        return Ok(given);
+/// The addresses of brokers. The line counts before the environment, and that before the file; at each of
+/// them, addresses count before a name.
+pub fn addresses(given: Option<&str>, named: Option<&str>) -> Result<String, Failure> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (bootstrap, profile) = (set("MK_BOOTSTRAP"), set("MK_PROFILE"));
+    if let Some(given) = given.or(bootstrap.as_deref().filter(|_| named.is_none())) {
+        return Ok(given.to_owned());
     }
+    let named = named.or(profile.as_deref());
     let Some(path) = path() else { return Ok(DEFAULT_BOOTSTRAP.to_owned()) };
     choose(&load(&path)?, named, &path)
 }
@@ -184,7 +187,7 @@ mod tests {
         assert_eq!(choose(&loaded, None, &path).unwrap(), "a:1,b:2");
         assert_eq!(choose(&loaded, Some("test"), &path).unwrap(), "c:3");
         assert!(matches!(choose(&loaded, Some("none"), &path), Err(Failure::Usage(_))));
-        assert_eq!(addresses(Some("d:4".to_owned()), Some("test")).unwrap(), "d:4");
+        assert_eq!(addresses(Some("d:4"), Some("test")).unwrap(), "d:4");
         std::fs::write(&path, "{").unwrap();
         assert!(matches!(load(&path), Err(Failure::Failed(_))));
     }

@@ -62,6 +62,48 @@ fn a_group_reads_once_and_goes_on_where_it_was() {
     broker.stop();
 }
 
+/// `-o end -e` printed nothing of what a group had not read, though it had been there: where to begin if it has
+/// not was taken for where to begin.
+#[test]
+fn what_a_group_has_not_read_is_read_whatever_is_said_of_where_it_has_not_been() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    broker.run(&["consume", "orders", "-g", "billing", "-e"]);
+    produce(&broker, 1001..=1100);
+    // Where it has not been, it begins at the end.
+    broker.run(&["topic", "create", "other"]);
+    broker.run_with_input(&["produce", "other"], b"old\n");
+    let read = ["consume", "orders", "other", "-g", "billing", "-o", "end", "-e"];
+    assert_eq!((lines(&broker.run(&read)), lag(&broker)), (100, 0));
+    assert_eq!(lines(&broker.run(&read)), 0);
+    broker.stop();
+}
+
+/// Whoever looked on where a group was never saw the partitions that a topic got meanwhile.
+#[test]
+fn whoever_looks_on_sees_added_partitions() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    broker.run(&["consume", "orders", "-g", "billing", "-e"]);
+    let mut beside = broker
+        .ctl(&["consume", "orders", "-g", "billing", "--no-commit", "-n", "2", "-f", "%p %v\\n"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    produce(&broker, 1001..=1001);
+    let mut printed = BufReader::new(beside.stdout.take().unwrap());
+    let mut first = String::new();
+    printed.read_line(&mut first).unwrap();
+    assert!(first.ends_with(" 1001\n"), "{first}");
+    broker.run(&["topic", "add-partitions", "orders", "4"]);
+    broker.run_with_input(&["produce", "orders", "-q", "-p", "3"], b"added\n");
+    let mut second = String::new();
+    printed.read_line(&mut second).unwrap();
+    assert_eq!(second, "3 added\n");
+    assert!(beside.wait().unwrap().success());
+    broker.stop();
+}
+
 #[test]
 fn members_are_shown_and_leave_at_ctrl_c() {
     let (_root, data) = data_dir();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
+use std::time::Duration;
 
 use mk::client::{Cluster, Consumer, ConsumerSettings, FetchedBatches, StartAt, offsets};
 use mk_net::message::At;
@@ -33,6 +34,8 @@ pub struct Plan {
 pub type Out = BufWriter<std::io::StdoutLock<'static>>;
 
 pub const OUT_BYTES: usize = 256 << 10;
+/// How often it is looked whether there are more partitions, where the consumer does not do it.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub async fn run(cluster: &Cluster, args: ConsumeArgs) -> Result<(), Failure> {
     let format = Format::of(&args.output).map_err(Failure::Usage)?;
@@ -107,10 +110,20 @@ pub async fn read(
     let mut out = BufWriter::with_capacity(OUT_BYTES, std::io::stdout().lock());
     let settings = ConsumerSettings { rack: plan.rack.clone(), ..Default::default() };
     let mut consumer = Consumer::new(cluster.clone(), settings);
-    let mut ends = begin(cluster, &consumer, &plan).await?;
+    let Begun { mut ends, mut counts } = begin(cluster, &consumer, &plan).await?;
+    let mut look = tokio::time::interval(LOOK);
     let mut left = plan.count.unwrap_or(u64::MAX);
     while left > 0 && !(plan.until_end && ends.is_empty()) {
-        let batches = next(&mut consumer, &mut out).await?;
+        let batches = tokio::select! {
+            batches = next(&mut consumer, &mut out) => batches?,
+            _ = look.tick(), if !plan.until_end => {
+                if let Some(group) = &plan.group {
+                    // Whoever cannot be asked is asked again; what is read says what is wrong.
+                    let _ = group::read_added(cluster, &consumer, group, &mut counts).await;
+                }
+                continue;
+            }
+        };
         let key = (batches.topic.to_string(), batches.partition);
         let end = match (plan.until_end, ends.get(&key)) {
             (true, None) => continue,
@@ -142,18 +155,24 @@ pub async fn read(
     Ok(())
 }
 
-/// Assigns what is to be read. Answers where each partition ends that has something to read, if
-/// the end is to be the end.
-async fn begin(
-    cluster: &Cluster,
-    consumer: &Consumer,
-    plan: &Plan,
-) -> Result<BTreeMap<(String, u32), u64>, Failure> {
-    let mut all_ends = BTreeMap::new();
+/// What is read.
+#[derive(Default)]
+struct Begun {
+    /// Where each partition ends that has something to read, if the end is to be the end.
+    ends: BTreeMap<(String, u32), u64>,
+    /// How many partitions each topic has of which all are read.
+    counts: BTreeMap<String, u32>,
+}
+
+/// Assigns what is to be read.
+async fn begin(cluster: &Cluster, consumer: &Consumer, plan: &Plan) -> Result<Begun, Failure> {
+    let mut begun = Begun::default();
     for topic in &plan.topics {
         let mut partitions = plan.partitions.clone();
         if partitions.is_empty() {
-            partitions = (0..cluster.topic(topic).await?.count()).collect();
+            let count = cluster.topic(topic).await?.count();
+            partitions = (0..count).collect();
+            begun.counts.insert(topic.clone(), count);
         }
         if !plan.until_end {
             if let Some(group) = &plan.group {
@@ -176,13 +195,13 @@ async fn begin(
         };
         for ((partition, start), end) in starts.into_iter().zip(ends.into_iter().flatten()) {
             if start < end {
-                all_ends.insert((topic.clone(), partition), end);
+                begun.ends.insert((topic.clone(), partition), end);
             } else {
                 consumer.unassign(topic, partition)?;
             }
         }
     }
-    Ok(all_ends)
+    Ok(begun)
 }
 
 /// The next batches. Before it waits for them, what was printed is sent on its way.

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::consume::{OUT_BYTES, Out};
 use crate::format::Format;
+use crate::offsets::partitions_of;
 use crate::outcome::Failure;
 
 /// What to read.
@@ -111,21 +112,26 @@ impl Ends {
         if !plan.until_end {
             return Ok(Ends { left: None });
         }
+        let known = Admin::new(cluster.clone()).committed_offsets(&plan.group).await?;
         let mut left = BTreeMap::new();
         for topic in &plan.topics {
             let partitions: Vec<u32> = (0..cluster.topic(topic).await?.count()).collect();
             let starts = offsets(cluster, topic, &partitions, At::Earliest).await?;
             let ends = offsets(cluster, topic, &partitions, At::Latest).await?;
             for ((partition, start), end) in partitions.into_iter().zip(starts).zip(ends) {
-                let has_any = start < end && plan.start != StartAt::Latest;
-                if let Some(end) = end.filter(|_| has_any) {
-                    left.insert((topic.clone(), partition), end);
+                let place = (topic.clone(), partition);
+                let from = match known.get(&place) {
+                    // What is deleted by now is begun anew as where the group has not been.
+                    Some(committed) if Some(*committed) >= start => Some(*committed),
+                    _ if plan.start == StartAt::Latest => end,
+                    _ => start,
+                };
+                if let Some(end) = end.filter(|end| from.is_some_and(|from| from < *end)) {
+                    left.insert(place, end);
                 }
             }
         }
-        let mut ends = Ends { left: Some(left) };
-        ends.look(cluster, &plan.group).await?;
-        Ok(ends)
+        Ok(Ends { left: Some(left) })
     }
 
     fn are_reached(&self) -> bool {
@@ -166,4 +172,24 @@ pub async fn begin_where_it_is(
         starts.extend(consumer.assign(topic, &[*partition], start).await?);
     }
     Ok(starts)
+}
+
+/// Lets a consumer that began where a group is read the partitions, too, that topics got since. How many
+/// there were, `counts` says.
+pub async fn read_added(
+    cluster: &Cluster,
+    consumer: &Consumer,
+    group: &str,
+    counts: &mut BTreeMap<String, u32>,
+) -> Result<(), Failure> {
+    for (topic, count) in counts {
+        let all = partitions_of(cluster, topic).await?;
+        let added = all.get(*count as usize..).unwrap_or_default();
+        if !added.is_empty() {
+            let of = (topic.as_str(), added);
+            begin_where_it_is(cluster, consumer, group, of, StartAt::Earliest).await?;
+            *count = all.len() as u32;
+        }
+    }
+    Ok(())
 }

@@ -15,10 +15,27 @@ use mk::client::{
 use mk_net::message::{At, NewTopic, Setting};
 use serde_json::json;
 
-use crate::args::DurabilityArgs;
 use crate::outcome::Failure;
 use crate::program::{address_in, program, ready_line};
 use crate::table;
+
+/// Run a broker on this disk, kill it again and again while records are sent, and compare what it
+/// acknowledged with what it has when it is back.
+#[derive(Debug, clap::Args)]
+pub struct DurabilityArgs {
+    /// A folder on the disk to test; a folder of the test's own is made in it, and removed.
+    #[arg(long, default_value = ".")]
+    pub dir: PathBuf,
+    /// How often the broker is killed.
+    #[arg(short = 'n', long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: u64,
+    /// The topic's flush: ack, os, or interval:TIME.
+    #[arg(long, default_value = "ack")]
+    pub flush: String,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
 
 const TOPIC: &str = "durability";
 /// How long a broker may take to be ready.

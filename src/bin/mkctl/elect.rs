@@ -4,9 +4,31 @@ use mk::client::{Admin, Cluster};
 use mk_net::fault::ErrorCode;
 use mk_net::message::{Election, PartitionOf};
 
-use crate::args::ElectArgs;
+use crate::args::partition;
 use crate::confirm::confirm;
 use crate::outcome::{Failure, describe};
+
+/// Have the preferred replicas lead, or, where nobody does, any that lives.
+///
+///   mkctl elect                       wherever the preferred replica is in sync and does not lead
+///   mkctl elect orders orders.eu:3    all of a topic, one partition
+///   mkctl elect --unclean orders:0    somebody leads again; records may be lost
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct ElectArgs {
+    /// Partitions; without any, all for which it makes sense.
+    #[arg(value_name = "TOPIC[:PARTITION]", value_parser = partition)]
+    pub partitions: Vec<(String, Option<u32>)>,
+    /// Any replica that lives, of partitions that nobody leads. Records may be lost.
+    #[arg(long)]
+    pub unclean: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+}
 
 pub async fn run(cluster: &Cluster, args: ElectArgs) -> Result<(), Failure> {
     let ElectArgs { partitions, unclean, dry_run, yes } = args;

@@ -5,8 +5,20 @@ use std::io::{self, Write};
 use mk::client::FetchedBatches;
 use mk_storage::batch::Record;
 
-use crate::args::OutputArgs;
 use crate::json;
+
+/// How records are printed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OutputArgs {
+    /// %t topic, %p partition, %o offset, %k key, %v value, %T timestamp in ms, %h headers, %s size
+    /// of the value, %% %; \n \t \\ \xNN. Nothing is put between records. Otherwise: the value and
+    /// a newline.
+    #[arg(short, long, conflicts_with = "json")]
+    pub format: Option<String>,
+    /// A JSON object a line; what is not UTF-8 as base64.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
 
 /// How records are printed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,46 @@
 //! `mkctl grep`.
 
 use mk::client::Cluster;
+use mk::client::StartAt;
 use regex::bytes::RegexBuilder;
 
-use crate::args::GrepArgs;
+use crate::completion::topics;
 use crate::consume::{Plan, read};
 use crate::format::Format;
+use crate::format::OutputArgs;
 use crate::outcome::Failure;
+use crate::place;
+
+/// Print the records whose value matches; exit code 1 if none does.
+#[derive(Debug, clap::Args)]
+pub struct GrepArgs {
+    /// A regular expression.
+    pub pattern: String,
+    /// The topics.
+    #[arg(required = true, add = topics())]
+    pub topics: Vec<String>,
+    /// Look at the key, too.
+    #[arg(short = 'k', long)]
+    pub key: bool,
+    /// Upper and lower case are the same.
+    #[arg(short, long)]
+    pub ignore_case: bool,
+    /// Print those that do not match.
+    #[arg(short = 'v', long)]
+    pub invert_match: bool,
+    /// Where to begin, as for `consume`.
+    #[arg(
+        short,
+        long,
+        value_name = "PLACE",
+        default_value = "start",
+        allow_hyphen_values = true,
+        value_parser = place::start
+    )]
+    pub offset: StartAt,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
 
 pub async fn run(cluster: &Cluster, args: GrepArgs) -> Result<(), Failure> {
     let format = Format::of(&args.output).map_err(Failure::Usage)?;

@@ -5,9 +5,24 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{At, FoundOffset};
 use serde_json::json;
 
-use crate::args::OffsetsArgs;
+use crate::completion::topics;
 use crate::outcome::Failure;
+use crate::place;
 use crate::table;
+
+/// Print the offsets of each partition: start and end, or those of a time.
+#[derive(Debug, clap::Args)]
+pub struct OffsetsArgs {
+    /// The topic.
+    #[arg(add = topics())]
+    pub topic: String,
+    /// A time: 2026-01-31T12:00:00Z, milliseconds since 1970, -1h.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = place::time)]
+    pub at: Option<i64>,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
 
 pub async fn run(cluster: &Cluster, args: OffsetsArgs) -> Result<(), Failure> {
     let partitions = partitions_of(cluster, &args.topic).await?;

@@ -2,12 +2,42 @@
 
 use std::time::Duration;
 
+use clap::Subcommand;
 use mk::client::{Admin, ClientError, Cluster};
 use mk_net::message::{DescribedMove, DescribedPartition, PartitionOf};
 
-use crate::args::PartitionCommand;
+use crate::args::partition;
 use crate::cluster::ids;
 use crate::outcome::Failure;
+
+#[derive(Debug, Subcommand)]
+pub enum PartitionCommand {
+    /// Move a partition to other brokers, the preferred leader first. The new ones are added, and
+    /// the others go once all of them are in sync.
+    Move {
+        /// The partition.
+        #[arg(value_name = "TOPIC:PARTITION", value_parser = partition)]
+        partition: (String, Option<u32>),
+        /// The brokers, by their ids.
+        #[arg(
+            long,
+            value_name = "ID,ID,...",
+            value_delimiter = ',',
+            required_unless_present = "cancel"
+        )]
+        to: Vec<u32>,
+        /// How fast each new replica fetches, in bytes a second, such as 20MiB; without it as fast as
+        /// it can. The same move asked for again gets another throttle.
+        #[arg(long, value_name = "RATE", value_parser = rate)]
+        throttle: Option<u64>,
+        /// Let it stay where it was.
+        #[arg(long, conflicts_with_all = ["to", "wait", "throttle"])]
+        cancel: bool,
+        /// Wait until it is there, and say how far it is.
+        #[arg(long)]
+        wait: bool,
+    },
+}
 
 /// So often is looked how far it is.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -85,6 +115,11 @@ fn progress(moving: &DescribedMove, partition: Option<&DescribedPartition>) -> S
         text += &format!("; broker {id} has {has} of {all} records ({percent} %)");
     }
     text
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    let rate = mk::settings::parse_bytes(text.trim_end_matches("/s"));
+    rate.filter(|rate| *rate > 0).ok_or_else(|| "bytes a second, such as 20MiB".to_owned())
 }
 
 #[cfg(test)]

@@ -1,13 +1,58 @@
 //! `mkctl produce`.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use mk::client::{ClientError, Cluster, Delivery, Producer, ProducerSettings};
+use mk::client::{Acks, ClientError, Cluster, Delivery, Producer, ProducerSettings};
+use mk_storage::batch::Compression;
 
-use crate::args::ProduceArgs;
+use crate::args::{acks, pair, time};
+use crate::completion::topics;
 use crate::outcome::{Failure, describe};
 use crate::progress::Progress;
 use crate::read::{self, Input, Recipe};
+
+/// Send records: a line of stdin, or of files, each.
+#[derive(Debug, clap::Args)]
+pub struct ProduceArgs {
+    /// The topic; created if there is none.
+    #[arg(add = topics())]
+    pub topic: String,
+    /// Files to read; `-` is stdin, as is none.
+    pub files: Vec<PathBuf>,
+    /// The key of every record.
+    #[arg(short, long, conflicts_with_all = ["key_delimiter", "json"])]
+    pub key: Option<String>,
+    /// What parts the key from the value in a line; the first one counts.
+    #[arg(short = 'K', long, value_name = "DELIM", conflicts_with_all = ["whole", "json"])]
+    pub key_delimiter: Option<String>,
+    /// A header of every record; may be given again.
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = pair)]
+    pub headers: Vec<(String, String)>,
+    /// The partition; otherwise the key decides, as with Kafka's clients.
+    #[arg(short, long)]
+    pub partition: Option<u32>,
+    /// What to wait for: 0 nothing, 1 the leader's memory, all the disk (unless the topic's
+    /// `flush` says otherwise).
+    #[arg(long, default_value = "all", value_parser = acks)]
+    pub acks: Acks,
+    /// Compression: none, gzip, snappy, lz4, zstd.
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none")]
+    pub compression: Compression,
+    /// A file, or all of stdin, is one record.
+    #[arg(long, conflicts_with = "json")]
+    pub whole: bool,
+    /// Lines are those of `consume -J`; key, value, headers and timestamp are taken from them.
+    #[arg(long)]
+    pub json: bool,
+    /// How long a record is sent again until it counts as failed.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    pub delivery_timeout: Duration,
+    /// No summary, no progress.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
 
 /// Records whose acknowledgement may be outstanding.
 const MOST_OUTSTANDING: usize = 200_000;

@@ -10,10 +10,21 @@ use mk_net::message::{
     DescribeClusterResponse, DescribedClient, DescribedTopic, ListedGroup, MetadataResponse,
 };
 
-use crate::args::TopArgs;
+use crate::args::time;
 use crate::group::lag_of;
 use crate::outcome::{Failure, describe};
 use crate::table;
+
+/// Watch brokers, topics, groups and clients: what moves most comes first. Ctrl-C ends it.
+#[derive(Debug, clap::Args)]
+pub struct TopArgs {
+    /// How often it looks.
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub interval: Duration,
+    /// Ends after so many looks.
+    #[arg(short = 'n', long)]
+    pub count: Option<u64>,
+}
 
 /// A cluster at a moment.
 struct Sample {

@@ -1,5 +1,6 @@
 //! `mkctl cluster`: bring one up, look at it, see what has happened.
 
+pub mod args;
 mod events;
 mod health;
 mod info;
@@ -7,7 +8,7 @@ mod start;
 
 use mk::client::{Admin, Cluster};
 
-use crate::args::ClusterCommand;
+use self::args::ClusterCommand;
 use crate::outcome::Failure;
 
 pub async fn run(cluster: &Cluster, command: ClusterCommand) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::args::StartArgs;
+use super::args::StartArgs;
 use crate::outcome::Failure;
 use crate::program::{address_in, program, ready_line};
 use crate::table;

@@ -8,10 +8,40 @@ mod consume;
 mod produce;
 mod runs;
 
+use clap::Subcommand;
 use mk::client::Cluster;
 
-use crate::args::VerifyCommand;
+use crate::completion::topics;
 use crate::outcome::Failure;
+
+#[derive(Debug, Subcommand)]
+pub enum VerifyCommand {
+    /// Send numbered records; print the run's id, by which to look for them.
+    Produce {
+        /// The topic; created if there is none. Its number of partitions must stay as it is.
+        #[arg(add = topics())]
+        topic: String,
+        /// How many records.
+        #[arg(short = 'n', long, default_value = "100000")]
+        records: u64,
+        /// Nothing but the run's id.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Read the topic from its start to its end; say what is wrong with each run. Exit code 1 if anything
+    /// is.
+    Consume {
+        /// The topic.
+        #[arg(add = topics())]
+        topic: String,
+        /// Only this run.
+        #[arg(long, value_name = "ID")]
+        run: Option<String>,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
+    },
+}
 
 pub async fn run(cluster: &Cluster, command: VerifyCommand) -> Result<(), Failure> {
     match command {

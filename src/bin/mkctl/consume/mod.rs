@@ -1,5 +1,7 @@
 //! `mkctl consume`, `cat` and `tail`.
 
+pub mod args;
+
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
@@ -8,7 +10,7 @@ use mk::client::{Cluster, Consumer, ConsumerSettings, FetchedBatches, StartAt, o
 use mk_net::message::At;
 use mk_storage::batch::Record;
 
-use crate::args::{CatArgs, ConsumeArgs, TailArgs};
+use self::args::{CatArgs, ConsumeArgs, TailArgs};
 use crate::format::Format;
 use crate::group::consume as group;
 use crate::outcome::Failure;

@@ -1,5 +1,7 @@
 //! `mkctl topic`.
 
+pub mod args;
+
 use mk::client::{Admin, ClientError, Cluster, StartAt, offsets};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
@@ -7,7 +9,7 @@ use mk_net::message::{
 };
 use serde_json::json;
 
-use crate::args::TopicCommand;
+use self::args::TopicCommand;
 use crate::cluster::ids;
 use crate::confirm::confirm;
 use crate::offsets::partitions_of;

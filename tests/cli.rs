@@ -35,6 +35,7 @@ fn exit_codes_tell_what_happened() {
         assert!(code == 2 && error.contains("needs -y"), "{error}");
         let (code, _, error) = ends(&[destructive, &["--dry-run"]].concat(), "");
         assert!(code == 0 && error.starts_with("mkctl: would "), "{error}");
+        assert!(error.contains("3 records") || error.contains("3 (about"), "{error}");
     }
     assert_eq!(ends(&["cat", "t"], "").1, "x\n1\n2\n");
     let (code, _, error) = ends(&["topic", "delete", "-y", "t", "missing"], "");
@@ -177,7 +178,17 @@ fn topics_come_change_grow_and_go() {
     assert_eq!(described["settings"]["flush"]["source"], "topic");
     assert_eq!(described["settings"]["segment.bytes"]["source"], "default");
     assert_eq!(described["partitions"][1]["end"], 1);
-    broker.run(&["topic", "add-partitions", "t", "3"]);
+    let grow = |flag: &[&str]| {
+        let output =
+            with_input(broker.ctl(&[&["topic", "add-partitions", "t", "3"], flag].concat()), b"");
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let (code, error) = grow(&[]);
+    assert!(code == 2 && error.contains("needs -y"), "{error}");
+    let (code, error) = grow(&["--dry-run"]);
+    assert!(code == 0 && error.contains("would let t grow from 2 to 3 partitions"), "{error}");
+    assert_eq!(broker.run(&["offsets", "t"]).lines().count(), 2);
+    assert_eq!(grow(&["-y"]), (0, "t: 3 partitions\n".to_owned()));
     let fewer = with_input(broker.ctl(&["topic", "add-partitions", "t", "1"]), b"");
     assert_eq!(fewer.status.code(), Some(1));
     broker.stop();
@@ -209,6 +220,70 @@ fn topics_come_change_grow_and_go() {
         serde_json::from_str(&broker.run(&["topic", "describe", "t", "-J"])).unwrap();
     let old: serde_json::Value = serde_json::from_str(&after).unwrap();
     assert_ne!(described["id"], old["id"]);
+}
+
+/// `--dry-run` looked at nothing: it said of topics that are not there, and of offsets that no log has, that
+/// they would go.
+#[test]
+fn a_dry_run_tells_what_would_fail() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    broker.run(&["topic", "create", "t", "-p", "2"]);
+    broker.run_with_input(&["produce", "t", "-p", "1"], b"1\n2\n3\n");
+    broker.run(&["consume", "t", "-g", "g", "-e"]);
+    let ends = |arguments: &[&str]| {
+        let output = with_input(broker.ctl(arguments), b"");
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    for (arguments, told) in [
+        (&["topic", "delete", "missing"][..], "'missing'"),
+        (&["topic", "delete", "__consumer_offsets"], "is the brokers' own"),
+        (&["topic", "trim", "missing", "--before", "end"], "'missing'"),
+        (&["topic", "trim", "t", "-p", "2", "--before", "end"], "no partition 2"),
+        (&["topic", "trim", "t", "-p", "1", "--before", "4"], "beyond what is committed, 3"),
+        (&["topic", "trim", "__consumer_offsets", "--before", "end"], "is the brokers' own"),
+        (&["topic", "add-partitions", "t", "2"], "has 2 partitions"),
+        (&["elect", "--unclean", "t:2"], "there is no such partition"),
+        (&["config", "set", "t", "retention=1"], "retention.ms"),
+    ] {
+        let (code, dry) = ends(&[arguments, &["--dry-run"]].concat());
+        assert!(code == 1 && dry.contains(told), "{arguments:?} {code} {dry}");
+        let real = ends(&[arguments, &["-y"]].concat());
+        assert_eq!(real.0, 1, "{arguments:?} {}", real.1);
+    }
+    let (code, would) = ends(&["topic", "delete", "t", "missing", "--dry-run"]);
+    assert!(code == 1 && would.contains("would delete t (2 partitions, 3 records, "), "{would}");
+    let (code, would) = ends(&["topic", "trim", "t", "--before", "2", "-p", "1", "--dry-run"]);
+    assert!(code == 0 && would.contains("of partition 1, all below 2"), "{would}");
+    assert_eq!(ends(&["elect", "--unclean", "t", "--dry-run"]).0, 0);
+    assert_eq!(broker.run(&["cat", "t"]), "1\n2\n3\n");
+}
+
+/// A setting by which retention took records away at once was set without a question.
+#[test]
+fn a_setting_that_costs_records_is_asked_for() {
+    let (_root, data) = data_dir();
+    let flags = ["--set", "log.retention.ms=-1"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
+    broker.run(&["topic", "create", "t", "-c", "segment.ms=1"]);
+    for n in 0..3 {
+        let line = format!("{{\"value\":\"v{n}\",\"timestamp\":{}}}\n", 1000 * (n + 1));
+        broker.run_with_input(&["produce", "t", "--json"], line.as_bytes());
+    }
+    let set = |flags: &[&str]| {
+        let command = [&["config", "set", "t", "retention.ms=1h"], flags].concat();
+        let output = with_input(broker.ctl(&command), b"");
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    let (code, told) = set(&[]);
+    assert!(code == 2 && told.contains("needs -y") && told.contains("segments"), "{told}");
+    assert_eq!(broker.run(&["cat", "t"]).lines().count(), 3);
+    assert_eq!(set(&["--dry-run"]).0, 0);
+    assert!(!broker.run(&["config", "describe", "t"]).contains("1h\ttopic"));
+    assert_eq!(set(&["-y"]).0, 0);
+    // What takes nothing away is set unasked.
+    broker.run(&["config", "unset", "t", "retention.ms"]);
+    broker.run(&["config", "set", "t", "flush=os"]);
 }
 
 /// Somebody types: each line goes on its way, though the input has not ended.

@@ -175,12 +175,7 @@ fn an_incident_is_seen_told_and_mended() {
 
     // It comes back, and gets what was its own.
     assert_eq!(code(&started.ctl_of(other, &["elect"], b"")), 0, "there is nothing to do");
-    let mut again = Command::new(env!("CARGO_BIN_EXE_mkbroker"));
-    let address = &started.member(&format!("broker-{leader}")).address;
-    let zoo = &started.member("mkzoo").address;
-    again.arg("--data").arg(data.join(format!("broker-{leader}")));
-    again.args(["--listen", address, "--zoo", zoo]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut again = Guard(again.spawn().unwrap());
+    let mut again = again(&started, &data, leader);
     let watched = started.ctl_of(other, &["cluster", "health", "-w", "-e"], b"");
     assert!(text(&watched.stdout).ends_with("healthy\n") && code(&watched) == 0);
     let elected = started.ctl_of(other, &["elect", "orders"], b"");
@@ -204,6 +199,16 @@ fn leads_already(started: &Started, asked: u32, leader: u32) {
     }
 }
 
+/// A broker that was killed, on its directory.
+fn again(started: &Started, data: &Path, broker: u32) -> Guard {
+    let mut again = Command::new(env!("CARGO_BIN_EXE_mkbroker"));
+    let address = &started.member(&format!("broker-{broker}")).address;
+    let zoo = &started.member("mkzoo").address;
+    again.arg("--data").arg(data.join(format!("broker-{broker}")));
+    again.args(["--listen", address, "--zoo", zoo]).stdout(Stdio::null()).stderr(Stdio::null());
+    Guard(again.spawn().unwrap())
+}
+
 /// A process that is killed when this is dropped.
 struct Guard(Child);
 
@@ -218,7 +223,8 @@ impl Drop for Guard {
 fn a_partition_is_moved_and_led_by_hand() {
     let (_root, data) = data_dir();
     let started = Started::start(&data);
-    let create = started.ctl(&["topic", "create", "orders", "--replication-factor", "2"]);
+    let one = "min.insync.replicas=1";
+    let create = started.ctl(&["topic", "create", "orders", "-r", "2", "-c", one]);
     assert_eq!(code(&create), 0, "{}", text(&create.stderr));
     produce(&started, 1, b"1\n2\n3\n");
     let moved = started.ctl(&["partition", "move", "orders:0", "--to", "3,2", "--wait"]);
@@ -235,10 +241,23 @@ fn a_partition_is_moved_and_led_by_hand() {
     let health = text(&started.ctl(&["cluster", "health"]).stdout);
     assert!(health.contains("orders:0 has no leader; its replicas are 3,2"), "{health}");
 
+    for flag in ["--dry-run", "-y"] {
+        let nobody = started.ctl(&["elect", "--unclean", flag, "orders:0"]);
+        let said = text(&nobody.stderr);
+        assert!(code(&nobody) == 1 && said.contains("none of its replicas lives"), "{said}");
+    }
+    // It lives, but was not in sync last.
+    let back = again(&started, &data, 3);
+    let told = || text(&started.ctl(&["elect", "--unclean", "orders:0", "--dry-run"]).stderr);
+    wait_until("it could be elected", || told().starts_with("mkctl: would "));
+    assert!(told().contains("would let broker 3 lead orders:0, though it may lack"), "{}", told());
     let unasked = started.ctl(&["elect", "--unclean", "orders:0"]);
     assert!(code(&unasked) == 2 && text(&unasked.stderr).contains("needs -y"));
-    let nobody = started.ctl(&["elect", "--unclean", "-y", "orders:0"]);
-    assert_eq!(code(&nobody), 1, "none of its replicas lives");
+    assert_eq!(started.leader(1), None);
+    let elected = started.ctl(&["elect", "--unclean", "orders:0", "-y", "-J"]);
+    let told: Value = serde_json::from_slice(&elected.stdout).unwrap();
+    assert_eq!((&told["leader"], &told["done"]), (&3.into(), &true.into()));
+    drop(back);
     for arguments in [
         &["partition", "move", "orders:0", "--to", "1,9"][..],
         &["partition", "move", "orders:0", "--to", "1,1"],

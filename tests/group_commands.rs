@@ -95,7 +95,7 @@ fn whoever_looks_on_sees_added_partitions() {
     let mut first = String::new();
     printed.read_line(&mut first).unwrap();
     assert!(first.ends_with(" 1001\n"), "{first}");
-    broker.run(&["topic", "add-partitions", "orders", "4"]);
+    broker.run(&["topic", "add-partitions", "-y", "orders", "4"]);
     broker.run_with_input(&["produce", "orders", "-q", "-p", "3"], b"added\n");
     let mut second = String::new();
     printed.read_line(&mut second).unwrap();
@@ -204,6 +204,41 @@ fn a_group_goes_on_where_it_is_told_to() {
     broker.run(&["group", "delete", "billing", "-y"]);
     let (error, code) = failed(broker.ctl(&["group", "describe", "billing"]));
     assert!(error.contains("GROUP_ID_NOT_FOUND") && code == Some(1), "{error}");
+    broker.stop();
+}
+
+/// Of several groups, those behind one that could not be deleted stayed, and nobody was told which were gone.
+#[test]
+fn a_group_that_cannot_be_deleted_holds_up_no_other() {
+    let (_root, data) = data_dir();
+    let broker = broker_with_orders(&data);
+    for group in ["first", "last"] {
+        broker.run(&["consume", "orders", "-g", group, "-e"]);
+    }
+    let mut member =
+        broker.ctl(&["consume", "orders", "-g", "read"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = BufReader::new(member.stdout.take().unwrap());
+    printed.read_line(&mut String::new()).unwrap();
+    let delete = |flag: &str| {
+        failed(broker.ctl(&["group", "delete", flag, "first", "missing", "read", "last"]))
+    };
+    let (error, code) = delete("--dry-run");
+    assert!(error.contains("there is no group 'missing'"), "{error}");
+    assert!(error.contains("group 'read' has 1 members"), "{error}");
+    let would = "would forget how far first (3 partitions), last (3 partitions) has come";
+    assert!(error.contains(would) && code == Some(1), "{error}");
+    let (error, code) = delete("-y");
+    assert!(error.contains("first: deleted\n") && error.contains("last: deleted\n"), "{error}");
+    assert!(error.contains("'missing'") && error.contains("NON_EMPTY_GROUP"), "{error}");
+    assert_eq!(code, Some(1));
+    assert_eq!(lines(&broker.run(&["group", "list"])), 1);
+    // A look at where it would go on tells of members, too.
+    let seek = ["group", "seek", "read", "--to", "start", "-t", "orders", "--dry-run"];
+    let (error, code) = failed(broker.ctl(&seek));
+    assert!(error.contains("NON_EMPTY_GROUP") && code == Some(1), "{error}");
+    drop(printed);
+    member.kill().unwrap();
+    member.wait().unwrap();
     broker.stop();
 }
 

@@ -68,7 +68,7 @@ fn eight_partitions_keep_the_order_of_every_key() {
     }
     assert!(next.len() == keys && next.values().all(|count| *count == 200));
     // A topic grows while it is in use, and keyless records spread.
-    broker.run(&["topic", "add-partitions", "keyed", "12"]);
+    broker.run(&["topic", "add-partitions", "-y", "keyed", "12"]);
     broker.run_with_input(&["produce", "keyed", "-p", "11"], b"late\n");
     let late = broker.run(&["consume", "keyed", "-p", "11", "-o", "start", "-e"]);
     assert_eq!(late, "late\n");

@@ -48,7 +48,7 @@ fn by_size_the_oldest_segments_go_and_their_readers_finish() {
     assert!(told.contains("would remove") && told.contains("the log would begin at"), "{told}");
     assert_eq!(described(&broker, "t"), before, "a dry run changes nothing");
 
-    broker.run(&["config", "set", "t", "retention.bytes=150KiB"]);
+    broker.run(&["config", "set", "-y", "t", "retention.bytes=150KiB"]);
     wait_until("the oldest segments are gone", || described(&broker, "t")["start"] != 0);
     let after = described(&broker, "t");
     assert!(told.contains(&format!("begin at {}", after["start"])), "{told} {after}");
@@ -69,7 +69,7 @@ fn by_age_everything_goes_and_offsets_go_on() {
     let broker = start(&data, &["--set", "log.segment.delete.delay.ms=200"]);
     produce(&broker, "t");
     let end = described(&broker, "t")["end"].clone();
-    broker.run(&["config", "set", "t", "retention.ms=1"]);
+    broker.run(&["config", "set", "-y", "t", "retention.ms=1"]);
     // The log starts at its end a moment before its segments are gone.
     wait_until("all is gone", || {
         let now = described(&broker, "t");

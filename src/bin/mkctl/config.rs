@@ -1,13 +1,16 @@
 //! `mkctl config`: the settings of topics.
 
 use clap::Subcommand;
+use indicatif::HumanBytes;
 use mk::client::{Admin, ClientError, Cluster};
 use mk_net::message::{AlterTopic, Removal, Setting};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::pair;
 use crate::completion::topics;
+use crate::confirm::Consent;
 use crate::outcome::Failure;
+use crate::report::Report;
 use crate::table;
 use crate::topic::source_of;
 
@@ -30,9 +33,11 @@ pub enum ConfigCommand {
         /// What is to hold.
         #[arg(required = true, value_name = "NAME=VALUE", value_parser = pair)]
         settings: Vec<(String, String)>,
-        /// Only say whether it would work.
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        consent: Consent,
+        /// A JSON object.
+        #[arg(short = 'J', long)]
+        json: bool,
     },
     /// Let the broker's settings hold for a topic again.
     Unset {
@@ -42,9 +47,11 @@ pub enum ConfigCommand {
         /// Which.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Only say whether it would work.
-        #[arg(long)]
-        dry_run: bool,
+        #[command(flatten)]
+        consent: Consent,
+        /// A JSON object.
+        #[arg(short = 'J', long)]
+        json: bool,
     },
 }
 
@@ -52,28 +59,81 @@ pub async fn run(cluster: &Cluster, command: ConfigCommand) -> Result<(), Failur
     let admin = Admin::new(cluster.clone());
     match command {
         ConfigCommand::Describe { topic, json } => show(&admin, topic, json).await,
-        ConfigCommand::Set { topic, settings, dry_run } => {
+        ConfigCommand::Set { topic, settings, consent, json } => {
             let set = settings.into_iter().map(|(name, value)| Setting { name, value }).collect();
-            let validate_only = dry_run;
-            alter(&admin, AlterTopic { name: topic, set, unset: Vec::new(), validate_only }).await
+            alter(&admin, Change { topic, set, unset: Vec::new() }, consent, json).await
         }
-        ConfigCommand::Unset { topic, names, dry_run } => {
-            let validate_only = dry_run;
-            alter(&admin, AlterTopic { name: topic, set: Vec::new(), unset: names, validate_only })
-                .await
+        ConfigCommand::Unset { topic, names, consent, json } => {
+            alter(&admin, Change { topic, set: Vec::new(), unset: names }, consent, json).await
         }
     }
 }
 
-/// Prints the topic's own settings as they are then.
-async fn alter(admin: &Admin, request: AlterTopic) -> Result<(), Failure> {
-    let (name, dry_run) = (request.name.clone(), request.validate_only);
-    let altered = admin.alter_topic(request).await?;
-    for Setting { name, value } in altered.settings {
-        println!("{name}={value}");
+/// What is to be different.
+struct Change {
+    topic: String,
+    set: Vec<Setting>,
+    unset: Vec<String>,
+}
+
+impl Change {
+    fn request(&self, validate_only: bool) -> AlterTopic {
+        let (name, set, unset) = (self.topic.clone(), self.set.clone(), self.unset.clone());
+        AlterTopic { name, set, unset, validate_only }
     }
-    tell_removals(&name, &altered.removals, dry_run);
+}
+
+/// Prints the topic's own settings as they are then. Asks only if retention would remove records at once:
+/// all else can be undone.
+async fn alter(
+    admin: &Admin,
+    change: Change,
+    consent: Consent,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let mut altered = admin.alter_topic(change.request(true)).await?;
+    let name = &change.topic;
+    for Removal { partition, segments, bytes, start } in &altered.removals {
+        let bytes = HumanBytes(*bytes);
+        say!(
+            "{name} partition {partition}: retention would remove {segments} segments ({bytes}); \
+             the log would begin at {start}"
+        );
+    }
+    let done = match altered.removals.as_slice() {
+        [] => !consent.dry_run,
+        _ => consent.to(&format!("change {name}, which removes these records"))?,
+    };
+    if done {
+        altered = admin.alter_topic(change.request(false)).await?;
+    }
+    if as_json {
+        let what = json!({
+            "topic": name,
+            "settings": settings_json(&altered.settings),
+            "removals": altered.removals.iter().map(removal_json).collect::<Vec<_>>(),
+        });
+        return Ok(Report::new(true).went_well(what, done, "")?);
+    }
+    if done || consent.dry_run {
+        let settings = altered.settings.iter();
+        let lines = settings.map(|Setting { name, value }| format!("{name}={value}"));
+        table::print_lines(lines)?;
+    }
     Ok(())
+}
+
+fn settings_json(settings: &[Setting]) -> Value {
+    settings.iter().map(|setting| (setting.name.clone(), json!(setting.value))).collect()
+}
+
+fn removal_json(removal: &Removal) -> Value {
+    json!({
+        "partition": removal.partition,
+        "segments": removal.segments,
+        "bytes": removal.bytes,
+        "start": removal.start,
+    })
 }
 
 async fn show(admin: &Admin, topic: String, as_json: bool) -> Result<(), Failure> {
@@ -96,16 +156,4 @@ async fn show(admin: &Admin, topic: String, as_json: bool) -> Result<(), Failure
         table::print(&["NAME", "VALUE", "SOURCE"], &rows)?;
     }
     Ok(())
-}
-
-/// What retention takes away with a topic's new settings.
-fn tell_removals(topic: &str, removals: &[Removal], dry_run: bool) {
-    let tense = if dry_run { "would remove" } else { "removes" };
-    for Removal { partition, segments, bytes, start } in removals {
-        let bytes = table::bytes(*bytes);
-        eprintln!(
-            "{topic} partition {partition}: retention {tense} {segments} segments ({bytes}); \
-             the log would begin at {start}"
-        );
-    }
 }

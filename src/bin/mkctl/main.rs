@@ -1,6 +1,9 @@
 //! `mkctl`: produce, consume, and look after topics, as a Unix filter. Data goes to stdout,
 //! everything else to stderr.
 
+#[macro_use]
+mod say;
+
 mod args;
 mod bench;
 mod clients;
@@ -25,6 +28,7 @@ mod profile;
 mod program;
 mod progress;
 mod read;
+mod report;
 mod table;
 mod top;
 mod topic;

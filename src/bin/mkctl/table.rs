@@ -39,6 +39,15 @@ pub fn bytes(count: u64) -> String {
     if io::stdout().is_terminal() { HumanBytes(count).to_string() } else { count.to_string() }
 }
 
+/// Prints lines.
+pub fn print_lines(lines: impl IntoIterator<Item = String>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
 /// Prints a value as a line of JSON.
 pub fn print_json(value: &serde_json::Value) -> io::Result<()> {
     let mut out = io::stdout().lock();

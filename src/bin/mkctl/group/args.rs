@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use crate::completion::{groups, topics};
+use crate::confirm::Consent;
 
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
@@ -59,23 +60,21 @@ pub enum GroupCommand {
         /// Only this partition; may be given again.
         #[arg(short, long = "partition")]
         partitions: Vec<u32>,
-        /// Only say what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// Do not ask.
-        #[arg(short, long)]
-        yes: bool,
+        #[command(flatten)]
+        consent: Consent,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
     },
     /// Forget how far groups without members have come.
     Delete {
         /// The groups.
         #[arg(required = true, add = groups())]
         groups: Vec<String>,
-        /// Only say what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// Do not ask.
-        #[arg(short, long)]
-        yes: bool,
+        #[command(flatten)]
+        consent: Consent,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
     },
 }

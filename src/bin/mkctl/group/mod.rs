@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod consume;
+mod delete;
 mod describe;
 mod members;
 mod seek;
@@ -10,7 +11,6 @@ mod view;
 use mk::client::{Admin, ClientError, Cluster};
 use serde_json::json;
 
-use crate::confirm::confirm;
 use crate::outcome::{Failure, describe as describe_error};
 use crate::table;
 use args::GroupCommand;
@@ -29,19 +29,12 @@ pub async fn run(cluster: &Cluster, command: GroupCommand) -> Result<(), Failure
             describe::run(&admin, &group, watch, json).await
         }
         GroupCommand::Members { group, json } => members::run(&admin, &group, json).await,
-        GroupCommand::Seek { group, to, topics, partitions, dry_run, yes } => {
+        GroupCommand::Seek { group, to, topics, partitions, consent, json } => {
             let wanted = seek::Wanted { topics, partitions };
-            seek::run(cluster, &group, &to, &wanted, (dry_run, yes)).await
+            seek::run(cluster, &group, &to, &wanted, (consent, json)).await
         }
-        GroupCommand::Delete { groups, dry_run, yes } => {
-            let what = format!("forget how far {} has come", groups.join(", "));
-            if !confirm(&what, yes, dry_run)? {
-                return Ok(());
-            }
-            for group in groups {
-                admin.delete_group(&group, None).await?;
-            }
-            Ok(())
+        GroupCommand::Delete { groups, consent, json } => {
+            delete::run(&admin, groups, consent, json).await
         }
     }
 }

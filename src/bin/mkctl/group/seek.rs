@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use mk::client::{Admin, Cluster, StartAt, offsets};
+use mk::client::{Admin, ClientError, Cluster, StartAt, offsets};
+use mk_net::fault::ErrorCode;
 use mk_net::message::{At, PartitionOf};
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::confirm::confirm;
+use super::delete::has_no_members;
+use crate::confirm::Consent;
 use crate::offsets::partitions_of;
 use crate::outcome::Failure;
+use crate::report::Report;
 use crate::{place, table};
 
 /// Which partitions.
@@ -55,7 +59,7 @@ pub async fn run(
     group: &str,
     to: &str,
     wanted: &Wanted,
-    (dry_run, yes): (bool, bool),
+    (consent, as_json): (Consent, bool),
 ) -> Result<(), Failure> {
     let admin = Admin::new(cluster.clone());
     let to = parse(to)?;
@@ -74,28 +78,48 @@ pub async fn run(
         let what = "the group has committed nothing there; name topics with -t";
         return Err(Failure::Failed(what.to_owned()));
     }
-    let rows = targets.iter().map(|((topic, partition), offset)| {
-        let before = known.get(&(topic.clone(), *partition));
-        let before = before.map_or_else(|| "-".to_owned(), u64::to_string);
-        vec![topic.clone(), partition.to_string(), before, offset.to_string()]
-    });
-    table::print(&["TOPIC", "PARTITION", "FROM", "TO"], &rows.collect::<Vec<_>>())?;
-    let what = format!("let group {group} go on there");
-    if !confirm(&what, yes, dry_run)? {
-        return Ok(());
+    refuse_members(&admin, group).await?;
+    if !as_json {
+        let rows = targets.iter().map(|((topic, partition), offset)| {
+            let before = known.get(&(topic.clone(), *partition));
+            let before = before.map_or_else(|| "-".to_owned(), u64::to_string);
+            vec![topic.clone(), partition.to_string(), before, offset.to_string()]
+        });
+        table::print(&["TOPIC", "PARTITION", "FROM", "TO"], &rows.collect::<Vec<_>>())?;
     }
+    let done = consent.to(&format!("let group {group} go on there"))?;
     let moved: Vec<(PartitionOf, u64)> = targets
         .into_iter()
         .map(|((topic, partition), offset)| (PartitionOf { topic, partition }, offset))
         .collect();
-    let mut failed = false;
-    for ((of, _), result) in moved.iter().zip(admin.set_offsets(group, &moved).await?) {
-        if let Err(fault) = result {
-            eprintln!("mkctl: {}:{}: {fault}\nhint: {}", of.topic, of.partition, fault.code.hint());
-            failed = true;
+    let results = match done {
+        true => admin.set_offsets(group, &moved).await?,
+        false => vec![Ok(()); moved.len()],
+    };
+    let mut report = Report::new(as_json);
+    for ((of, to), result) in moved.into_iter().zip(results) {
+        let PartitionOf { topic, partition } = of;
+        let words = format!("{topic}:{partition} goes on at {to}");
+        let from = known.get(&(topic.clone(), partition));
+        let what = json!({
+            "group": group, "topic": topic, "partition": partition, "from": from, "to": to
+        });
+        match result {
+            Ok(()) if done || as_json => report.went_well(what, done, &words)?,
+            Ok(()) => {}
+            Err(fault) => report.failed(what, &fault.into())?,
         }
     }
-    if failed { Err(Failure::Reported) } else { Ok(()) }
+    report.end()
+}
+
+/// A group that is not there yet has none either.
+async fn refuse_members(admin: &Admin, group: &str) -> Result<(), ClientError> {
+    match admin.describe_group(group).await {
+        Ok(described) => Ok(has_no_members(group, &described)?),
+        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 type Places = BTreeMap<(String, u32), u64>;

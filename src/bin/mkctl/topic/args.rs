@@ -5,6 +5,7 @@ use mk::client::StartAt;
 
 use crate::args::pair;
 use crate::completion::topics;
+use crate::confirm::Consent;
 use crate::place;
 
 #[derive(Debug, Subcommand)]
@@ -15,27 +16,7 @@ pub enum TopicCommand {
         #[arg(short = 'J', long)]
         json: bool,
     },
-    /// Create topics.
-    Create {
-        /// Their names.
-        #[arg(required = true)]
-        names: Vec<String>,
-        /// How many partitions; otherwise the broker's num.partitions.
-        #[arg(short, long)]
-        partitions: Option<u32>,
-        /// How many replicas.
-        #[arg(short, long)]
-        replication_factor: Option<u16>,
-        /// A setting; may be given again.
-        #[arg(short = 'c', long = "config", value_name = "NAME=VALUE", value_parser = pair)]
-        settings: Vec<(String, String)>,
-        /// Fine if it is there already.
-        #[arg(long)]
-        if_not_exists: bool,
-        /// Only say whether it would work.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Create(CreateArgs),
     /// Show settings and partitions.
     Describe {
         /// Their names.
@@ -45,48 +26,83 @@ pub enum TopicCommand {
         #[arg(short = 'J', long)]
         json: bool,
     },
-    /// Delete topics with all their records.
-    Delete {
-        /// Their names.
-        #[arg(required = true, add = topics())]
-        names: Vec<String>,
-        /// Fine if it is not there.
-        #[arg(long)]
-        if_exists: bool,
-        /// Only say what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// Do not ask.
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Let a topic grow. Keys may go to other partitions from then on.
-    AddPartitions {
-        /// Its name.
-        #[arg(add = topics())]
-        name: String,
-        /// How many partitions it is to have in all.
-        total: u32,
-        /// Only say whether it would work.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Take records away from the start of a topic.
-    Trim {
-        /// Its name.
-        #[arg(add = topics())]
-        name: String,
-        /// Everything below: an offset, end, or @TIME.
-        #[arg(long, value_name = "PLACE", value_parser = place::start)]
-        before: StartAt,
-        /// Only this partition; may be given again.
-        #[arg(short, long = "partition")]
-        partitions: Vec<u32>,
-        /// Only say what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// Do not ask.
-        #[arg(short, long)]
-        yes: bool,
-    },
+    Delete(DeleteArgs),
+    AddPartitions(AddPartitionsArgs),
+    Trim(TrimArgs),
+}
+
+/// Create topics.
+#[derive(Debug, clap::Args)]
+pub struct CreateArgs {
+    /// Their names.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+    /// How many partitions; otherwise the broker's num.partitions.
+    #[arg(short, long)]
+    pub partitions: Option<u32>,
+    /// How many replicas.
+    #[arg(short, long)]
+    pub replication_factor: Option<u16>,
+    /// A setting; may be given again.
+    #[arg(short = 'c', long = "config", value_name = "NAME=VALUE", value_parser = pair)]
+    pub settings: Vec<(String, String)>,
+    /// Fine if it is there already.
+    #[arg(long)]
+    pub if_not_exists: bool,
+    /// Only say whether it would work.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+/// Delete topics with all their records.
+#[derive(Debug, clap::Args)]
+pub struct DeleteArgs {
+    /// Their names.
+    #[arg(required = true, add = topics())]
+    pub names: Vec<String>,
+    /// Fine if it is not there.
+    #[arg(long)]
+    pub if_exists: bool,
+    #[command(flatten)]
+    pub consent: Consent,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+/// Let a topic grow, for ever. Keys may go to other partitions from then on.
+#[derive(Debug, clap::Args)]
+pub struct AddPartitionsArgs {
+    /// Its name.
+    #[arg(add = topics())]
+    pub name: String,
+    /// How many partitions it is to have in all.
+    pub total: u32,
+    #[command(flatten)]
+    pub consent: Consent,
+    /// A JSON object.
+    #[arg(short = 'J', long)]
+    pub json: bool,
+}
+
+/// Take records away from the start of a topic.
+#[derive(Debug, clap::Args)]
+pub struct TrimArgs {
+    /// Its name.
+    #[arg(add = topics())]
+    pub name: String,
+    /// Everything below: an offset, end, or @TIME.
+    #[arg(long, value_name = "PLACE", value_parser = place::start)]
+    pub before: StartAt,
+    /// Only this partition; may be given again.
+    #[arg(short, long = "partition")]
+    pub partitions: Vec<u32>,
+    #[command(flatten)]
+    pub consent: Consent,
+    /// A JSON object a line.
+    #[arg(short = 'J', long)]
+    pub json: bool,
 }

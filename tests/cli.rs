@@ -415,11 +415,30 @@ fn a_shell_completes_commands_and_names_of_topics() {
     let begun = Instant::now();
     assert!(complete("mkctl -b 127.0.0.1:1 cat gr").unwrap().is_empty());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
 
-    let pages = data.join("man");
-    broker.run(&["man", pages.to_str().unwrap()]);
-    let page = std::fs::read_to_string(pages.join("mkctl-topic-create.1")).unwrap();
-    assert!(page.contains(".TH") && page.contains("replication"), "{page}");
+/// Pages had no examples: what stands at the head of a help was not taken over.
+#[test]
+fn there_is_a_page_for_each_command() {
+    let (root, _) = data_dir();
+    let pages = root.path().join("deep/man");
+    let man = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mkctl"));
+        command.arg("man").arg(&pages).output().unwrap()
+    };
+    assert!(man().status.success());
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    let create = page("mkctl-topic-create.1");
+    assert!(create.contains(".TH") && create.contains("replication"), "{create}");
+    assert!(create.contains("cleanup.policy=compact"), "{create}");
+    assert!(page("mkctl.1").contains("mkctl\\-consume"), "{}", page("mkctl.1"));
+    // Again they are written over; where there can be none, it says so.
+    assert!(man().status.success());
+    std::fs::remove_dir_all(&pages).unwrap();
+    std::fs::write(&pages, "a file").unwrap();
+    let refused = man();
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("cannot write to"), "{said}");
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::topic::source_of;
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Show what holds for a topic, and who says so.
+    #[command(before_help = "\
+Examples:
+  mkctl config describe orders")]
     Describe {
         /// The topic.
         #[arg(add = topics())]
@@ -26,6 +29,10 @@ pub enum ConfigCommand {
         json: bool,
     },
     /// Give a topic settings of its own.
+    #[command(before_help = "\
+Examples:
+  mkctl config set orders retention.ms=7d
+  mkctl config set orders retention.bytes=1GiB --dry-run   what would go")]
     Set {
         /// The topic.
         #[arg(add = topics())]
@@ -40,6 +47,9 @@ pub enum ConfigCommand {
         json: bool,
     },
     /// Let the broker's settings hold for a topic again.
+    #[command(before_help = "\
+Examples:
+  mkctl config unset orders retention.ms flush")]
     Unset {
         /// The topic.
         #[arg(add = topics())]

@@ -22,6 +22,10 @@ use crate::table;
 /// Run a broker on this disk, kill it again and again while records are sent, and compare what it
 /// acknowledged with what it has when it is back.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl durability-test --dir /mnt/disk
+  mkctl durability-test -n 100 --flush interval:50ms   what that costs")]
 pub struct DurabilityArgs {
     /// A folder on the disk to test; a folder of the test's own is made in it, and removed.
     #[arg(long, default_value = ".")]

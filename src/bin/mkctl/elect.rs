@@ -11,12 +11,13 @@ use crate::outcome::Failure;
 use crate::report::Report;
 
 /// Have the preferred replicas lead, or, where nobody does, any that lives.
-///
-///   mkctl elect                       wherever the preferred replica is in sync and does not lead
-///   mkctl elect orders orders.eu:3    all of a topic, one partition
-///   mkctl elect --unclean orders:0    somebody leads again; records may be lost
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(before_help = "\
+Examples:
+  mkctl elect                                preferred replicas that could lead
+  mkctl elect orders orders.eu:3             all of a topic, one partition
+  mkctl elect --unclean orders:0 --dry-run   who would lead it
+  mkctl elect --unclean orders:0             somebody leads again")]
 pub struct ElectArgs {
     /// Partitions; without any, all for which it makes sense.
     #[arg(value_name = "TOPIC[:PARTITION]", value_parser = partition)]

@@ -13,6 +13,11 @@ use crate::place;
 
 /// Print the records whose value matches; exit code 1 if none does.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl grep 'status=5[0-9]{2}' requests
+  mkctl grep -i error logs -o @-1h   those of the last hour
+  mkctl grep -k '^ann$' visits -J    the value or the key")]
 pub struct GrepArgs {
     /// A regular expression.
     pub pattern: String,

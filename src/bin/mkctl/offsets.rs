@@ -12,6 +12,10 @@ use crate::table;
 
 /// Print the offsets of each partition: start and end, or those of a time.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl offsets orders            start and end of each partition
+  mkctl offsets orders --at -1h   the first offset of the last hour")]
 pub struct OffsetsArgs {
     /// The topic.
     #[arg(add = topics())]

@@ -14,6 +14,11 @@ use crate::outcome::Failure;
 pub enum PartitionCommand {
     /// Move a partition to other brokers, the preferred leader first. The new ones are added, and
     /// the others go once all of them are in sync.
+    #[command(before_help = "\
+Examples:
+  mkctl partition move orders:0 --to 1,2,4 --wait   says how far it is
+  mkctl partition move orders:0 --to 1,2,4 --throttle 20MiB
+  mkctl partition move orders:0 --cancel            it stays where it was")]
     Move {
         /// The partition.
         #[arg(value_name = "TOPIC:PARTITION", value_parser = partition)]

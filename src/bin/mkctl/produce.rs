@@ -15,6 +15,13 @@ use crate::read::{self, Input, Recipe};
 
 /// Send records: a line of stdin, or of files, each.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  echo hello | mkctl produce greetings              a line, a record
+  mkctl produce visits -K : visits.txt              lines as ann:1
+  mkctl produce pictures --whole *.png              a file, a record
+  mkctl cat orders -J | mkctl produce copy --json   with keys, headers and times
+  mkctl produce load -z zstd -q < lines.txt")]
 pub struct ProduceArgs {
     /// The topic; created if there is none.
     #[arg(add = topics())]

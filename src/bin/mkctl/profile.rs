@@ -15,12 +15,18 @@ use crate::table;
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
     /// List clusters by their names; the one that is used has a star.
+    #[command(before_help = "\
+Examples:
+  mkctl profile list")]
     List {
         /// A JSON object a line.
         #[arg(short = 'J', long)]
         json: bool,
     },
     /// Give a cluster a name, or other addresses.
+    #[command(before_help = "\
+Examples:
+  mkctl profile set prod broker-1:9092,broker-2:9092")]
     Set {
         /// The name.
         name: String,
@@ -29,11 +35,18 @@ pub enum ProfileCommand {
         addresses: String,
     },
     /// Use a cluster from now on, wherever no other is named.
+    #[command(before_help = "\
+Examples:
+  mkctl profile use prod
+  mkctl profile use   the broker at 127.0.0.1:9092 again")]
     Use {
         /// Its name; without one, the broker at 127.0.0.1:9092.
         name: Option<String>,
     },
     /// Forget a name. The cluster does not notice.
+    #[command(before_help = "\
+Examples:
+  mkctl profile forget prod")]
     Forget {
         /// The name.
         name: String,

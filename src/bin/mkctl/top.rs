@@ -17,6 +17,11 @@ use crate::table;
 
 /// Watch brokers, topics, groups and clients: what moves most comes first. Ctrl-C ends it.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl top
+  mkctl top -i 5s
+  mkctl top -n 2 | cat   two looks, for a file")]
 pub struct TopArgs {
     /// How often it looks.
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = time)]

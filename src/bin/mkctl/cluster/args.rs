@@ -8,12 +8,20 @@ use clap::Subcommand;
 pub enum ClusterCommand {
     Start(StartArgs),
     /// Show the cluster's id, its brokers, its zookeeper, and partitions that are being moved.
+    #[command(before_help = "\
+Examples:
+  mkctl cluster info
+  mkctl cluster info -J | jq '.brokers[] | select(.fenced)'")]
     Info {
         /// A JSON object.
         #[arg(short = 'J', long)]
         json: bool,
     },
     /// Say what is wrong, in sentences; exit code 10 if anything is.
+    #[command(before_help = "\
+Examples:
+  mkctl cluster health; echo $?   0 all is well, 10 it is not
+  mkctl cluster health -w -e      waits until all is well")]
     Health {
         /// Say it again whenever it changes.
         #[arg(short, long)]
@@ -26,6 +34,10 @@ pub enum ClusterCommand {
         json: bool,
     },
     /// Print what has happened: who was heard of last, fenced, elected, with the time between.
+    #[command(before_help = "\
+Examples:
+  mkctl cluster events         the newest fifty
+  mkctl cluster events -f -J   as it happens")]
     Events {
         /// Then print what happens.
         #[arg(short, long)]
@@ -42,6 +54,10 @@ pub enum ClusterCommand {
 /// Run a zookeeper and brokers on this machine, until Ctrl-C. On the same directory they go on where
 /// they were.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl cluster start                                     on 9092 to 9094
+  mkctl cluster start --brokers 5 --port 0 --zoo-port 0   on any free ports")]
 pub struct StartArgs {
     /// How many brokers.
     #[arg(long, default_value_t = 3)]

@@ -8,6 +8,13 @@ use crate::place;
 
 /// Print records; follows the topic unless told to end.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl consume orders                             what comes from now on
+  mkctl consume orders -o start -e                 all there is
+  mkctl consume orders -o @-1h -e -J | jq .value   the last hour, as JSON
+  mkctl consume orders -g billing                  as a member of a group
+  mkctl consume orders -p 0 -o 500 -n 10 -f '%p@%o %k=%v\\n'")]
 pub struct ConsumeArgs {
     /// The topics.
     #[arg(required = true, add = topics())]
@@ -51,6 +58,10 @@ pub struct ConsumeArgs {
 
 /// Print all records of topics: `consume -o start -e`.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl cat orders
+  mkctl cat orders orders.eu -J > backup.jsonl")]
 pub struct CatArgs {
     /// The topics.
     #[arg(required = true, add = topics())]
@@ -61,6 +72,10 @@ pub struct CatArgs {
 
 /// Print the last records of topics: `consume -o -N -e`.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl tail orders           the last ten of each partition
+  mkctl tail orders -n 1 -f   the last one, then whatever comes")]
 pub struct TailArgs {
     /// The topics.
     #[arg(required = true, add = topics())]

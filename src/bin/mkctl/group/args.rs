@@ -8,6 +8,9 @@ use crate::confirm::Consent;
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List groups: their state, members, and in how many partitions they have committed an offset.
+    #[command(before_help = "\
+Examples:
+  mkctl group list")]
     List {
         /// A JSON object a line.
         #[arg(short = 'J', long)]
@@ -18,6 +21,11 @@ pub enum GroupCommand {
     /// LAG is how many records are committed by producers and not acknowledged by the group; BEHIND is how
     /// long the first of them has been there. With -w also records a second in and out, and how long it
     /// takes at this rate until nothing is left.
+    #[command(before_help = "\
+Examples:
+  mkctl group describe billing
+  mkctl group describe billing -w               again each second, with rates
+  mkctl group describe billing -J > far.jsonl   for seek --to file:far.jsonl")]
     Describe {
         /// The group.
         #[arg(add = groups())]
@@ -30,6 +38,9 @@ pub enum GroupCommand {
         json: bool,
     },
     /// Show the members of a group.
+    #[command(before_help = "\
+Examples:
+  mkctl group members billing")]
     Members {
         /// The group.
         #[arg(add = groups())]
@@ -39,13 +50,12 @@ pub enum GroupCommand {
         json: bool,
     },
     /// Let a group that has no members go on somewhere else.
-    ///
-    /// Examples:
-    ///   mkctl group seek billing --to start            all over again
-    ///   mkctl group seek billing --to @-1h --dry-run   what would be the last hour?
-    ///   mkctl group seek billing --to -100 -t orders   a hundred records back
-    ///   mkctl group describe billing -J > far.jsonl; mkctl group seek billing --to file:far.jsonl
-    #[command(verbatim_doc_comment)]
+    #[command(before_help = "\
+Examples:
+  mkctl group seek billing --to start            all over again
+  mkctl group seek billing --to @-1h --dry-run   where would that be?
+  mkctl group seek billing --to -100 -t orders   a hundred records back
+  mkctl group seek billing --to file:far.jsonl   where it was once")]
     Seek {
         /// The group.
         #[arg(add = groups())]
@@ -67,6 +77,10 @@ pub enum GroupCommand {
         json: bool,
     },
     /// Forget how far groups without members have come.
+    #[command(before_help = "\
+Examples:
+  mkctl group delete billing --dry-run
+  mkctl group delete billing invoices -y")]
     Delete {
         /// The groups.
         #[arg(required = true, add = groups())]

@@ -11,6 +11,10 @@ use crate::place;
 #[derive(Debug, Subcommand)]
 pub enum TopicCommand {
     /// List topics, with their sizes.
+    #[command(before_help = "\
+Examples:
+  mkctl topic list
+  mkctl topic list -J | jq -r 'select(.records == 0).topic'   empty ones")]
     List {
         /// A JSON object a line.
         #[arg(short = 'J', long)]
@@ -18,6 +22,10 @@ pub enum TopicCommand {
     },
     Create(CreateArgs),
     /// Show settings and partitions.
+    #[command(before_help = "\
+Examples:
+  mkctl topic describe orders
+  mkctl topic describe orders -J | jq '.partitions[].leader'")]
     Describe {
         /// Their names.
         #[arg(required = true, add = topics())]
@@ -33,6 +41,11 @@ pub enum TopicCommand {
 
 /// Create topics.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl topic create orders -p 8
+  mkctl topic create orders -p 8 -r 3 -c flush=interval:50ms
+  mkctl topic create state -c cleanup.policy=compact   the newest of each key")]
 pub struct CreateArgs {
     /// Their names.
     #[arg(required = true)]
@@ -59,6 +72,11 @@ pub struct CreateArgs {
 
 /// Delete topics with all their records.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl topic delete orders --dry-run        what would go
+  mkctl topic delete orders orders.eu        asks first
+  mkctl topic delete orders --if-exists -y   does not ask")]
 pub struct DeleteArgs {
     /// Their names.
     #[arg(required = true, add = topics())]
@@ -75,6 +93,10 @@ pub struct DeleteArgs {
 
 /// Let a topic grow, for ever. Keys may go to other partitions from then on.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl topic add-partitions orders 12 --dry-run
+  mkctl topic add-partitions orders 12   twelve in all; asks first")]
 pub struct AddPartitionsArgs {
     /// Its name.
     #[arg(add = topics())]
@@ -90,6 +112,11 @@ pub struct AddPartitionsArgs {
 
 /// Take records away from the start of a topic.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl topic trim orders --before @-7d --dry-run   what would go
+  mkctl topic trim orders -p 0 --before 1500
+  mkctl topic trim orders --before end -y           the topic stays")]
 pub struct TrimArgs {
     /// Its name.
     #[arg(add = topics())]

@@ -17,6 +17,9 @@ use crate::outcome::Failure;
 #[derive(Debug, Subcommand)]
 pub enum VerifyCommand {
     /// Send numbered records; print the run's id, by which to look for them.
+    #[command(before_help = "\
+Examples:
+  mkctl verify produce checked -n 1000000")]
     Produce {
         /// The topic; created if there is none. Its number of partitions must stay as it is.
         #[arg(add = topics())]
@@ -30,6 +33,10 @@ pub enum VerifyCommand {
     },
     /// Read the topic from its start to its end; say what is wrong with each run. Exit code 1 if anything
     /// is.
+    #[command(before_help = "\
+Examples:
+  mkctl verify consume checked
+  mkctl verify consume checked --run 0123456789ab -J")]
     Consume {
         /// The topic.
         #[arg(add = topics())]

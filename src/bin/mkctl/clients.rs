@@ -33,7 +33,7 @@ pub async fn run(cluster: &Cluster, as_json: bool) -> Result<(), Failure> {
         table::print(&header, &rows)?;
     }
     for (broker, error) in &failed {
-        eprintln!("mkctl: the clients of broker {broker} are missing: {}", describe(error));
+        say!("mkctl: the clients of broker {broker} are missing: {}", describe(error));
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Reported) }
 }

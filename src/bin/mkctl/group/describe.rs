@@ -1,6 +1,6 @@
 //! `mkctl group describe`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use mk::client::Admin;
@@ -31,15 +31,13 @@ pub async fn run(admin: &Admin, group: &str, watch: bool, as_json: bool) -> Resu
 fn print(name: &str, view: &View, watch: bool) -> Result<(), Failure> {
     let group = &view.group;
     let lag: u64 = view.rows.iter().filter_map(Row::lag).sum();
-    if watch && std::io::stdout().is_terminal() {
-        // Up to the corner, and all below goes.
-        print!("\x1b[H\x1b[J");
-    }
     let (state, members, assignor) = (&group.state, group.members.len(), &group.assignor);
-    println!(
-        "group {name}  state {state}  members {members}  lag {lag}  epoch {}  assignor {assignor}",
+    // Up to the corner, and all below goes.
+    let corner = if watch && std::io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
+    table::print_lines([format!(
+        "{corner}group {name}  state {state}  members {members}  lag {lag}  epoch {}  assignor {assignor}",
         group.epoch
-    );
+    )])?;
     let header = [
         "TOPIC",
         "PARTITION",
@@ -58,7 +56,6 @@ fn print(name: &str, view: &View, watch: bool) -> Result<(), Failure> {
     ];
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let rows = view.rows.iter().map(|row| {
-        let progress = row.progress.as_ref().ok();
         let reader = row.reader.as_ref();
         let seconds = |ms: u64| format!("{:.1}s", ms as f64 / 1000.0);
         vec![
@@ -66,7 +63,7 @@ fn print(name: &str, view: &View, watch: bool) -> Result<(), Failure> {
             row.partition.to_string(),
             or_dash(row.committed.map(|offset| offset.to_string())),
             or_dash(reader.and_then(|r| r.delivered).map(|offset| offset.to_string())),
-            or_dash(progress.map(|progress| progress.end.to_string())),
+            or_dash(row.end().map(|offset| offset.to_string())),
             or_dash(row.lag().map(|lag| lag.to_string())),
             or_dash(row.behind_ms().map(seconds)),
             or_dash(row.came().map(|came| came.to_string())),
@@ -79,17 +76,15 @@ fn print(name: &str, view: &View, watch: bool) -> Result<(), Failure> {
         ]
     });
     table::print(&header, &rows.collect::<Vec<_>>())?;
-    for row in &view.rows {
-        if let Some(trouble) = row.trouble() {
-            println!("  {}:{} does not get on: {trouble}", row.topic, row.partition);
-        }
-    }
-    Ok(std::io::stdout().flush()?)
+    let troubles = view.rows.iter().filter_map(|row| {
+        let trouble = row.trouble()?;
+        Some(format!("  {}:{} does not get on: {trouble}", row.topic, row.partition))
+    });
+    Ok(table::print_lines(troubles)?)
 }
 
 fn print_json(name: &str, view: &View) -> Result<(), Failure> {
     for row in &view.rows {
-        let progress = row.progress.as_ref().ok();
         let reader = row.reader.as_ref();
         table::print_json(&json!({
             "group": name,
@@ -98,7 +93,7 @@ fn print_json(name: &str, view: &View) -> Result<(), Failure> {
             "partition": row.partition,
             "acked": row.committed,
             "delivered": reader.and_then(|reader| reader.delivered),
-            "end": progress.map(|progress| progress.end),
+            "end": row.end(),
             "lag": row.lag(),
             "behind_ms": row.behind_ms(),
             "in_per_second": row.came(),

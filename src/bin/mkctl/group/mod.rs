@@ -6,20 +6,14 @@ mod delete;
 mod describe;
 mod members;
 mod seek;
-mod view;
+pub mod view;
 
-use mk::client::{Admin, ClientError, Cluster};
+use mk::client::{Admin, Cluster};
 use serde_json::json;
 
 use crate::outcome::{Failure, describe as describe_error};
 use crate::table;
 use args::GroupCommand;
-
-/// How many records a group has not acknowledged.
-pub async fn lag_of(admin: &Admin, group: &str) -> Result<u64, ClientError> {
-    let view = view::look(admin, group).await?;
-    Ok(view.rows.iter().filter_map(view::Row::lag).sum())
-}
 
 pub async fn run(cluster: &Cluster, command: GroupCommand) -> Result<(), Failure> {
     let admin = Admin::new(cluster.clone());
@@ -58,7 +52,7 @@ async fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
         table::print(&["GROUP", "STATE", "MEMBERS", "OFFSETS"], &rows.collect::<Vec<_>>())?;
     }
     for (broker, error) in &failed {
-        eprintln!("mkctl: the groups of broker {broker} are missing: {}", describe_error(error));
+        say!("mkctl: the groups of broker {broker} are missing: {}", describe_error(error));
     }
     if failed.is_empty() { Ok(()) } else { Err(Failure::Reported) }
 }

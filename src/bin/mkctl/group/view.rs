@@ -50,6 +50,11 @@ const SILENT_MS: u64 = 15_000;
 const AGAIN: u32 = 3;
 
 impl Row {
+    /// Behind the last record that consumers see.
+    pub fn end(&self) -> Option<u64> {
+        self.progress.as_ref().ok().map(|progress| progress.end)
+    }
+
     /// Records that are there and not acknowledged.
     pub fn lag(&self) -> Option<u64> {
         let progress = self.progress.as_ref().ok()?;

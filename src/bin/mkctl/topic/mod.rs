@@ -24,7 +24,7 @@ pub async fn run(cluster: &Cluster, command: TopicCommand) -> Result<(), Failure
 }
 
 /// Records and bytes of all partitions.
-fn sizes(topic: &DescribedTopic) -> (u64, u64) {
+pub fn sizes(topic: &DescribedTopic) -> (u64, u64) {
     let records = |p: &DescribedPartition| p.high_watermark.saturating_sub(p.log_start_offset);
     let records = topic.partitions.iter().map(records).sum();
     (records, topic.partitions.iter().map(|partition| partition.size_bytes).sum())

@@ -37,7 +37,9 @@ Examples:
   mkctl cluster events -f                       who is fenced, who leads
   mkctl bench produce load -p 8 -s 100          how fast it is
 
-Exit codes: 0 all done, 1 something failed, 2 usage, 3 no broker reached or time is up, 10 unhealthy.
+-J prints JSON, an object a line; docs/json.md has every field.
+Exit codes: 0 all done, 1 something failed, 2 usage, 3 no broker reached or time is up,
+10 unhealthy.
 ";
 
 /// Where a broker listens that was told nothing.

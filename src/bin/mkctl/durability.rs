@@ -78,7 +78,7 @@ pub async fn run(args: DurabilityArgs) -> Result<(), Failure> {
     if tested.is_ok() {
         fs::remove_dir_all(&dir).map_err(cannot)?;
     } else {
-        eprintln!("the broker's data and its log stay in {}", dir.display());
+        say!("the broker's data and its log stay in {}", dir.display());
     }
     tested
 }
@@ -97,7 +97,7 @@ async fn test(args: &DurabilityArgs, dir: &Path, sync: Duration) -> Result<(), F
         let (sent, acknowledged) = (round.sent, round.acknowledged.len());
         rounds.push([at, sent, acknowledged as u64, missing, broker.took.as_millis() as u64]);
         if !args.json {
-            eprintln!("round {at}: {sent} sent, {acknowledged} acknowledged, {missing} lost");
+            say!("round {at}: {sent} sent, {acknowledged} acknowledged, {missing} lost");
         }
         all.extend(round.acknowledged);
     }
@@ -133,9 +133,9 @@ fn report(
         &["ROUND", "SENT", "ACKNOWLEDGED", "LOST", "READY MS"],
         &rows.collect::<Vec<_>>(),
     )?;
-    eprintln!("{acknowledged} records acknowledged, {lost} lost; flush={}", args.flush);
-    eprintln!("a sync of 4 KiB takes {sync_ms:.3} ms here");
-    eprintln!(
+    say!("{acknowledged} records acknowledged, {lost} lost; flush={}", args.flush);
+    say!("a sync of 4 KiB takes {sync_ms:.3} ms here");
+    say!(
         "kill -9 ends the process, not the machine: what the system has in memory survives it. Whether \
          the disk keeps\nwhat it says it has synced shows only when its power is cut."
     );

@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("mkctl: the system refuses what it needs: {error}");
+            say!("mkctl: the system refuses what it needs: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -13,7 +13,7 @@ pub fn run(dir: &Path) -> Result<(), Failure> {
         .and_then(|()| clap_mangen::generate_to(examples_last(Args::command()), dir));
     let failed = |error| Failure::Failed(format!("cannot write to {}: {error}", dir.display()));
     written.map_err(failed)?;
-    eprintln!("pages for man are in {0}: man {0}/mkctl.1", dir.display());
+    say!("pages for man are in {0}: man {0}/mkctl.1", dir.display());
     Ok(())
 }
 

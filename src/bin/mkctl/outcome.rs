@@ -33,7 +33,7 @@ impl Failure {
             Failure::Usage(message) => (2, message),
             Failure::Unreachable(message) => (3, message),
         };
-        eprintln!("mkctl: {message}");
+        say!("mkctl: {message}");
         ExitCode::from(code)
     }
 

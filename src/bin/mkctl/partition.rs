@@ -5,10 +5,12 @@ use std::time::Duration;
 use clap::Subcommand;
 use mk::client::{Admin, ClientError, Cluster};
 use mk_net::message::{DescribedMove, DescribedPartition, PartitionOf};
+use serde_json::json;
 
 use crate::args::partition;
 use crate::cluster::ids;
 use crate::outcome::Failure;
+use crate::table;
 
 #[derive(Debug, Subcommand)]
 pub enum PartitionCommand {
@@ -41,6 +43,9 @@ Examples:
         /// Wait until it is there, and say how far it is.
         #[arg(long)]
         wait: bool,
+        /// A JSON object a line.
+        #[arg(short = 'J', long)]
+        json: bool,
     },
 }
 
@@ -48,7 +53,7 @@ Examples:
 const INTERVAL: Duration = Duration::from_millis(500);
 
 pub async fn run(cluster: &Cluster, command: PartitionCommand) -> Result<(), Failure> {
-    let PartitionCommand::Move { partition: (topic, partition), to, throttle, cancel, wait } =
+    let PartitionCommand::Move { partition: (topic, partition), to, throttle, cancel, wait, json } =
         command;
     let Some(partition) = partition else {
         return Err(Failure::Usage("name the partition, as in orders:0".to_owned()));
@@ -57,17 +62,53 @@ pub async fn run(cluster: &Cluster, command: PartitionCommand) -> Result<(), Fai
     let of = PartitionOf { topic, partition };
     if cancel {
         admin.cancel_move(of.clone()).await?;
-        eprintln!("{}:{} stays where it was", of.topic, of.partition);
-        return Ok(());
+        return tell(
+            &of,
+            &State { name: "cancelled", words: "stays where it was", far: None },
+            json,
+        );
     }
     let version = admin.move_partition(of.clone(), to.clone(), throttle).await?;
-    eprintln!("{}:{} goes to {}", of.topic, of.partition, ids(&to));
-    if wait { until_there(&admin, &of, version).await } else { Ok(()) }
+    let words = format!("goes to {}", ids(&to));
+    tell(&of, &State { name: "moving", words: &words, far: None }, json)?;
+    if wait { until_there(&admin, &of, version, json).await } else { Ok(()) }
+}
+
+/// How it is with a move.
+struct State<'a> {
+    name: &'static str,
+    words: &'a str,
+    far: Option<&'a Far>,
+}
+
+fn tell(of: &PartitionOf, state: &State<'_>, as_json: bool) -> Result<(), Failure> {
+    let PartitionOf { topic, partition } = of;
+    if !as_json {
+        say!("{topic}:{partition} {}", state.words);
+        return Ok(());
+    }
+    let behind = state.far.and_then(|far| far.behind.as_ref());
+    let behind = behind.map(|behind| {
+        let one = |(broker, has, all): &(u32, u64, u64)| json!({ "broker": broker, "has": has, "of": all });
+        behind.iter().map(one).collect::<Vec<_>>()
+    });
+    Ok(table::print_json(&json!({
+        "topic": topic,
+        "partition": partition,
+        "state": state.name,
+        "arrived": state.far.map(|far| &far.arrived),
+        "behind": behind,
+    }))?)
 }
 
 /// Waits until the move that the state has from `version` on is in it no more.
-async fn until_there(admin: &Admin, of: &PartitionOf, version: u64) -> Result<(), Failure> {
-    let mut last = String::new();
+async fn until_there(
+    admin: &Admin,
+    of: &PartitionOf,
+    version: u64,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let mut last = None;
     loop {
         let cluster = admin.describe_cluster(false).await?;
         if cluster.state_version < version {
@@ -78,13 +119,13 @@ async fn until_there(admin: &Admin, of: &PartitionOf, version: u64) -> Result<()
         let mine =
             moves.find(|moving| moving.topic == of.topic && moving.partition == of.partition);
         let Some(moving) = mine else {
-            eprintln!("{}:{} is there", of.topic, of.partition);
-            return Ok(());
+            return tell(of, &State { name: "there", words: "is there", far: None }, as_json);
         };
-        let now = progress(&moving, described(admin, of).await?.as_ref());
-        if now != last {
-            eprintln!("{now}");
-            last = now;
+        let now = Far::of(&moving, described(admin, of).await?.as_ref());
+        if last.as_ref() != Some(&now) {
+            let words = now.words(&moving);
+            tell(of, &State { name: "moving", words: &words, far: Some(&now) }, as_json)?;
+            last = Some(now);
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -103,23 +144,43 @@ async fn described(
     Ok(mine.filter(|partition| partition.fault.is_none()))
 }
 
-/// Who of those that it goes to is in sync, and how far the others are.
-fn progress(moving: &DescribedMove, partition: Option<&DescribedPartition>) -> String {
-    let (arrived, to) = (moving.arrived.len(), moving.to.len());
-    let mut text = format!("{arrived} of {to} are in sync");
-    let Some(partition) = partition else {
-        return format!("{text}; its leader does not say how far the others are");
-    };
-    let start = partition.log_start_offset;
-    let all = partition.log_end_offset.saturating_sub(start);
-    for id in moving.to.iter().filter(|id| !moving.arrived.contains(id)) {
-        let ends = &partition.follower_ends;
-        let end = ends.iter().find(|(follower, _)| follower == id).map_or(0, |(_, end)| *end);
-        let has = end.saturating_sub(start).min(all);
-        let percent = (has * 100).checked_div(all).unwrap_or(100);
-        text += &format!("; broker {id} has {has} of {all} records ({percent} %)");
+/// How far those are that a partition goes to.
+#[derive(Debug, PartialEq, Eq)]
+struct Far {
+    /// Who is in sync.
+    arrived: Vec<u32>,
+    /// Who is not, with how many records it has, of how many; none if the leader does not say it.
+    behind: Option<Vec<(u32, u64, u64)>>,
+}
+
+impl Far {
+    fn of(moving: &DescribedMove, partition: Option<&DescribedPartition>) -> Far {
+        let behind = partition.map(|partition| {
+            let start = partition.log_start_offset;
+            let all = partition.log_end_offset.saturating_sub(start);
+            let missing = moving.to.iter().filter(|id| !moving.arrived.contains(id));
+            let one = missing.map(|id| {
+                let ends = &partition.follower_ends;
+                let end =
+                    ends.iter().find(|(follower, _)| follower == id).map_or(0, |(_, end)| *end);
+                (*id, end.saturating_sub(start).min(all), all)
+            });
+            one.collect()
+        });
+        Far { arrived: moving.arrived.clone(), behind }
     }
-    text
+
+    fn words(&self, moving: &DescribedMove) -> String {
+        let mut text = format!("{} of {} are in sync", self.arrived.len(), moving.to.len());
+        let Some(behind) = &self.behind else {
+            return format!("{text}; its leader does not say how far the others are");
+        };
+        for (id, has, all) in behind {
+            let percent = (has * 100).checked_div(*all).unwrap_or(100);
+            text += &format!("; broker {id} has {has} of {all} records ({percent} %)");
+        }
+        text
+    }
 }
 
 fn rate(text: &str) -> Result<u64, String> {
@@ -153,10 +214,14 @@ mod tests {
             damage: None,
         };
         assert_eq!(
-            progress(&moving, Some(&partition)),
+            Far::of(&moving, Some(&partition)).words(&moving),
             "1 of 3 are in sync; broker 3 has 50 of 200 records (25 %); broker 4 has 0 of 200 records (0 %)"
         );
         let empty = DescribedPartition { log_end_offset: 100, ..partition };
-        assert!(progress(&moving, Some(&empty)).ends_with("broker 4 has 0 of 0 records (100 %)"));
+        assert!(
+            Far::of(&moving, Some(&empty))
+                .words(&moving)
+                .ends_with("broker 4 has 0 of 0 records (100 %)")
+        );
     }
 }

@@ -1,11 +1,13 @@
 //! `mkctl produce`.
 
 use std::collections::VecDeque;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mk::client::{Acks, ClientError, Cluster, Delivery, Producer, ProducerSettings};
+use mk::client::{Acks, ClientError, Cluster, Delivery, Producer, ProducerSettings, Receipt};
 use mk_storage::batch::Compression;
+use serde_json::json;
 
 use crate::args::{acks, pair, time};
 use crate::completion::topics;
@@ -59,6 +61,9 @@ pub struct ProduceArgs {
     /// No summary, no progress.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Print where each record is, in the order of the input: a JSON object a line.
+    #[arg(short = 'J', long)]
+    pub receipts: bool,
 }
 
 /// Records whose acknowledgement may be outstanding.
@@ -92,16 +97,18 @@ pub async fn run(cluster: &Cluster, args: ProduceArgs) -> Result<(), Failure> {
         producer: Producer::new(cluster.clone(), settings),
         outstanding: VecDeque::new(),
         progress,
+        receipts: args.receipts.then(|| BufWriter::new(std::io::stdout().lock())),
+        topic: args.topic.clone(),
         unreachable: None,
     };
     let mut inputs = read::start(args.files, recipe);
     while let Some(input) = inputs.recv().await {
-        sending.take(input).await;
+        sending.take(input).await?;
         if sending.unreachable.is_some() {
             break;
         }
     }
-    sending.finish(&args.topic).await
+    sending.finish().await
 }
 
 struct Sending {
@@ -109,61 +116,84 @@ struct Sending {
     /// Oldest first.
     outstanding: VecDeque<Delivery>,
     progress: Progress,
+    /// Where receipts go, if they are wanted.
+    receipts: Option<BufWriter<std::io::StdoutLock<'static>>>,
+    topic: String,
     /// Set once the time was up: there is no use in reading on.
     unreachable: Option<String>,
 }
 
 impl Sending {
-    async fn take(&mut self, input: Input) {
+    async fn take(&mut self, input: Input) -> Result<(), Failure> {
         match input {
-            Input::Bad(what) => self.progress.failed(&what),
+            Input::Bad(what) => {
+                self.progress.failed(&what);
+                self.print(None, Some(&what))?;
+            }
             Input::Records(records, bytes) => {
                 for record in records {
                     match self.producer.send(record).await {
                         Ok(delivery) => self.outstanding.push_back(delivery),
-                        Err(error) => self.note(&error),
+                        Err(error) => self.note(Err(error))?,
                     }
                 }
                 self.progress.read(bytes);
             }
         }
-        self.settle().await;
+        self.settle().await
     }
 
     /// Counts what is settled, and waits if too much is not.
-    async fn settle(&mut self) {
+    async fn settle(&mut self) -> Result<(), Failure> {
         while let Some(delivery) = self.outstanding.front() {
             let result = match delivery.try_receipt() {
                 Some(result) => result,
-                None if self.outstanding.len() < MOST_OUTSTANDING => return,
+                None if self.outstanding.len() < MOST_OUTSTANDING => break,
                 None => delivery.clone().receipt().await,
             };
             self.outstanding.pop_front();
-            self.count(result);
+            self.note(result)?;
         }
+        // Somebody may wait for them.
+        Ok(self.receipts.as_mut().map_or(Ok(()), Write::flush)?)
     }
 
-    fn count(&mut self, result: Result<mk::client::Receipt, ClientError>) {
+    fn note(&mut self, result: Result<Receipt, ClientError>) -> Result<(), Failure> {
         match result {
-            Ok(receipt) => self.progress.delivered(&receipt),
-            Err(error) => self.note(&error),
+            Ok(receipt) => {
+                self.progress.delivered(&receipt);
+                self.print(Some(&receipt), None)
+            }
+            Err(error) => {
+                self.progress.failed(&describe(&error));
+                if let Failure::Unreachable(what) = Failure::of(&error) {
+                    self.unreachable = Some(what);
+                }
+                self.print(None, Some(&error.to_string()))
+            }
         }
     }
 
-    fn note(&mut self, error: &ClientError) {
-        self.progress.failed(&describe(error));
-        if let Failure::Unreachable(what) = Failure::of(error) {
-            self.unreachable = Some(what);
-        }
+    fn print(&mut self, receipt: Option<&Receipt>, error: Option<&str>) -> Result<(), Failure> {
+        let Some(out) = &mut self.receipts else { return Ok(()) };
+        let line = json!({
+            "topic": self.topic,
+            "partition": receipt.map(|receipt| receipt.partition),
+            "offset": receipt.and_then(|receipt| receipt.offset),
+            "durability": receipt.map(|receipt| receipt.durability.name()),
+            "error": error,
+        });
+        Ok(writeln!(out, "{line}")?)
     }
 
-    async fn finish(mut self, topic: &str) -> Result<(), Failure> {
+    async fn finish(mut self) -> Result<(), Failure> {
         self.producer.flush().await;
         while let Some(delivery) = self.outstanding.pop_front() {
             let result = delivery.receipt().await;
-            self.count(result);
+            self.note(result)?;
         }
-        self.progress.finish(topic);
+        self.settle().await?;
+        self.progress.finish(&self.topic);
         match (self.unreachable, self.progress.failures()) {
             (Some(what), _) => Err(Failure::Unreachable(what)),
             (None, 0) => Ok(()),

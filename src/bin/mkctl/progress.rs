@@ -78,10 +78,10 @@ impl Progress {
             let line = format!("mkctl: {what}");
             match &self.bar {
                 Some(bar) => bar.println(line),
-                None => eprintln!("{line}"),
+                None => say!("{line}"),
             }
         } else if self.failed == SHOWN + 1 {
-            eprintln!("mkctl: further failures are counted, not shown");
+            say!("mkctl: further failures are counted, not shown");
         }
     }
 
@@ -101,7 +101,7 @@ impl Progress {
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = self.records as f64 / seconds.max(1e-9);
         let size = HumanBytes(self.bytes);
-        eprintln!(
+        say!(
             "{} records ({size}) to {topic} in {seconds:.2} s, {rate:.0} a second; durability: {}",
             self.records,
             self.durability.map_or("-", Durability::name)
@@ -109,18 +109,16 @@ impl Progress {
         for (partition, (count, range)) in self.partitions.iter().take(MOST_SHOWN) {
             match range {
                 Some((first, last)) => {
-                    eprintln!(
-                        "  partition {partition}: {count} records, offsets {first} to {last}"
-                    );
+                    say!("  partition {partition}: {count} records, offsets {first} to {last}");
                 }
-                None => eprintln!("  partition {partition}: {count} records"),
+                None => say!("  partition {partition}: {count} records"),
             }
         }
         if self.partitions.len() > MOST_SHOWN {
-            eprintln!("  and {} partitions more", self.partitions.len() - MOST_SHOWN);
+            say!("  and {} partitions more", self.partitions.len() - MOST_SHOWN);
         }
         if self.failed > 0 {
-            eprintln!("  {} failed", self.failed);
+            say!("  {} failed", self.failed);
         }
     }
 }

@@ -71,4 +71,7 @@ pub struct StartArgs {
     /// Port of the zookeeper; 0: any free one.
     #[arg(long, default_value_t = 2181)]
     pub zoo_port: u16,
+    /// A JSON object a line, for each process that is ready or has ended.
+    #[arg(short = 'J', long)]
+    pub json: bool,
 }

@@ -61,6 +61,6 @@ fn print(event: &ClusterEvent, before: Option<i64>, json: bool) -> Result<(), Fa
     let since = since.map_or(String::new(), |since| format!("+{since} ms"));
     let of = event.partition.as_ref();
     let of = of.map_or(String::new(), |of| format!("{}:{} ", of.topic, of.partition));
-    println!("{time}  {since:>9}  {:<18}  {of}{}", event.kind, event.text);
-    Ok(())
+    let line = format!("{time}  {since:>9}  {:<18}  {of}{}", event.kind, event.text);
+    Ok(table::print_lines([line])?)
 }

@@ -44,16 +44,12 @@ pub async fn run(
 
 fn print(troubles: &[String], json: bool) -> Result<(), Failure> {
     if json {
-        table::print_json(&json!({ "healthy": troubles.is_empty(), "troubles": troubles }))?;
-    } else if troubles.is_empty() {
-        println!("healthy");
-    } else {
-        println!("unhealthy");
-        for trouble in troubles {
-            println!("  {trouble}");
-        }
+        let healthy = troubles.is_empty();
+        return Ok(table::print_json(&json!({ "healthy": healthy, "troubles": troubles }))?);
     }
-    Ok(())
+    let sentence = if troubles.is_empty() { "healthy" } else { "unhealthy" };
+    let each = troubles.iter().map(|trouble| format!("  {trouble}"));
+    Ok(table::print_lines(std::iter::once(sentence.to_owned()).chain(each))?)
 }
 
 /// What is wrong. Whoever watches is not told how long ago a broker was heard of: that changes all the time,

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -59,16 +60,19 @@ pub async fn run(args: StartArgs) -> Result<(), Failure> {
         _ = hangup.recv() => Err(Failure::Failed("terminated".to_owned())),
     };
     if started.is_ok() {
-        print(&members)?;
+        // Whether anybody reads it or not, the cluster goes on.
+        let _ = print(&members, args.json);
         loop {
             tokio::select! {
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
                 _ = hangup.recv() => break,
-                Some(end) = ended.recv() => report(&mut members, &end),
+                Some(end) = ended.recv() => {
+                    let _ = report(&mut members, &end, args.json);
+                }
             }
         }
-        eprintln!("stopping");
+        say!("stopping");
     }
     stop_all(members, ended).await;
     started
@@ -138,7 +142,13 @@ async fn start(
     }
 }
 
-fn print(members: &[Member]) -> Result<(), Failure> {
+fn print(members: &[Member], as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        for member in members {
+            table::print_json(&member.json("ready", None))?;
+        }
+        return Ok(());
+    }
     let rows = members.iter().map(|member| {
         let Member { name, address, pid, data, log } = member;
         let (data, log) = (data.display().to_string(), log.display().to_string());
@@ -146,22 +156,41 @@ fn print(members: &[Member]) -> Result<(), Failure> {
     });
     table::print(&["NAME", "ADDRESS", "PID", "DATA", "LOG"], &rows.collect::<Vec<_>>())?;
     let brokers: Vec<&str> = members[1..].iter().map(|member| member.address.as_str()).collect();
-    eprintln!("in another terminal:");
-    eprintln!("  export MK_BOOTSTRAP={}", brokers.join(","));
-    eprintln!("  echo hello | mkctl produce greetings");
-    eprintln!("Ctrl-C ends them all");
+    say!("in another terminal:");
+    say!("  export MK_BOOTSTRAP={}", brokers.join(","));
+    say!("  echo hello | mkctl produce greetings");
+    say!("Ctrl-C ends them all");
     Ok(())
 }
 
 /// A process that has ended by itself.
-fn report(members: &mut Vec<Member>, end: &Ended) {
-    let Some(at) = members.iter().position(|member| member.pid == end.pid) else { return };
-    let Member { name, pid, log, .. } = members.remove(at);
+fn report(members: &mut Vec<Member>, end: &Ended, as_json: bool) -> Result<(), Failure> {
+    let Some(at) = members.iter().position(|member| member.pid == end.pid) else { return Ok(()) };
+    let member = members.remove(at);
     let how = match &end.status {
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
     };
-    eprintln!("{name} (pid {pid}) has ended: {how}; its log ends with\n{}", last_lines(&log));
+    if as_json {
+        return Ok(table::print_json(&member.json("ended", Some(&how)))?);
+    }
+    let Member { name, pid, log, .. } = &member;
+    say!("{name} (pid {pid}) has ended: {how}; its log ends with\n{}", last_lines(log));
+    Ok(())
+}
+
+impl Member {
+    fn json(&self, event: &str, status: Option<&str>) -> Value {
+        json!({
+            "event": event,
+            "name": self.name,
+            "address": self.address,
+            "pid": self.pid,
+            "data": self.data,
+            "log": self.log,
+            "status": status,
+        })
+    }
 }
 
 /// The brokers first: they give their leaderships away, for which the zookeeper is needed.
@@ -180,7 +209,7 @@ async fn stop_all(members: Vec<Member>, mut ended: UnboundedReceiver<Ended>) {
         };
         if tokio::time::timeout(PATIENCE, all_ended).await.is_err() {
             for member in &group {
-                eprintln!("{} did not end in {PATIENCE:?} and is killed", member.name);
+                say!("{} did not end in {PATIENCE:?} and is killed", member.name);
                 signal_to(member.pid, Signal::KILL);
             }
         }

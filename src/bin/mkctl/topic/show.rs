@@ -60,8 +60,10 @@ fn show_one(
     let created = jiff::Timestamp::from_millisecond(topic.created_ms);
     let created = created.map_or_else(|_| topic.created_ms.to_string(), |time| time.to_string());
     let (records, bytes) = sizes(topic);
-    println!("{name}  id {}  created {created}", topic.topic_id);
-    println!("{records} records, {}", table::bytes(bytes));
+    table::print_lines([
+        format!("{name}  id {}  created {created}", topic.topic_id),
+        format!("{records} records, {}", table::bytes(bytes)),
+    ])?;
     let settings = topic.settings.iter().map(|setting| {
         vec![setting.name.clone(), setting.value.clone(), source_of(setting.source).to_owned()]
     });

@@ -32,7 +32,7 @@ pub async fn run(
     for (id, run) in &chosen {
         match json {
             true => table::print_json(&as_json(id, run))?,
-            false => println!("{}", as_text(id, run)),
+            false => table::print_lines([as_text(id, run)])?,
         }
     }
     match chosen.iter().all(|(_, run)| run.is_sound()) {

@@ -30,6 +30,9 @@ Examples:
         /// Nothing but the run's id.
         #[arg(short, long)]
         quiet: bool,
+        /// A JSON object in the place of the run's id.
+        #[arg(short = 'J', long)]
+        json: bool,
     },
     /// Read the topic from its start to its end; say what is wrong with each run. Exit code 1 if anything
     /// is.
@@ -52,8 +55,8 @@ Examples:
 
 pub async fn run(cluster: &Cluster, command: VerifyCommand) -> Result<(), Failure> {
     match command {
-        VerifyCommand::Produce { topic, records, quiet } => {
-            produce::run(cluster, &topic, records, quiet).await
+        VerifyCommand::Produce { topic, records, quiet, json } => {
+            produce::run(cluster, &topic, records, (quiet, json)).await
         }
         VerifyCommand::Consume { topic, run, json } => {
             consume::run(cluster, &topic, run.as_deref(), json).await

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use mk::client::{ClientError, Cluster, Delivery, Producer, ProducerRecord, ProducerSettings};
+use serde_json::json;
 
 use crate::outcome::{Failure, describe};
+use crate::table;
 
 /// Records whose acknowledgement may be outstanding.
 const MOST_OUTSTANDING: usize = 100_000;
@@ -19,7 +21,12 @@ struct Count {
     last: Option<ClientError>,
 }
 
-pub async fn run(cluster: &Cluster, topic: &str, records: u64, quiet: bool) -> Result<(), Failure> {
+pub async fn run(
+    cluster: &Cluster,
+    topic: &str,
+    records: u64,
+    (quiet, as_json): (bool, bool),
+) -> Result<(), Failure> {
     let partitions = u64::from(cluster.topic(topic).await?.count());
     let run = uuid::Uuid::new_v4().simple().to_string();
     let run = &run[..12];
@@ -46,15 +53,27 @@ pub async fn run(cluster: &Cluster, topic: &str, records: u64, quiet: bool) -> R
     for delivery in outstanding {
         count.note(delivery.receipt().await.map(drop));
     }
-    // Data for whoever reads them back.
-    println!("{run}");
     let Count { acknowledged, unknown, failed, last } = count;
-    if !quiet {
-        eprintln!(
+    // Data for whoever reads them back.
+    if as_json {
+        table::print_json(&json!({
+            "run": run,
+            "topic": topic,
+            "partitions": partitions,
+            "records": records,
+            "acknowledged": acknowledged,
+            "failed": failed,
+            "unknown": unknown,
+        }))?;
+    } else {
+        table::print_lines([run.to_owned()])?;
+    }
+    if !quiet && !as_json {
+        say!(
             "run {run}: {records} records to {partitions} partitions of {topic}; {acknowledged} \
              acknowledged, {failed} failed, {unknown} unknown"
         );
-        eprintln!("then: mkctl verify consume {topic} --run {run}");
+        say!("then: mkctl verify consume {topic} --run {run}");
     }
     match last {
         None => Ok(()),

@@ -80,6 +80,46 @@ fn head_ends_quietly() {
     assert_eq!(error, "");
 }
 
+/// Where nobody read stderr any more, mkctl panicked in the middle of its work, and ended with 101; so it did
+/// where nobody read the end of what it printed line by line.
+#[test]
+fn words_that_nobody_reads_are_lost_and_nothing_else() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let unread = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let unheard = |arguments: &[&str], input: &[u8]| {
+        let mut command = broker.ctl(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(unread());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait().unwrap().code()
+    };
+    assert_eq!(unheard(&["topic", "create", "t", "-p", "2"], b""), Some(0));
+    assert_eq!(unheard(&["produce", "t"], b"1\n2\n"), Some(0));
+    assert_eq!(unheard(&["produce", "t", "-K", ":"], b"1\na:3\n"), Some(1));
+    assert_eq!(broker.run(&["cat", "t"]).lines().count(), 3);
+    assert_eq!(unheard(&["topic", "delete", "missing", "-y"], b""), Some(1));
+    assert_eq!(unheard(&["topic", "delete", "t"], b""), Some(2));
+    assert_eq!(unheard(&["topic", "delete"], b""), Some(2));
+    assert_eq!(unheard(&["consume", "t", "-o", "start", "-e"], b""), Some(0));
+    for arguments in [
+        &["topic", "describe", "t"][..],
+        &["cluster", "events"],
+        &["cluster", "health"],
+        &["config", "set", "t", "flush=os"],
+        &["verify", "produce", "t", "-n", "1"],
+    ] {
+        let mut command = broker.ctl(arguments);
+        let output = command.stdout(unread()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?} {}", text(&output.stderr));
+        assert!(!text(&output.stderr).contains("panicked"), "{arguments:?}");
+    }
+}
+
 #[test]
 fn records_keep_keys_headers_times_and_bytes_through_json() {
     let (_root, data) = data_dir();

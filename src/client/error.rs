@@ -152,9 +152,66 @@ impl ClientError {
             ClientError::Unreachable { .. } => {
                 Some("is a broker running there? mkbroker --data ./data")
             }
-            ClientError::TimedOut { last: Some(last), .. }
-            | ClientError::NotDelivered { last: Some(last), .. } => last.hint(),
-            _ => self.code().map(ErrorCode::hint),
+            ClientError::Disconnected { .. } => {
+                Some("did the broker stop? mkctl cluster health and its log tell; then try again")
+            }
+            ClientError::TimedOut { last, .. } | ClientError::NotDelivered { last, .. } => {
+                let slow = "is a broker overloaded, or cut off? mkctl cluster health tells; \
+                            --timeout, of produce --delivery-timeout, lets it take longer";
+                last.as_ref().and_then(|last| last.hint()).or(Some(slow))
+            }
+            ClientError::Protocol { .. } => {
+                Some("is that an mk broker, and of the same version as the client?")
+            }
+            ClientError::RecordTooLarge { .. } => Some(
+                "send it in parts, or raise max_request_size of the producer and \
+                 max.message.bytes of the topic",
+            ),
+            ClientError::Invalid(_) => Some("--help of each mkctl command begins with examples"),
+            ClientError::Damaged { .. } => Some(
+                "on the broker's machine mkinspect verify tells more; another replica may have it \
+                 whole, and records behind it can be read from a larger offset on",
+            ),
+            ClientError::Broker(fault) => Some(fault.code.hint()),
+            ClientError::LeaderFound | ClientError::Closed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever was told that a connection had ended, a record was too large, or the time was up stood there
+    /// with that.
+    #[test]
+    fn there_is_a_hint_where_something_can_be_done() {
+        let timed_out = |last: Option<ClientError>| ClientError::TimedOut {
+            what: "t".to_owned(),
+            after: Duration::from_secs(1),
+            last: last.map(Box::new),
+        };
+        let address = || "127.0.0.1:1".to_owned();
+        let damaged = ClientError::Damaged {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset: 1,
+            what: "a checksum".to_owned(),
+        };
+        for error in [
+            timed_out(None),
+            timed_out(Some(ClientError::LeaderFound)),
+            ClientError::Disconnected { address: address(), reason: "reset".into() },
+            ClientError::Protocol { address: address(), what: "noise".to_owned() },
+            ClientError::RecordTooLarge { size: 2, limit: 1 },
+            ClientError::Invalid("no address".to_owned()),
+            damaged,
+        ] {
+            assert!(error.hint().is_some_and(|hint| !hint.is_empty()), "{error}");
+        }
+        // What stood in the way says more than that time is up.
+        let disk = ErrorCode::KAFKA_STORAGE_ERROR;
+        let of_disk = timed_out(Some(Fault::new(disk, "no room").into()));
+        assert_eq!(of_disk.hint(), Some(disk.hint()));
     }
 }

@@ -30,11 +30,9 @@ impl Consent {
                 format!("to {what} without a terminal needs -y\nhint: --dry-run only says what");
             return Err(Failure::Usage(what));
         }
-        // What cannot be asked is not done.
-        write!(io::stderr(), "mkctl: {what}? [y/N] ")?;
-        io::stderr().flush()?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
+        let answer = ask(what).map_err(|error| {
+            Failure::Failed(format!("nobody can be asked: {error}\nhint: -y does it unasked"))
+        })?;
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(true),
             _ => {
@@ -43,4 +41,12 @@ impl Consent {
             }
         }
     }
+}
+
+fn ask(what: &str) -> io::Result<String> {
+    write!(io::stderr(), "mkctl: {what}? [y/N] ")?;
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer)
 }

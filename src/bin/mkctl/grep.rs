@@ -50,7 +50,11 @@ pub struct GrepArgs {
 pub async fn run(cluster: &Cluster, args: GrepArgs) -> Result<(), Failure> {
     let format = Format::of(&args.output).map_err(Failure::Usage)?;
     let pattern = RegexBuilder::new(&args.pattern).case_insensitive(args.ignore_case).build();
-    let pattern = pattern.map_err(|error| Failure::Usage(error.to_string()))?;
+    let pattern = pattern.map_err(|error| {
+        Failure::Usage(format!(
+            "{error}\nhint: a backslash before ( [ . * + ? makes them plain text"
+        ))
+    })?;
     let plan = Plan {
         topics: args.topics,
         start: args.offset,

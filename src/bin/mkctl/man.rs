@@ -11,7 +11,12 @@ use crate::outcome::Failure;
 pub fn run(dir: &Path) -> Result<(), Failure> {
     let written = std::fs::create_dir_all(dir)
         .and_then(|()| clap_mangen::generate_to(examples_last(Args::command()), dir));
-    let failed = |error| Failure::Failed(format!("cannot write to {}: {error}", dir.display()));
+    let failed = |error| {
+        Failure::Failed(format!(
+            "cannot write to {}: {error}\nhint: name a folder, or one to be made",
+            dir.display()
+        ))
+    };
     written.map_err(failed)?;
     say!("pages for man are in {0}: man {0}/mkctl.1", dir.display());
     Ok(())

@@ -56,7 +56,9 @@ pub async fn run(cluster: &Cluster, command: PartitionCommand) -> Result<(), Fai
     let PartitionCommand::Move { partition: (topic, partition), to, throttle, cancel, wait, json } =
         command;
     let Some(partition) = partition else {
-        return Err(Failure::Usage("name the partition, as in orders:0".to_owned()));
+        return Err(Failure::Usage(
+            "a move is of one partition\nhint: name it, as in orders:0".to_owned(),
+        ));
     };
     let admin = Admin::new(cluster.clone());
     let of = PartitionOf { topic, partition };

@@ -71,7 +71,10 @@ const MOST_OUTSTANDING: usize = 200_000;
 
 pub async fn run(cluster: &Cluster, args: ProduceArgs) -> Result<(), Failure> {
     if args.key_delimiter.as_deref() == Some("") {
-        return Err(Failure::Usage("the delimiter between key and value is empty".to_owned()));
+        return Err(Failure::Usage(
+            "the delimiter between key and value is empty\nhint: -K : for lines as key:value"
+                .to_owned(),
+        ));
     }
     let settings = ProducerSettings {
         acks: args.acks,

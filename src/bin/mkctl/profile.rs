@@ -107,7 +107,10 @@ fn path() -> Option<PathBuf> {
 
 fn load(path: &Path) -> Result<Profiles, Failure> {
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed("read", path, &error)),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+            let hint = "mend it, or remove it and set its profiles anew";
+            failed("read", path, &format_args!("{error}\nhint: {hint}"))
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Profiles::default()),
         Err(error) => Err(failed("read", path, &error)),
     }
@@ -139,7 +142,9 @@ pub fn run(command: ProfileCommand) -> Result<(), Failure> {
         ProfileCommand::List { json } => return list(&profiles, json),
         ProfileCommand::Set { name, addresses } => {
             if let Some(wrong) = addresses.split(',').find(|one| !one.contains(':')) {
-                return Err(Failure::Usage(format!("'{wrong}' is no HOST:PORT")));
+                return Err(Failure::Usage(format!(
+                    "'{wrong}' is no HOST:PORT\nhint: mkctl profile set {name} broker-1:9092,broker-2:9092"
+                )));
             }
             profiles.profiles.insert(name, Profile { bootstrap_server: addresses });
         }

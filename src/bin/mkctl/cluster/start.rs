@@ -43,7 +43,10 @@ pub async fn run(args: StartArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("a cluster has 1 to 100 brokers".to_owned()));
     }
     if args.port > u16::MAX - args.brokers as u16 {
-        let what = format!("there are no {} ports from {} on", args.brokers, args.port);
+        let what = format!(
+            "there are no {} ports from {} on\nhint: --port 0 takes any free ones",
+            args.brokers, args.port
+        );
         return Err(Failure::Usage(what));
     }
     let system = |error: std::io::Error| Failure::Failed(format!("cannot watch signals: {error}"));
@@ -84,8 +87,12 @@ async fn start_all(
     members: &mut Vec<Member>,
 ) -> Result<(), Failure> {
     let logs = args.data.join("logs");
-    fs::create_dir_all(&logs)
-        .map_err(|error| Failure::Failed(format!("cannot make {}: {error}", logs.display())))?;
+    fs::create_dir_all(&logs).map_err(|error| {
+        Failure::Failed(format!(
+            "cannot make {}: {error}\nhint: --data takes another directory",
+            logs.display()
+        ))
+    })?;
     let data = args.data.join("zoo");
     let mut zoo = Command::new(program("mkzoo")?);
     zoo.arg("--data").arg(&data).args(["--listen", &format!("127.0.0.1:{}", args.zoo_port)]);
@@ -137,7 +144,8 @@ async fn start(
         }
         None => {
             signal_to(pid, Signal::KILL);
-            Err(failed(last_lines(&log)))
+            let hint = "--port 0 and --zoo-port 0 take any free ports, --data another directory";
+            Err(failed(format!("its log ends with\n{}\nhint: {hint}", last_lines(&log))))
         }
     }
 }

@@ -75,7 +75,7 @@ pub async fn run(
     };
     let targets = within(cluster, targets).await?;
     if targets.is_empty() {
-        let what = "the group has committed nothing there; name topics with -t";
+        let what = "the group has committed nothing there\nhint: name topics with -t";
         return Err(Failure::Failed(what.to_owned()));
     }
     refuse_members(&admin, group).await?;
@@ -156,8 +156,10 @@ fn from_file(path: &str, wanted: &Wanted) -> Result<Places, Failure> {
         .map_err(|error| Failure::Failed(format!("cannot read {path}: {error}")))?;
     let mut places = Places::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let line: Line = serde_json::from_str(line)
-            .map_err(|error| Failure::Failed(format!("{path}, line {}: {error}", number + 1)))?;
+        let line: Line = serde_json::from_str(line).map_err(|error| {
+            let hint = "the lines of mkctl group describe -J are read";
+            Failure::Failed(format!("{path}, line {}: {error}\nhint: {hint}", number + 1))
+        })?;
         if let Some(acked) = line.acked.filter(|_| wanted.takes(&line.topic, line.partition)) {
             places.insert((line.topic, line.partition), acked);
         }

@@ -24,8 +24,12 @@ pub async fn run(
     let chosen = runs.chosen(run);
     if chosen.is_empty() {
         let what = match run {
-            Some(run) => format!("topic '{topic}' has no record of run {run}"),
-            None => format!("topic '{topic}' has no record of mkctl verify produce"),
+            Some(run) => format!(
+                "topic '{topic}' has no record of run {run}\nhint: without --run all runs are told of"
+            ),
+            None => format!(
+                "topic '{topic}' has no record of a run\nhint: mkctl verify produce {topic} sends some"
+            ),
         };
         return Err(Failure::Failed(what));
     }

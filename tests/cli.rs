@@ -443,6 +443,17 @@ fn a_shell_completes_commands_and_names_of_topics() {
     assert_eq!(commands, ["produce"]);
     assert_eq!(complete("mkctl consume gr").unwrap(), ["greetings", "groans"]);
     assert_eq!(complete("mkctl topic describe ord").unwrap(), ["orders"]);
+    broker.run(&["topic", "add-partitions", "-y", "orders", "3"]);
+    assert_eq!(complete("mkctl consume orders -p ").unwrap(), ["0", "1", "2"]);
+    assert_eq!(complete("mkctl elect gr").unwrap(), ["greetings", "groans"]);
+    assert_eq!(
+        complete("mkctl elect ord").unwrap(),
+        ["orders", "orders:0", "orders:1", "orders:2"]
+    );
+    assert_eq!(complete("mkctl config set orders segment.b").unwrap(), ["segment.bytes="]);
+    assert_eq!(complete("mkctl topic create new -c flush").unwrap(), ["flush="]);
+    assert_eq!(complete("mkctl config unset orders segment.b").unwrap(), ["segment.bytes"]);
+    assert_eq!(complete("mkctl produce orders -z z").unwrap(), ["zstd"]);
     // The cluster that is asked is the one that the line names.
     let profiles = data.join("profiles.json");
     let named =
@@ -451,6 +462,8 @@ fn a_shell_completes_commands_and_names_of_topics() {
     let elsewhere = format!("MK_BOOTSTRAP=127.0.0.1:1 MK_PROFILES={}", profiles.display());
     let of_profile = complete_with(&elsewhere, "mkctl --profile here consume gr").unwrap();
     assert_eq!(of_profile, ["greetings", "groans"]);
+    assert_eq!(complete_with(&elsewhere, "mkctl profile use h").unwrap(), ["here"]);
+    assert_eq!(complete_with(&elsewhere, "mkctl --profile h").unwrap(), ["here"]);
     // Nobody answers at that address, and nobody waits for it.
     let begun = Instant::now();
     assert!(complete("mkctl -b 127.0.0.1:1 cat gr").unwrap().is_empty());

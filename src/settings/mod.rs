@@ -11,7 +11,7 @@ mod value;
 mod zoo;
 
 pub use broker::{BrokerSettings, Layers};
-pub use registry::{Definition, Scope, definition, documentation};
+pub use registry::{ALL, Definition, Scope, definition, documentation};
 pub use topic::{FlushPolicy, TopicSettings};
 pub use value::{Kind, NO_LIMIT, Value, format_bytes, format_millis, parse_bytes, parse_millis};
 pub use zoo::ZooSettings;

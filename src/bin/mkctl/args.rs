@@ -8,7 +8,7 @@ use mk::client::Acks;
 
 use crate::bench::args::BenchCommand;
 use crate::cluster::args::ClusterCommand;
-use crate::completion::Shell;
+use crate::completion::{Shell, profiles};
 use crate::config::ConfigCommand;
 use crate::consume::args::{CatArgs, ConsumeArgs, TailArgs};
 use crate::durability::DurabilityArgs;
@@ -54,7 +54,7 @@ pub struct Args {
     pub bootstrap_server: Option<String>,
 
     /// The cluster with this name, see mkctl profile [or: MK_PROFILE].
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", add = profiles())]
     pub profile: Option<String>,
 
     /// How long to try to reach a broker.

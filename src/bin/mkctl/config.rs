@@ -7,7 +7,7 @@ use mk_net::message::{AlterTopic, Removal, Setting};
 use serde_json::{Value, json};
 
 use crate::args::pair;
-use crate::completion::topics;
+use crate::completion::{setting_names, settings_to_set, topics};
 use crate::confirm::Consent;
 use crate::outcome::Failure;
 use crate::report::Report;
@@ -38,7 +38,7 @@ Examples:
         #[arg(add = topics())]
         topic: String,
         /// What is to hold.
-        #[arg(required = true, value_name = "NAME=VALUE", value_parser = pair)]
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = pair, add = settings_to_set())]
         settings: Vec<(String, String)>,
         #[command(flatten)]
         consent: Consent,
@@ -55,7 +55,7 @@ Examples:
         #[arg(add = topics())]
         topic: String,
         /// Which.
-        #[arg(required = true, value_name = "NAME")]
+        #[arg(required = true, value_name = "NAME", add = setting_names())]
         names: Vec<String>,
         #[command(flatten)]
         consent: Consent,

@@ -6,6 +6,7 @@ use mk_net::message::{DescribedBroker, Election, PartitionMetadata, PartitionOf}
 use serde_json::json;
 
 use crate::args::partition;
+use crate::completion::partitions;
 use crate::confirm::Consent;
 use crate::outcome::Failure;
 use crate::report::Report;
@@ -20,7 +21,7 @@ Examples:
   mkctl elect --unclean orders:0             somebody leads again")]
 pub struct ElectArgs {
     /// Partitions; without any, all for which it makes sense.
-    #[arg(value_name = "TOPIC[:PARTITION]", value_parser = partition)]
+    #[arg(value_name = "TOPIC[:PARTITION]", value_parser = partition, add = partitions())]
     pub partitions: Vec<(String, Option<u32>)>,
     /// Any replica that lives, of partitions that nobody leads. Records may be lost.
     #[arg(long)]

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::args::partition;
 use crate::cluster::ids;
+use crate::completion::partitions;
 use crate::outcome::Failure;
 use crate::table;
 
@@ -23,7 +24,7 @@ Examples:
   mkctl partition move orders:0 --cancel            it stays where it was")]
     Move {
         /// The partition.
-        #[arg(value_name = "TOPIC:PARTITION", value_parser = partition)]
+        #[arg(value_name = "TOPIC:PARTITION", value_parser = partition, add = partitions())]
         partition: (String, Option<u32>),
         /// The brokers, by their ids.
         #[arg(

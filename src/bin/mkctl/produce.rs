@@ -10,7 +10,7 @@ use mk_storage::batch::Compression;
 use serde_json::json;
 
 use crate::args::{acks, pair, time};
-use crate::completion::topics;
+use crate::completion::{codecs, numbers, topics};
 use crate::outcome::{Failure, describe};
 use crate::progress::Progress;
 use crate::read::{self, Input, Recipe};
@@ -40,14 +40,14 @@ pub struct ProduceArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = pair)]
     pub headers: Vec<(String, String)>,
     /// The partition; otherwise the key decides, as with Kafka's clients.
-    #[arg(short, long)]
+    #[arg(short, long, add = numbers())]
     pub partition: Option<u32>,
     /// What to wait for: 0 nothing, 1 the leader's memory, all the disk (unless the topic's
     /// `flush` says otherwise).
     #[arg(long, default_value = "all", value_parser = acks)]
     pub acks: Acks,
     /// Compression: none, gzip, snappy, lz4, zstd.
-    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none")]
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", add = codecs())]
     pub compression: Compression,
     /// A file, or all of stdin, is one record.
     #[arg(long, conflicts_with = "json")]

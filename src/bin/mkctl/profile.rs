@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::args::DEFAULT_BOOTSTRAP;
+use crate::completion::profiles;
 use crate::outcome::Failure;
 use crate::table;
 
@@ -29,6 +30,7 @@ Examples:
   mkctl profile set prod broker-1:9092,broker-2:9092")]
     Set {
         /// The name.
+        #[arg(add = profiles())]
         name: String,
         /// Addresses of its brokers, separated by commas.
         #[arg(value_name = "HOST:PORT,...")]
@@ -41,6 +43,7 @@ Examples:
   mkctl profile use   the broker at 127.0.0.1:9092 again")]
     Use {
         /// Its name; without one, the broker at 127.0.0.1:9092.
+        #[arg(add = profiles())]
         name: Option<String>,
     },
     /// Forget a name. The cluster does not notice.
@@ -49,6 +52,7 @@ Examples:
   mkctl profile forget prod")]
     Forget {
         /// The name.
+        #[arg(add = profiles())]
         name: String,
     },
 }
@@ -127,6 +131,12 @@ fn store(path: &Path, profiles: &Profiles) -> Result<(), Failure> {
         std::fs::rename(fresh, path)
     };
     write().map_err(|error: io::Error| failed("write", path, &error))
+}
+
+/// The names that clusters have; none, if the file cannot be read.
+pub fn names() -> Vec<String> {
+    let profiles = path().and_then(|path| load(&path).ok()).unwrap_or_default();
+    profiles.profiles.into_keys().collect()
 }
 
 fn failed(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Failure {

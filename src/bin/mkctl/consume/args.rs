@@ -2,7 +2,7 @@
 
 use mk::client::StartAt;
 
-use crate::completion::{groups, topics};
+use crate::completion::{groups, numbers, topics};
 use crate::format::OutputArgs;
 use crate::place;
 
@@ -47,7 +47,7 @@ pub struct ConsumeArgs {
     #[arg(short = 'n', long, value_name = "COUNT")]
     pub count: Option<u64>,
     /// Only this partition; may be given again.
-    #[arg(short, long = "partition")]
+    #[arg(short, long = "partition", add = numbers())]
     pub partitions: Vec<u32>,
     /// Read from replicas in this rack (broker.rack) where one is in sync, from leaders otherwise.
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::completion::{groups, topics};
+use crate::completion::{groups, numbers, topics};
 use crate::confirm::Consent;
 
 #[derive(Debug, Subcommand)]
@@ -68,7 +68,7 @@ Examples:
         #[arg(short, long = "topic", add = topics())]
         topics: Vec<String>,
         /// Only this partition; may be given again.
-        #[arg(short, long = "partition")]
+        #[arg(short, long = "partition", add = numbers())]
         partitions: Vec<u32>,
         #[command(flatten)]
         consent: Consent,

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use mk::client::StartAt;
 
 use crate::args::pair;
-use crate::completion::topics;
+use crate::completion::{numbers, settings_to_set, topics};
 use crate::confirm::Consent;
 use crate::place;
 
@@ -57,7 +57,7 @@ pub struct CreateArgs {
     #[arg(short, long)]
     pub replication_factor: Option<u16>,
     /// A setting; may be given again.
-    #[arg(short = 'c', long = "config", value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(short = 'c', long = "config", value_name = "NAME=VALUE", value_parser = pair, add = settings_to_set())]
     pub settings: Vec<(String, String)>,
     /// Fine if it is there already.
     #[arg(long)]
@@ -125,7 +125,7 @@ pub struct TrimArgs {
     #[arg(long, value_name = "PLACE", value_parser = place::start)]
     pub before: StartAt,
     /// Only this partition; may be given again.
-    #[arg(short, long = "partition")]
+    #[arg(short, long = "partition", add = numbers())]
     pub partitions: Vec<u32>,
     #[command(flatten)]
     pub consent: Consent,

@@ -19,12 +19,12 @@ Examples:
     /// Show how far a group has come in each partition, who reads it, and why it does not get on.
     ///
     /// LAG is how many records are committed by producers and not acknowledged by the group; BEHIND is how
-    /// long the first of them has been there. With -w also records a second in and out, and how long it
-    /// takes at this rate until nothing is left.
+    /// long the first of them has been there; IN/s and OUT/s are records that come and are acknowledged, and
+    /// DRAINED is when nothing is left at this rate.
     #[command(before_help = "\
 Examples:
   mkctl group describe billing
-  mkctl group describe billing -w               again each second, with rates
+  mkctl group describe billing -w               again each second
   mkctl group describe billing -J > far.jsonl   for seek --to file:far.jsonl")]
     Describe {
         /// The group.

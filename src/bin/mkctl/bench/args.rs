@@ -6,8 +6,8 @@ use clap::Subcommand;
 use mk::client::Acks;
 use mk_storage::batch::Compression;
 
-use crate::args::{acks, time};
-use crate::completion::topics;
+use crate::args::{acks, pair, time};
+use crate::completion::{codecs, settings_to_set, topics};
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
@@ -25,11 +25,19 @@ pub struct BenchTopic {
     /// Create it with so many partitions if it is not there.
     #[arg(short, long)]
     pub partitions: Option<u32>,
+    /// Create it with this setting if it is not there; may be given again.
+    #[arg(short = 'c', long = "config", value_name = "NAME=VALUE", value_parser = pair, add = settings_to_set())]
+    pub settings: Vec<(String, String)>,
 }
 
 /// Send records as fast as they are taken, or at a rate; print throughput, and latency from when a
 /// record was due to its acknowledgement.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl bench produce load -p 4 -s 100 --producers 2
+  mkctl bench produce load --acks 1 -c flush=os -n 5000000
+  mkctl bench produce load --rate 10000            latency at this rate")]
 pub struct BenchProduceArgs {
     #[command(flatten)]
     pub topic: BenchTopic,
@@ -49,7 +57,7 @@ pub struct BenchProduceArgs {
     #[arg(long, default_value = "all", value_parser = acks)]
     pub acks: Acks,
     /// Compression: none, gzip, snappy, lz4, zstd.
-    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none")]
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", add = codecs())]
     pub compression: Compression,
     /// batch.size of the producers.
     #[arg(long, value_name = "BYTES", default_value = "64KiB", value_parser = size)]
@@ -62,8 +70,13 @@ pub struct BenchProduceArgs {
     pub json: bool,
 }
 
-/// Read records from the start as fast as they come; print throughput.
+/// Read records from the start as fast as they come; print throughput, and how long the next ones were
+/// waited for.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl bench consume load
+  mkctl bench consume load --consumers 2 -J")]
 pub struct BenchConsumeArgs {
     /// The topic.
     #[arg(add = topics())]
@@ -85,6 +98,10 @@ pub struct BenchConsumeArgs {
 /// Send records at a rate, and read them meanwhile; print latency from when a record was due to when the
 /// consumer has it.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "\
+Examples:
+  mkctl bench e2e load --rate 10000
+  mkctl bench e2e load --rate 10000 --acks 1 -c flush=os")]
 pub struct BenchE2eArgs {
     #[command(flatten)]
     pub topic: BenchTopic,
@@ -100,6 +117,9 @@ pub struct BenchE2eArgs {
     /// What the producer waits for: 0, 1 or all.
     #[arg(long, default_value = "all", value_parser = acks)]
     pub acks: Acks,
+    /// Compression: none, gzip, snappy, lz4, zstd.
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", add = codecs())]
+    pub compression: Compression,
     /// linger.ms of the producer.
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = time)]
     pub linger: Duration,

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::args::BenchConsumeArgs;
+use super::latency::Latencies;
 use super::{Throughput, print};
 use crate::offsets::partitions_of;
 use crate::outcome::Failure;
@@ -37,11 +38,12 @@ pub async fn run(cluster: &Cluster, args: BenchConsumeArgs) -> Result<(), Failur
         let have = count(cluster, topic, &mine).await?;
         work.spawn(consume(consumer, topic.to_owned(), mine, have, left.clone()));
     }
-    let (mut records, mut bytes, mut first) = (0, 0, None);
+    let (mut records, mut bytes, mut first, mut waits) = (0, 0, None, Latencies::new());
     while let Some(done) = work.join_next().await {
         let done = done.map_err(|error| Failure::Failed(error.to_string()))??;
         records += done.records;
         bytes += done.bytes;
+        waits.add(&done.waits);
         first = first.into_iter().chain(done.first).min();
     }
     let throughput = Throughput { records, bytes, took: begun.elapsed() };
@@ -54,12 +56,13 @@ pub async fn run(cluster: &Cluster, args: BenchConsumeArgs) -> Result<(), Failur
         "consumers": consumers,
         "throughput": throughput.json(),
         "first_record_ms": first_ms,
+        "latency_us": waits.json(),
     });
     let head = format!(
         "consume     {consumers} consumers, {partitions} partitions, first record after {:.1} ms",
         first_ms.unwrap_or_default()
     );
-    print(args.json, value, &[head, throughput.text()])
+    print(args.json, value, &[head, throughput.text(), waits.text()])
 }
 
 /// How many offsets these partitions have.
@@ -70,12 +73,13 @@ async fn count(cluster: &Cluster, topic: &str, partitions: &[u32]) -> Result<u64
     Ok(pairs.map(|(start, end)| end.saturating_sub(start)).sum())
 }
 
-#[derive(Default)]
 struct Done {
     records: u64,
     /// Of keys and values.
     bytes: u64,
     first: Option<Instant>,
+    /// How long each batch of batches was waited for.
+    waits: Latencies,
 }
 
 /// Reads until it has come to the ends, or all together have read enough.
@@ -86,11 +90,13 @@ async fn consume(
     have: u64,
     left: Arc<AtomicU64>,
 ) -> Result<Done, ClientError> {
-    let mut done = Done::default();
+    let mut done = Done { records: 0, bytes: 0, first: None, waits: Latencies::new() };
     let mut starts = consumer.assign(&topic, &partitions, StartAt::Earliest).await?;
     let mut passed = 0;
     while passed < have && left.load(Ordering::Relaxed) > 0 {
+        let asked = Instant::now();
         let batches = consumer.next().await?;
+        done.waits.note(asked.elapsed());
         done.first.get_or_insert_with(Instant::now);
         let mut found = 0;
         for record in batches.records() {

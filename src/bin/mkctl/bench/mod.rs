@@ -9,11 +9,14 @@ mod end_to_end;
 mod latency;
 mod produce;
 
+use std::io::Write;
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use mk::client::{Acks, Admin, Cluster, ProducerSettings};
 use mk_net::fault::ErrorCode;
-use mk_net::message::NewTopic;
+use mk_net::message::{NewTopic, Setting};
 use serde_json::json;
 
 use self::args::{BenchCommand, BenchTopic};
@@ -30,12 +33,13 @@ pub async fn run(cluster: &Cluster, command: BenchCommand) -> Result<(), Failure
 
 /// Creates the topic if it is not there; answers how many partitions it has.
 async fn prepare(cluster: &Cluster, topic: &BenchTopic) -> Result<u32, Failure> {
-    if let Some(partitions) = topic.partitions {
+    if topic.partitions.is_some() || !topic.settings.is_empty() {
+        let settings = topic.settings.iter().cloned();
         let fresh = NewTopic {
             name: topic.topic.clone(),
-            partitions: Some(partitions),
+            partitions: topic.partitions,
             replication_factor: None,
-            settings: Vec::new(),
+            settings: settings.map(|(name, value)| Setting { name, value }).collect(),
         };
         let created = Admin::new(cluster.clone()).create_topics(vec![fresh], false).await?;
         let fault = created.into_iter().find_map(|created| created.result.err());
@@ -83,6 +87,14 @@ impl Throughput {
     }
 }
 
+/// Has sleeps of this thread end when they are to, not up to 50 us later.
+fn wake_in_time() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
+        tracing::debug!(%error, "records may be sent a little late");
+    }
+}
+
 /// When records are due: one after the other at a rate, or at once.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -97,11 +109,12 @@ impl Pace {
         self.rate.is_some() && self.due(number) > Instant::now()
     }
 
-    /// Waits until the record of this number is due; answers since when it is.
-    async fn wait(&self, number: u64) -> Instant {
+    /// Waits until the record of this number is due; answers since when it is. Blocks the thread: tokio's
+    /// timers go by the millisecond, in which ten records may be due.
+    fn wait(&self, number: u64) -> Instant {
         let due = self.due(number);
-        if self.rate.is_some() && due > Instant::now() {
-            tokio::time::sleep_until(due.into()).await;
+        if self.rate.is_some() {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         due
     }
@@ -139,6 +152,6 @@ fn print(json: bool, value: serde_json::Value, lines: &[String]) -> Result<(), F
     if json {
         return Ok(table::print_json(&value)?);
     }
-    lines.iter().for_each(|line| println!("{line}"));
+    lines.iter().try_for_each(|line| writeln!(std::io::stdout(), "{line}"))?;
     Ok(())
 }

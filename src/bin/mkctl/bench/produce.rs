@@ -8,12 +8,13 @@ use mk::client::{
     ClientError, Cluster, Delivery, Producer, ProducerRecord, ProducerSettings, Receipt,
 };
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::args::BenchProduceArgs;
 use super::latency::Latencies;
-use super::{Pace, Throughput, acks_name, payload, prepare, print};
+use super::{Pace, Throughput, acks_name, payload, prepare, print, wake_in_time};
 use crate::outcome::Failure;
 
 /// Different values, one after the other: so that the processor's cache holds neither all nor one.
@@ -43,7 +44,16 @@ pub async fn run(cluster: &Cluster, args: BenchProduceArgs) -> Result<(), Failur
         let values: Vec<Bytes> = (0..VALUES)
             .map(|value| payload(args.size as usize, u64::from(number) << 32 | value as u64).into())
             .collect();
-        work.spawn(produce(producer, args.topic.topic.as_str().into(), values, mine, pace));
+        let topic = args.topic.topic.as_str().into();
+        let sending = produce(producer, topic, values, mine, pace);
+        match pace.rate {
+            None => work.spawn(sending),
+            // Who waits for each record blocks a thread of its own.
+            Some(_) => work.spawn_blocking(|| {
+                wake_in_time();
+                Handle::current().block_on(sending)
+            }),
+        };
     }
     let (mut latencies, mut durability) = (Latencies::new(), "none");
     while let Some(done) = work.join_next().await {
@@ -103,7 +113,7 @@ async fn produce(
                 break;
             }
         }
-        let due = pace.wait(number).await;
+        let due = pace.wait(number);
         let value = values[number as usize % values.len()].clone();
         let record =
             ProducerRecord { topic: topic.clone(), value: Some(value), ..Default::default() };

@@ -5,7 +5,7 @@
 //! Every trial has a fresh log, which is removed before it must reach the disk: what is compared
 //! is the way into the page cache, not the disk behind it (but in durable and append-tail).
 //! `cargo bench --bench limits -- append` measures some of append, append-tail, durable, recover,
-//! produce, consume, round-trip.
+//! produce, consume, round-trip, end-to-end.
 //! MK_LIMITS_BYTES is how much each trial moves (default 512 MiB), MK_LIMITS_TRIALS how many.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on must fail")]
@@ -19,6 +19,8 @@ mod common;
 mod consume;
 #[path = "limits/durable.rs"]
 mod durable;
+#[path = "limits/end_to_end.rs"]
+mod end_to_end;
 #[path = "limits/files.rs"]
 mod files;
 #[path = "limits/produce.rs"]
@@ -53,7 +55,7 @@ fn main() {
     let bytes = number("MK_LIMITS_BYTES", if quick { 16 << 20 } else { 512 << 20 });
     let trials = number("MK_LIMITS_TRIALS", if quick { 1 } else { 7 }) as usize;
     let plan = Plan { bytes, trials };
-    let groups: [(&str, Group); 7] = [
+    let groups: [(&str, Group); 8] = [
         ("append", append::rows),
         ("append-tail", append_tail::rows),
         ("durable", durable::rows),
@@ -61,6 +63,7 @@ fn main() {
         ("produce", produce::rows),
         ("consume", consume::rows),
         ("round-trip", round_trip::rows),
+        ("end-to-end", end_to_end::rows),
     ];
     let asked: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|asked| asked == name);

@@ -23,7 +23,7 @@ const RATE: u32 = 10_000;
 const RECORDS: u64 = 10_000;
 
 pub fn rows(plan: Plan) -> Vec<Row> {
-    let records = (plan.bytes * 2 * RECORDS >> 29).max(RECORDS / 10) as u32;
+    let records = ((plan.bytes * 2 * RECORDS) >> 29).max(RECORDS / 10) as u32;
     let broker = TestBroker::start(&[("log.flush.policy", "os")]);
     broker.create("t");
     let ours = Ours::start(&broker.address());

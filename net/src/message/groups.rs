@@ -224,7 +224,7 @@ message! {
         pub client_host: String,
         /// How long it has not been heard of, in milliseconds.
         pub heard_ms: u64,
-        /// How long its program has not asked for records, in milliseconds, as it has said last.
+        /// How long its program had not asked for records when it was heard of, in milliseconds; 0: it did.
         pub polled_ms: u64,
         /// What it has paused.
         pub paused: Vec<TopicPartitions>,

@@ -223,7 +223,6 @@ pub fn describe<R>(
     let group = shard.group(&request.group).ok_or_else(|| no_group(&request.group))?;
     let members = group.members().iter().map(|(id, member)| {
         let Member { state, heard, polled, paused, .. } = member;
-        let ago = |at: Duration| now.since_start.saturating_sub(at).as_millis() as u64;
         let of = |partitions: BTreeSet<PartitionId>| topics_of(Some(group), partitions.iter());
         let profile = state.profile.clone();
         DescribedMember {
@@ -238,8 +237,8 @@ pub fn describe<R>(
                 topics: profile.topics.into_iter().collect(),
                 assignor: profile.assignor.map(|assignor| assignor.name().to_owned()),
             },
-            heard_ms: ago(*heard),
-            polled_ms: ago(*polled),
+            heard_ms: now.since_start.saturating_sub(*heard).as_millis() as u64,
+            polled_ms: heard.saturating_sub(*polled).as_millis() as u64,
             paused: of(paused.clone()),
             assigned: of(state.assigned.keys().copied().collect()),
             revoking: of(state.revoking.keys().copied().collect()),

@@ -60,6 +60,8 @@ fn producers_and_consumers_are_listed_while_they_are_connected() {
             client["group"] == "" && client["delivered"] == json!({ "orders": { "0": 1 } })
         })
     });
+    let listed = broker.run(&["clients", "--partitions"]);
+    assert!(listed.lines().any(|line| line.ends_with("\t-\torders\t0\t1")), "{listed}");
     for consumer in [&mut consumer, &mut alone] {
         consumer.kill().unwrap();
         consumer.wait().unwrap();

@@ -88,12 +88,16 @@ Examples:
   mkctl config set orders retention.ms=7d")]
     Config(ConfigCommand),
     Offsets(OffsetsArgs),
-    /// List the clients that are connected: producers and consumers, each connection a line.
+    /// List the clients that are connected: producers and consumers.
     #[command(before_help = "\
 Examples:
   mkctl clients
+  mkctl clients --partitions   how far each consumer was given what it reads
   mkctl clients -J | jq 'select(.role == \"producer\").client_id'")]
     Clients {
+        /// How far each was given every partition, in a group or not.
+        #[arg(long, conflicts_with = "json")]
+        partitions: bool,
         /// A JSON object a line.
         #[arg(short = 'J', long)]
         json: bool,

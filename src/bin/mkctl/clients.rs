@@ -10,12 +10,17 @@ use serde_json::{Value, json};
 use crate::outcome::{Failure, describe};
 use crate::table;
 
-pub async fn run(cluster: &Cluster, as_json: bool) -> Result<(), Failure> {
+pub async fn run(cluster: &Cluster, by_partition: bool, as_json: bool) -> Result<(), Failure> {
     let (clients, failed) = Admin::new(cluster.clone()).list_clients().await?;
     if as_json {
         for (broker, client) in &clients {
             table::print_json(&in_json(*broker, client))?;
         }
+    } else if by_partition {
+        let rows: Vec<Vec<String>> =
+            clients.iter().flat_map(|(id, client)| delivered(*id, client)).collect();
+        let header = ["CLIENT", "ADDRESS", "BROKER", "GROUP", "TOPIC", "PARTITION", "DELIVERED"];
+        table::print(&header, &rows)?;
     } else {
         let rows: Vec<Vec<String>> = clients.iter().map(|(id, client)| row(*id, client)).collect();
         let header = [
@@ -38,6 +43,28 @@ pub async fn run(cluster: &Cluster, as_json: bool) -> Result<(), Failure> {
     if failed.is_empty() { Ok(()) } else { Err(Failure::Reported) }
 }
 
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// How far a client was given each partition.
+fn delivered(broker: u32, client: &DescribedClient) -> Vec<Vec<String>> {
+    let each = client.consumes.iter().flat_map(|topic| {
+        topic.delivered.iter().map(|to| {
+            vec![
+                or_dash(&client.client_id),
+                client.address.clone(),
+                broker.to_string(),
+                or_dash(&client.group),
+                topic.topic.clone(),
+                to.partition.to_string(),
+                to.offset.to_string(),
+            ]
+        })
+    });
+    each.collect()
+}
+
 fn role(client: &DescribedClient) -> &'static str {
     match (client.produces.is_empty(), client.consumes.is_empty()) {
         (false, true) => "producer",
@@ -53,7 +80,6 @@ fn row(broker: u32, client: &DescribedClient) -> Vec<String> {
         produced.chain(client.consumes.iter().map(|topic| topic.topic.as_str())).collect();
     topics.sort_unstable();
     topics.dedup();
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     vec![
         or_dash(&client.client_id),
         client.address.clone(),

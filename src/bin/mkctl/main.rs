@@ -93,7 +93,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         Command::Topic(command) => topic::run(&cluster()?, command).await,
         Command::Config(command) => config::run(&cluster()?, command).await,
         Command::Offsets(args) => offsets::run(&cluster()?, args).await,
-        Command::Clients { json } => clients::run(&cluster()?, json).await,
+        Command::Clients { partitions, json } => clients::run(&cluster()?, partitions, json).await,
         Command::Group(command) => group::run(&cluster()?, command).await,
         Command::Cluster(command) => cluster::run(&cluster()?, command).await,
         Command::Elect(args) => elect::run(&cluster()?, args).await,

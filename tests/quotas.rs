@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,10 @@ use mk::client::{
     Admin, Cluster, ClusterSettings, Consumer, ConsumerSettings, GroupConsumer, GroupSettings,
     Producer, ProducerRecord, ProducerSettings, StartAt,
 };
+use mk_net::codec::decode;
 use mk_net::envelope::request;
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{Fetch, FetchPart};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -120,6 +123,34 @@ fn a_new_connection_does_not_pay_for_an_old_one() {
     broker.stop();
 }
 
+/// Whoever did not say who it is, or that it carries records, was served once on each new connection.
+#[test]
+fn who_owes_is_refused_on_a_new_connection_whatever_it_says_of_itself() {
+    let (_root, data) = data_dir();
+    let flags = ["--set", "quota.consumer.default=1MiB"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(produce(&client(&broker, "other"), 64));
+    let mut refused = 0;
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(broker.address()).unwrap();
+        stream.write_all(&request(1, &fetch_all(), 0)).unwrap();
+        let mut head = [0; HEADER_LEN];
+        stream.read_exact(&mut head).unwrap();
+        let header = FrameHeader::parse(&head, u32::MAX).unwrap();
+        if header.failed {
+            let mut body = vec![0; header.body_len()];
+            stream.read_exact(&mut body).unwrap();
+            let fault: Fault = decode(&body).unwrap();
+            assert_eq!(fault.code, ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+            refused += 1;
+        }
+    }
+    // A second's worth at once, and another that makes a debt.
+    assert!(refused >= 3, "{refused}");
+    broker.stop();
+}
+
 /// A member whose client had produced more than its quota was held with all it had to say, and put out of its
 /// group.
 #[test]
@@ -174,6 +205,16 @@ fn who_asks_too_often_waits() {
 /// Asks for all there is, again and again, and reads nothing of it.
 fn ask_and_never_read(broker: &Broker) -> TcpStream {
     let mut stream = TcpStream::connect(broker.address()).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    for correlation in 0..10_000 {
+        if stream.write_all(&request(correlation, &fetch_all(), 0)).is_err() {
+            break;
+        }
+    }
+    stream
+}
+
+fn fetch_all() -> Fetch {
     let part = FetchPart {
         topic: "t".to_owned(),
         topic_id: Uuid::nil(),
@@ -184,7 +225,7 @@ fn ask_and_never_read(broker: &Broker) -> TcpStream {
         last_epoch: -1,
         high_watermark: 0,
     };
-    let fetch = Fetch {
+    Fetch {
         max_wait_ms: 0,
         min_bytes: 0,
         max_bytes: 64 << 20,
@@ -192,14 +233,7 @@ fn ask_and_never_read(broker: &Broker) -> TcpStream {
         replica: None,
         reader: None,
         parts: vec![part],
-    };
-    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-    for correlation in 0..10_000 {
-        if stream.write_all(&request(correlation, &fetch, 0)).is_err() {
-            break;
-        }
     }
-    stream
 }
 
 /// How long acknowledgements take, of records sent one at a time while another producer sends as fast as it can:

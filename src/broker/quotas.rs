@@ -65,7 +65,7 @@ impl Quotas {
         // Names that nobody has any more, and that owe nothing.
         if clients.len() >= clients.capacity() {
             let now = Instant::now();
-            clients.retain(|_, quota| Arc::strong_count(quota) > 1 || quota.owes(now).is_some());
+            clients.retain(|_, quota| Arc::strong_count(quota) > 1 || !quota.is_paid(now));
         }
         let fresh = || Arc::new(Quota::new(self.rates, Instant::now()));
         clients.entry(client_id.to_owned()).or_insert_with(fresh).clone()
@@ -94,6 +94,12 @@ impl Quota {
         let paid = self.paid.lock();
         let until = paid.bytes_in.max(paid.bytes_out);
         (until > now).then(|| until.min(now + LONGEST))
+    }
+
+    /// True if nothing is owed, of requests neither.
+    fn is_paid(&self, now: Instant) -> bool {
+        let paid = self.paid.lock();
+        paid.bytes_in.max(paid.bytes_out).max(paid.requests) <= now
     }
 
     /// Most bytes that it may be given at once: what a second allows, so that nobody is held for long.
@@ -148,13 +154,17 @@ mod tests {
     /// A quota went with the last connection, and with it what was owed.
     #[test]
     fn who_owes_is_not_forgotten() {
-        let rates = Rates { bytes_in: Some(1000), ..Rates::default() };
+        let rates = Rates { bytes_in: Some(1000), requests: Some(1), ..Rates::default() };
         let quotas = Quotas { rates, clients: Mutex::default() };
         let now = Instant::now();
         assert!(quotas.of("a").produced(60_000, now).is_some());
+        for _ in 0..60 {
+            quotas.of("b").asked(now);
+        }
         for n in 0..10_000 {
             quotas.of(&n.to_string());
         }
         assert!(quotas.of("a").owes(now).is_some_and(|until| until > now));
+        assert!(!quotas.of("b").is_paid(now));
     }
 }

@@ -10,7 +10,7 @@ use mk_net::event_loop::{ConnectionId, Context, Service};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::Frame;
 use mk_net::message::{
-    ApiVersions, ApiVersionsResponse, DescribeProgress, InitProducerId, Kind, KindVersions,
+    ApiVersions, ApiVersionsResponse, DescribeProgress, Fetch, InitProducerId, Kind, KindVersions,
     ListClients, ListGroups, RegisterClient, RegisterClientResponse, Request,
 };
 use uuid::Uuid;
@@ -35,8 +35,15 @@ pub struct BrokerService {
     produces: Produces,
     promises: Promises,
     watches: Watches,
-    /// The clients of this loop that have said who they are.
-    clients: HashMap<ConnectionId, Arc<Client>>,
+    /// The clients of this loop.
+    clients: HashMap<ConnectionId, Connected>,
+}
+
+/// A client at one end of a connection.
+struct Connected {
+    client: Arc<Client>,
+    /// True once records went over this connection.
+    has_carried: bool,
 }
 
 /// Most bytes of a request's fields: what waits is kept decoded, so this bounds it.
@@ -70,17 +77,19 @@ impl BrokerService {
         }
         let reply = Reply { index: self.index, to, header };
         let shared = &self.shared;
-        let client = self.clients.entry(to).or_insert_with(|| {
+        let connected = self.clients.entry(to).or_insert_with(|| {
             let nobody = RegisterClient {
                 client_id: String::new(),
                 software_name: String::new(),
                 software_version: String::new(),
                 instance: Uuid::nil(),
-                carries_records: true,
+                carries_records: false,
             };
             let place = (self.index, to);
-            shared.clients.register(place, &nobody, context.peer(), &shared.quotas)
+            let client = shared.clients.register(place, &nobody, context.peer(), &shared.quotas);
+            Connected { client, has_carried: false }
         });
+        let client = connected.client.clone();
         client.asked(context.now());
         // A fetch may be a follower's, which has no quota.
         if header.kind != Kind::FETCH
@@ -90,19 +99,30 @@ impl BrokerService {
         }
         if !matches!(
             header.kind,
-            Kind::PRODUCE | Kind::FETCH | Kind::API_VERSIONS | Kind::INIT_PRODUCER_ID
+            Kind::PRODUCE
+                | Kind::FETCH
+                | Kind::API_VERSIONS
+                | Kind::INIT_PRODUCER_ID
+                | Kind::REGISTER_CLIENT
         ) {
             shared.cluster.require_known()?;
         }
         match header.kind {
             Kind::PRODUCE => {
+                connected.carry(context, to)?;
                 let request = parse(fields)?;
-                return self.produces.request(context, (reply, client), request, payload);
+                return self.produces.request(context, (reply, &client), request, payload);
             }
-            Kind::FETCH => self.fetches.request(context, (reply, client), parse(fields)?),
+            Kind::FETCH => {
+                let request: Fetch = parse(fields)?;
+                if request.replica.is_none() {
+                    connected.carry(context, to)?;
+                }
+                self.fetches.request(context, (reply, &client), request);
+            }
             Kind::LIST_OFFSETS => offsets::list(shared, context, reply, parse(fields)?),
             Kind::METADATA => describe::metadata(shared, context, reply, parse(fields)?),
-            Kind::WATCH_TOPICS => self.watches.request(context, reply, parse(fields)?),
+            Kind::WATCH_TOPICS => return self.watches.request(context, reply, parse(fields)?),
             Kind::API_VERSIONS => {
                 let request: ApiVersions = parse(fields)?;
                 tracing::debug!(
@@ -142,8 +162,10 @@ impl BrokerService {
             Kind::REGISTER_CLIENT => {
                 let (place, quotas) = ((self.index, to), &shared.quotas);
                 let who: RegisterClient = parse(fields)?;
-                *client = shared.clients.register(place, &who, context.peer(), quotas);
-                if let Some(until) = client.owes(context.now()).filter(|_| who.carries_records) {
+                let client = shared.clients.register(place, &who, context.peer(), quotas);
+                let owes = client.owes(context.now());
+                connected.client = client;
+                if let Some(until) = owes.filter(|_| who.carries_records) {
                     context.hold(to, until);
                 }
                 context.respond(to, response(&header, &RegisterClientResponse {}, 0));
@@ -186,6 +208,20 @@ impl BrokerService {
             kinds: kinds.collect(),
             max_frame_bytes: self.shared.settings.number("socket.request.max.bytes") as u32,
         }
+    }
+}
+
+impl Connected {
+    /// Records are to go over the connection. Whoever owes for some does not get round that by a new one.
+    fn carry(&mut self, context: &mut Context, to: ConnectionId) -> Result<(), Fault> {
+        if !std::mem::replace(&mut self.has_carried, true)
+            && let Some(until) = self.client.owes(context.now())
+        {
+            context.hold(to, until);
+            let what = "the client has not paid for what it did on an earlier connection";
+            return Err(Fault::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, what));
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
+use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{WatchTopics, WatchTopicsResponse};
 
 use super::reply::Reply;
@@ -25,6 +26,9 @@ struct Watch {
     request: WatchTopics,
 }
 
+/// Most topics that a client watches: each change of topics looks at all.
+const MOST_TOPICS: usize = 1000;
+
 impl Watches {
     pub fn new(shared: Arc<Shared>) -> Watches {
         Watches { shared, waiting: Waiting::default(), by_connection: HashMap::new() }
@@ -32,16 +36,28 @@ impl Watches {
 
     /// Answers at once if a topic has more partitions than the client knows, or when one has. What the
     /// connection has waited for before is answered.
-    pub fn request(&mut self, context: &mut Context, reply: Reply, request: WatchTopics) {
+    pub fn request(
+        &mut self,
+        context: &mut Context,
+        reply: Reply,
+        request: WatchTopics,
+    ) -> Result<(), Fault> {
+        if request.topics.len() > MOST_TOPICS {
+            let what =
+                format!("{} topics, {MOST_TOPICS} at most are watched", request.topics.len());
+            return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+        }
         self.answer_of(context, reply.to);
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
         let watch = Watch { reply, request };
         let grown = self.grown(&watch.request);
         if !grown.is_empty() || wait.is_zero() {
-            return watch.answer(context, grown);
+            watch.answer(context, grown);
+            return Ok(());
         }
         let ticket = self.waiting.park(watch, Vec::new(), context.now() + wait);
         self.by_connection.insert(reply.to, ticket);
+        Ok(())
     }
 
     /// Topics have changed.

@@ -72,7 +72,7 @@ pub(super) struct Batch {
     pub serial: u64,
     pub records: u32,
     pub created: Instant,
-    /// How often it was sent.
+    /// How often it was tried to send it.
     pub attempts: u32,
     /// Given when it is sent for the first time; it is sent again with the same, so that it is not taken
     /// twice.

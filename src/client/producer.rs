@@ -2,7 +2,7 @@
 //! the log once, and in the order in which it was given, but with acks=0.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -296,7 +296,8 @@ async fn drive(shared: Arc<Shared>) {
             for ((topic, _), _) in &drained {
                 if !known.contains(topic) {
                     known.insert(topic.clone());
-                    tokio::spawn(learn_limit(shared.clone(), topic.clone()));
+                    let cluster = shared.cluster.clone();
+                    tokio::spawn(learn_limit(Arc::downgrade(&shared), cluster, topic.clone()));
                 }
             }
             for (leader, runs) in by_leader(&shared, drained) {
@@ -318,13 +319,15 @@ async fn drive(shared: Arc<Shared>) {
 }
 
 /// Asks how large a batch the topic takes. If nobody says, batches stay as small as `batch.size`.
-async fn learn_limit(shared: Arc<Shared>, topic: Arc<str>) {
-    let admin = Admin::new(shared.cluster.clone());
+async fn learn_limit(shared: Weak<Shared>, cluster: Cluster, topic: Arc<str>) {
+    let admin = Admin::new(cluster);
     let Ok(described) = admin.describe_topics(Some(vec![topic.to_string()])).await else { return };
     let settings =
         described.into_iter().filter_map(|(_, topic)| topic.ok()).flat_map(|t| t.settings);
     let limit = settings.into_iter().find(|setting| setting.name == "max.message.bytes");
-    if let Some(limit) = limit.and_then(|setting| parse_bytes(&setting.value)) {
+    let limit = limit.and_then(|setting| parse_bytes(&setting.value));
+    // Whose records wait shall not be kept by this.
+    if let Some((limit, shared)) = limit.zip(shared.upgrade()) {
         shared.buffer.lock().accumulator.set_limit(&topic, limit as usize);
     }
 }
@@ -475,7 +478,7 @@ fn take_in(shared: &Shared, backoffs: &mut Backoffs, landed: Answers) {
                 if *until <= now {
                     *until = now + backoff.failed();
                     if error.is_retriable() {
-                        tracing::warn!(topic = %key.0, partition = key.1, %error, "sending again");
+                        tracing::warn!(topic = %key.0, partition = key.1, %error, "not acknowledged yet");
                     }
                 }
                 until.saturating_duration_since(now)

@@ -227,6 +227,9 @@ impl Queue {
                     batch.may_be_written |= error.may_be_done();
                     match landed.interceptor {
                         Some(asked) if gives_up(asked, key, &batch, &error, now) => {
+                            // Those behind it may be refused for want of it: one at a time, then.
+                            self.open = false;
+                            self.retry_at = Some(now + pause);
                             freed += batch.give_up(now, Some(error));
                         }
                         _ => self.wait_again(batch, error, now + pause),
@@ -304,7 +307,8 @@ impl Queue {
     }
 }
 
-/// True if the program does not want a batch to be sent again. Where the leader was found, nothing has failed.
+/// True if the program does not want a batch to be sent again. Where the leader was found nothing has failed,
+/// and what lacks a batch before it is mended by the producer itself.
 fn gives_up(
     asked: &RetryInterceptor,
     (topic, partition): &PartitionKey,
@@ -320,7 +324,8 @@ fn gives_up(
         age: now.saturating_duration_since(batch.created),
         error,
     };
-    !matches!(error, ClientError::LeaderFound) && asked.decide(&retry) == RetryDecision::GiveUp
+    let is_asked = !matches!(error, ClientError::LeaderFound) && !is_order(error);
+    is_asked && asked.decide(&retry) == RetryDecision::GiveUp
 }
 
 /// True if the leader lacks a batch before.

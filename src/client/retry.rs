@@ -15,7 +15,7 @@ pub struct Retry<'a> {
     pub partition: u32,
     /// How many records it has.
     pub records: u32,
-    /// How often it was sent, 1 at least.
+    /// How often it was tried to send it, 1 at least; perhaps nobody was there to take it.
     pub attempts: u32,
     /// How long ago its first record was given to the producer.
     pub age: Duration,
@@ -33,7 +33,8 @@ pub enum RetryDecision {
     GiveUp,
 }
 
-/// Asked before a batch is sent again. It must not block: nothing is sent meanwhile.
+/// Asked before a batch is sent again. It must neither block nor use the producer, which is locked meanwhile; one
+/// that panics counts as [`RetryDecision::SendAgain`].
 #[derive(Clone)]
 pub struct RetryInterceptor(Arc<dyn Fn(&Retry<'_>) -> RetryDecision + Send + Sync>);
 
@@ -46,7 +47,8 @@ impl RetryInterceptor {
     }
 
     pub(super) fn decide(&self, retry: &Retry<'_>) -> RetryDecision {
-        (self.0)(retry)
+        let decide = std::panic::AssertUnwindSafe(|| (self.0)(retry));
+        std::panic::catch_unwind(decide).unwrap_or(RetryDecision::SendAgain)
     }
 }
 

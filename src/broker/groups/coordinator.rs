@@ -2,7 +2,7 @@
 //! together, writes down once what follows from it, and lets the event loops answer when that is
 //! committed: so nobody is told what a later coordinator would not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -20,7 +20,7 @@ use mk_storage::batch::CheckedBatch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::group::{Answer, GroupError, GroupLimits, Now, Topics};
+use super::group::{Answer, GroupError, GroupLimits, KnownTopics, Now, Topics};
 use super::member::JOIN;
 use super::serve::{self, Rhythm};
 use super::shard::Shard;
@@ -251,7 +251,7 @@ impl Serving {
     ) -> Result<(), Fault> {
         let (now, shared) = (self.now(), self.shared.clone());
         let held = self.hold_for(group)?;
-        let answer = work(held, &|name| topic(&shared, name), now)?;
+        let answer = work(held, &TopicsOf(&shared), now)?;
         held.answers.push((reply, response(&reply.header, &answer, 0)));
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Serving {
         let answer = held
             .shard
             .group_mut(&group)
-            .heartbeat(heartbeat, now, &|name| topic(&shared, name), &limits)
+            .heartbeat(heartbeat, now, &TopicsOf(&shared), &limits)
             .map_err(|error| serve::refused(&error))?;
         if answer.assigned.is_none() && answer.epoch == said && wait > 0 {
             let until = now.since_start + Duration::from_millis(wait.into());
@@ -390,7 +390,7 @@ impl Serving {
             error!(partition = number, %error, "the groups of a partition cannot be read");
             Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())
         })?;
-        shard.replayed(&|name| topic(&self.shared, name));
+        shard.replayed(&TopicsOf(&self.shared));
         let (groups, took) = (shard.groups().count(), begin.elapsed());
         info!(partition = number, groups, ?took, "coordinates the groups of a partition");
         Ok(Held { partition, epoch, shard, answers: Vec::new() })
@@ -412,7 +412,7 @@ impl Serving {
         let lost: Vec<u32> = lost.map(|(number, _)| *number).collect();
         lost.into_iter().for_each(|number| self.let_go(number));
         for held in self.held.values_mut() {
-            held.shard.topics_changed(&|name| topic(&self.shared, name));
+            held.shard.topics_changed(&TopicsOf(&self.shared));
         }
     }
 
@@ -421,7 +421,7 @@ impl Serving {
     fn finish(&mut self) {
         let (now, rhythm) = (self.now(), self.rhythm);
         let shared = self.shared.clone();
-        let topics = |name: &str| topic(&shared, name);
+        let topics = TopicsOf(&shared);
         let looks_at_offsets = now.since_start >= self.next_look;
         if looks_at_offsets {
             self.next_look = now.since_start + OFFSETS_LOOK;
@@ -435,7 +435,7 @@ impl Serving {
                 held.shard.expire_offsets(now.ms, self.retention_ms);
             }
             let until = if self.closing { Duration::MAX } else { now.since_start };
-            let (told, orphans) = held.shard.told(until);
+            let (told, orphans) = held.shard.told(now.since_start, until);
             for ((member, reply), ()) in orphans {
                 let fault = serve::refused(&GroupError::UnknownMember(member));
                 reply.send(&self.shared, failure(&reply.header, &fault));
@@ -508,8 +508,19 @@ impl Held {
     }
 }
 
-/// A topic of the cluster: its id and the number of its partitions.
-fn topic(shared: &Shared, name: &str) -> Option<(Uuid, u32)> {
-    let state = shared.cluster.state();
-    state.topics.get(name).map(|topic| (topic.id, topic.partitions.len() as u32))
+/// The topics as the broker knows them.
+struct TopicsOf<'a>(&'a Shared);
+
+impl KnownTopics for TopicsOf<'_> {
+    fn find(&self, name: &str) -> Option<(Uuid, u32)> {
+        let state = self.0.cluster.state();
+        state.topics.get(name).map(|topic| (topic.id, topic.partitions.len() as u32))
+    }
+
+    fn racks(&self, name: &str) -> Vec<BTreeSet<String>> {
+        let state = self.0.cluster.state();
+        let rack = |id: &u32| state.brokers.get(id)?.rack.clone();
+        let partitions = state.topics.get(name).map_or(&[][..], |topic| &topic.partitions);
+        partitions.iter().map(|at| at.target().iter().filter_map(rack).collect()).collect()
+    }
 }

@@ -10,13 +10,30 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::PartitionId;
-use super::assignor::{Applicant, Assignor};
+use super::assignor::{Applicant, Assignor, Racks};
 use super::member::{JOIN, Member, MemberState, Profile, STATIC_LEAVE, Told};
 use super::offsets::{Committed, Offsets, Pace, PartitionName};
 use super::record::{Change, GroupState};
 
-/// The topics that there are: id and number of partitions.
-pub type Topics<'a> = &'a dyn Fn(&str) -> Option<(Uuid, u32)>;
+/// The topics that there are.
+pub trait KnownTopics {
+    /// The id of a topic, and its number of partitions.
+    fn find(&self, name: &str) -> Option<(Uuid, u32)>;
+
+    /// The racks that have replicas of each of its partitions.
+    fn racks(&self, _name: &str) -> Vec<BTreeSet<String>> {
+        Vec::new()
+    }
+}
+
+impl<F: Fn(&str) -> Option<(Uuid, u32)>> KnownTopics for F {
+    fn find(&self, name: &str) -> Option<(Uuid, u32)> {
+        self(name)
+    }
+}
+
+/// Where topics are looked up.
+pub type Topics<'a> = &'a dyn KnownTopics;
 
 /// When it is now.
 #[derive(Clone, Copy, Debug, Default)]
@@ -259,7 +276,7 @@ impl Group {
         }
         member.beat = beat;
         member.heard = now.since_start;
-        (member.polled, member.paused) = (now.since_start.saturating_sub(polled), paused);
+        (member.polled, member.paused) = (polled, paused);
         let is_new = profile.is_some_and(|profile| {
             let changed = member.state.profile != profile;
             member.state.profile = profile;
@@ -405,7 +422,7 @@ impl Group {
         let names: BTreeSet<&String> =
             self.members.values().flat_map(|member| &member.state.profile.topics).collect();
         let known: BTreeMap<String, (Uuid, u32)> =
-            names.into_iter().filter_map(|name| Some((name.clone(), topics(name)?))).collect();
+            names.into_iter().filter_map(|name| Some((name.clone(), topics.find(name)?))).collect();
         if !due && known == self.known {
             return;
         }
@@ -413,11 +430,13 @@ impl Group {
         let applicants = self.members.iter().map(|(id, member)| {
             let wanted = member.state.profile.topics.iter();
             let topics = wanted.filter_map(|name| Some(known.get(name)?.0)).collect();
+            let rack = member.state.profile.rack.clone();
             let exists = |p: &&PartitionId| counts.get(&p.topic).is_some_and(|n| p.partition < *n);
             let has = member.state.target.iter().filter(exists).copied().collect();
-            (id.clone(), Applicant { topics, has })
+            (id.clone(), Applicant { topics, has, rack })
         });
-        let assignment = self.assignor().assign(&applicants.collect(), &counts);
+        let racks = self.racks(&known, topics);
+        let assignment = self.assignor().assign(&applicants.collect(), &counts, &racks);
         self.known = known;
         let mut is_new = due;
         for (id, target) in assignment {
@@ -433,6 +452,18 @@ impl Group {
             self.moved = true;
             self.changes.push(Change::Group(self.name.clone(), Some(self.state.clone())));
         }
+    }
+
+    /// Where partitions are, if any member says where it is.
+    fn racks(&self, known: &BTreeMap<String, (Uuid, u32)>, topics: Topics<'_>) -> Racks {
+        if self.members.values().all(|member| member.state.profile.rack.is_empty()) {
+            return Racks::new();
+        }
+        let each = known.iter().flat_map(|(name, (topic, _))| {
+            let of = (0..).zip(topics.racks(name));
+            of.map(|(partition, racks)| (PartitionId { topic: *topic, partition }, racks))
+        });
+        each.collect()
     }
 
     /// Lets a member take its next step.

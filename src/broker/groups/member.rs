@@ -58,7 +58,7 @@ pub struct Member {
     pub state: MemberState,
     /// When it was last heard of.
     pub heard: Duration,
-    /// When its program has last asked for records.
+    /// How long ago its program had asked for records then.
     pub polled: Duration,
     /// What it has paused.
     pub paused: BTreeSet<PartitionId>,
@@ -89,7 +89,7 @@ impl Member {
         Member {
             state,
             heard: now,
-            polled: now,
+            polled: Duration::ZERO,
             paused: BTreeSet::new(),
             revoking_since,
             told: Told::default(),

@@ -144,7 +144,7 @@ pub fn commit<R>(
 
 fn topic_id_of(part: &CommitPart, topics: Topics<'_>) -> Result<Uuid, Fault> {
     let PartitionOf { topic, partition } = &part.partition;
-    let (id, count) = topics(topic).ok_or_else(|| {
+    let (id, count) = topics.find(topic).ok_or_else(|| {
         let what = format!("there is no topic '{}'", topic.escape_debug());
         Fault::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, what)
     })?;
@@ -172,7 +172,7 @@ pub fn offsets<R>(
     let parts = names.into_iter().map(|partition| {
         let name = PartitionName { topic: partition.topic.clone(), partition: partition.partition };
         let committed = group.and_then(|group| group.offsets().get(&name));
-        let id = topics(&name.topic).map(|(id, _)| id);
+        let id = topics.find(&name.topic).map(|(id, _)| id);
         let committed = committed.filter(|committed| Some(committed.topic_id) == id);
         let per_second = group.map_or(0, |group| group.per_second(&name, now.ms));
         GroupOffset { partition, committed: committed.map(committed_of), per_second }
@@ -238,7 +238,7 @@ pub fn describe<R>(
                 assignor: profile.assignor.map(|assignor| assignor.name().to_owned()),
             },
             heard_ms: now.since_start.saturating_sub(*heard).as_millis() as u64,
-            polled_ms: heard.saturating_sub(*polled).as_millis() as u64,
+            polled_ms: polled.as_millis() as u64,
             paused: of(paused.clone()),
             assigned: of(state.assigned.keys().copied().collect()),
             revoking: of(state.revoking.keys().copied().collect()),

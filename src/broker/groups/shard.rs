@@ -96,9 +96,9 @@ impl<R> Shard<R> {
         Some(reply)
     }
 
-    /// Those who wait and for whom there is news, and those who have waited long enough; with those who are
+    /// Those who wait and for whom there is news, and those who were to wait `until` then at most; with those who are
     /// members no more, and are to find that out.
-    pub fn told(&mut self, now: Duration) -> (Vec<Told<R>>, Vec<Told<R, ()>>) {
+    pub fn told(&mut self, now: Duration, until: Duration) -> (Vec<Told<R>>, Vec<Told<R, ()>>) {
         let (mut told, mut orphans) = (Vec::new(), Vec::new());
         let mut moved = Vec::new();
         for name in &self.touched {
@@ -108,7 +108,7 @@ impl<R> Shard<R> {
                 moved.extend(of.take_while(|(group, _)| group == name).cloned());
             }
         }
-        let late = self.deadlines.iter().take_while(|(until, _)| *until <= now);
+        let late = self.deadlines.iter().take_while(|(at, _)| *at <= until);
         let late: BTreeSet<Place> = late.map(|(_, place)| place.clone()).collect();
         for (name, member) in moved.into_iter().chain(late.iter().cloned()) {
             let group = self.groups.get_mut(&name);
@@ -136,7 +136,7 @@ impl<R> Shard<R> {
         for (name, group) in &mut self.groups {
             let mut deleted = Vec::new();
             for (partition, committed) in group.offsets() {
-                if topics(&partition.topic).is_none_or(|(id, _)| id != committed.topic_id) {
+                if topics.find(&partition.topic).is_none_or(|(id, _)| id != committed.topic_id) {
                     deleted.push(partition.clone());
                 }
             }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn replies(shard: &mut Shard<u32>, seconds: u64) -> (Vec<u32>, Vec<u32>) {
-        let (told, orphans) = shard.told(at(seconds).since_start);
+        let (told, orphans) = shard.told(at(seconds).since_start, at(seconds).since_start);
         let told = told.into_iter().map(|((_, reply), _)| reply).collect();
         shard.take_changes();
         (told, orphans.into_iter().map(|((_, reply), ())| reply).collect())

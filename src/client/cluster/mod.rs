@@ -230,6 +230,12 @@ impl Cluster {
         addresses
     }
 
+    /// Has others asked before the one that would be asked first.
+    fn avoid_first(&self) {
+        let first = self.addresses(None).into_iter().next();
+        *self.inner.avoided.lock() = first;
+    }
+
     /// Has others asked before the one that has answered last.
     pub(super) fn turn_away(&self) {
         if let Some(last) = self.inner.last_answer.lock().take() {
@@ -290,6 +296,19 @@ impl Cluster {
     }
 
     async fn connect(
+        &self,
+        address: &str,
+        lane: Lane,
+        patience: Duration,
+    ) -> Result<Arc<Connection>, ClientError> {
+        let connecting = self.connection_in_slot(address, lane, patience);
+        tokio::time::timeout(patience, connecting).await.unwrap_or_else(|_| {
+            let source = Arc::new(std::io::ErrorKind::TimedOut.into());
+            Err(ClientError::Unreachable { address: address.to_owned(), source })
+        })
+    }
+
+    async fn connection_in_slot(
         &self,
         address: &str,
         lane: Lane,

@@ -63,7 +63,13 @@ async fn watch(inner: Weak<Inner>) {
             }
             // Of an older version; what is known is asked for anew when it is too old.
             Err(error) if error.code() == Some(ErrorCode::UNSUPPORTED_VERSION) => return,
-            Err(_) => tokio::time::sleep(backoff.failed()).await,
+            Err(_) => {
+                // Perhaps it stands still, and takes connections all the same.
+                if let Some(inner) = inner.upgrade() {
+                    Cluster { inner }.avoid_first();
+                }
+                tokio::time::sleep(backoff.failed()).await;
+            }
         }
     }
 }

@@ -30,7 +30,8 @@ pub(super) enum Command {
     Unassign(PartitionKey),
     /// Fetches no more of a partition, or again.
     Pause(PartitionKey, bool),
-    Subscribe(Arc<str>),
+    /// Reads the partitions of a topic that are added to so many.
+    Subscribe(Arc<str>, u32),
 }
 
 /// A partition that is not read any more, and why.
@@ -66,7 +67,7 @@ pub(super) struct Driver {
     turn: usize,
     /// Numbers the assignments.
     assigned: Arc<AtomicU64>,
-    subscribed: Vec<Arc<str>>,
+    subscribed: BTreeMap<Arc<str>, u32>,
     next_discovery: Option<Instant>,
     /// Fetched, and not yet taken.
     ready: VecDeque<Result<FetchedBatches, Failed>>,
@@ -124,7 +125,7 @@ impl Driver {
             positions: BTreeMap::new(),
             turn: 0,
             assigned,
-            subscribed: Vec::new(),
+            subscribed: BTreeMap::new(),
             next_discovery: None,
             ready: VecDeque::new(),
             ready_bytes: 0,
@@ -179,8 +180,8 @@ impl Driver {
                     position.paused = paused;
                 }
             }
-            Command::Subscribe(topic) => {
-                self.subscribed.push(topic);
+            Command::Subscribe(topic, count) => {
+                self.subscribed.insert(topic, count);
                 let age = self.cluster.settings().metadata_max_age;
                 self.next_discovery = Some(Instant::now() + age);
             }
@@ -219,7 +220,7 @@ impl Driver {
             return;
         }
         self.next_discovery = Some(now + self.cluster.settings().metadata_max_age);
-        let names = self.subscribed.iter().map(|topic| topic.to_string()).collect();
+        let names = self.subscribed.keys().map(|topic| topic.to_string()).collect();
         if self.cluster.metadata_once(names, false).await.is_ok() {
             self.take_added();
         }
@@ -227,16 +228,16 @@ impl Driver {
 
     /// Reads partitions that were added, from their first record on.
     fn take_added(&mut self) {
-        for topic in self.subscribed.clone() {
-            let positions = self.positions.keys().filter(|key| key.0 == topic);
-            // A topic that was read to its end on demand has no position left, and is not new.
-            let Some(highest) = positions.map(|key| key.1).max() else { continue };
-            for partition in highest + 1..self.cluster.known_count(&topic).unwrap_or(0) {
-                tracing::info!(%topic, partition, "a partition was added");
-                let assignment = self.assigned.fetch_add(1, Ordering::Relaxed);
-                let key = (topic.clone(), partition);
-                self.begin(Start { key, offset: 0, epoch: -1, assignment });
-            }
+        let mut added = Vec::new();
+        for (topic, seen) in &mut self.subscribed {
+            let count = self.cluster.known_count(topic).unwrap_or(0);
+            added.extend((*seen..count).map(|partition| (topic.clone(), partition)));
+            *seen = count.max(*seen);
+        }
+        for key in added {
+            tracing::info!(topic = %key.0, partition = key.1, "a partition was added");
+            let assignment = self.assigned.fetch_add(1, Ordering::Relaxed);
+            self.begin(Start { key, offset: 0, epoch: -1, assignment });
         }
     }
 

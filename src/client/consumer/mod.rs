@@ -64,7 +64,7 @@ impl Consumer {
         let count = self.steering.cluster.topic(topic).await?.count();
         let partitions: Vec<u32> = (0..count).collect();
         let starts = self.assign(topic, &partitions, start).await?;
-        self.steering.command(Command::Subscribe(topic.into()))?;
+        self.steering.command(Command::Subscribe(topic.into(), count))?;
         Ok(starts)
     }
 
@@ -84,13 +84,17 @@ impl Consumer {
         }
         let starts = find_starts(cluster, topic, partitions, start).await?;
         for (partition, offset) in &starts {
-            self.begin((info.name.clone(), *partition), *offset)?;
+            self.begin(&mut self.reading.lock(), (info.name.clone(), *partition), *offset)?;
         }
         Ok(starts)
     }
 
-    fn begin(&self, key: PartitionKey, offset: u64) -> Result<(), ClientError> {
-        let mut reading = self.reading.lock();
+    fn begin(
+        &self,
+        reading: &mut Reading,
+        key: PartitionKey,
+        offset: u64,
+    ) -> Result<(), ClientError> {
         let assignment = self.steering.begin(key.clone(), offset, -1)?;
         reading.begin(key, assignment, offset);
         Ok(())
@@ -99,7 +103,8 @@ impl Consumer {
     /// Reads a partition no longer.
     pub fn unassign(&self, topic: &str, partition: u32) -> Result<(), ClientError> {
         let key: PartitionKey = (topic.into(), partition);
-        self.reading.lock().end(key.clone());
+        let mut reading = self.reading.lock();
+        reading.end(key.clone());
         self.steering.end(key)
     }
 
@@ -107,10 +112,11 @@ impl Consumer {
     /// read.
     pub fn seek(&self, topic: &str, partition: u32, offset: u64) -> Result<bool, ClientError> {
         let key: PartitionKey = (topic.into(), partition);
-        if !self.reading.lock().has(&key) {
+        let mut reading = self.reading.lock();
+        if !reading.has(&key) {
             return Ok(false);
         }
-        self.begin(key, offset)?;
+        self.begin(&mut reading, key, offset)?;
         Ok(true)
     }
 

@@ -315,6 +315,12 @@ pub const ALL: &[Definition] = &[
         "Most bytes of what a member may write beside an offset that it commits.",
     ),
     broker(
+        "offsets.retention.check.interval.ms",
+        Kind::Millis { min: 1, max: DAY_MS },
+        "10m",
+        "So often it is looked for offsets to forget.",
+    ),
+    broker(
         "offsets.retention.minutes",
         Kind::Count { min: 1, max: 10 * 365 * 24 * 60 },
         "10080",

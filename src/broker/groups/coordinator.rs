@@ -88,8 +88,6 @@ pub struct CoordinatorThread {
 
 /// Jobs that are done before what follows from them is written down.
 const AT_ONCE: usize = 1000;
-/// So often it is looked for offsets that are too old (Kafka's `offsets.retention.check.interval.ms`).
-const OFFSETS_LOOK: Duration = Duration::from_secs(600);
 
 impl Coordinator {
     /// A coordinator whose thread is started later.
@@ -140,7 +138,8 @@ struct Serving {
     limits: GroupLimits,
     rhythm: Rhythm,
     retention_ms: i64,
-    /// When to look for offsets that are too old.
+    /// So often it is looked for offsets that are too old.
+    look_interval: Duration,
     next_look: Duration,
     /// True once nobody is to wait any more.
     closing: bool,
@@ -172,11 +171,13 @@ impl Serving {
             session_timeout_ms: session_ms as u32,
         };
         let retention_ms = settings.number("offsets.retention.minutes") as i64 * 60_000;
+        let look_ms = settings.number("offsets.retention.check.interval.ms");
         Serving {
             shared,
             limits,
             rhythm,
             retention_ms,
+            look_interval: Duration::from_millis(look_ms),
             next_look: Duration::ZERO,
             closing: false,
             held: BTreeMap::new(),
@@ -424,7 +425,7 @@ impl Serving {
         let topics = TopicsOf(&shared);
         let looks_at_offsets = now.since_start >= self.next_look;
         if looks_at_offsets {
-            self.next_look = now.since_start + OFFSETS_LOOK;
+            self.next_look = now.since_start + self.look_interval;
         }
         let mut broken = Vec::new();
         for (number, held) in &mut self.held {

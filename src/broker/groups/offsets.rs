@@ -75,3 +75,42 @@ pub fn expired(
     };
     offsets.iter().filter(|(_, o)| is_over(o)).map(|(name, _)| name.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An offset of each partition from 0 on, committed then.
+    fn offsets(committed_ms: &[i64]) -> Offsets {
+        let of = |(partition, committed_ms): (u32, &i64)| {
+            let committed = Committed {
+                offset: 5,
+                leader_epoch: -1,
+                metadata: String::new(),
+                topic_id: Uuid::nil(),
+                committed_ms: *committed_ms,
+            };
+            (PartitionName { topic: "orders".to_owned(), partition }, committed)
+        };
+        (0..).zip(committed_ms).map(of).collect()
+    }
+
+    fn expired_numbers(offsets: &Offsets, emptied_ms: i64, now_ms: i64) -> Vec<u32> {
+        let expired = expired(offsets, emptied_ms, now_ms, 100);
+        expired.into_iter().map(|name| name.partition).collect()
+    }
+
+    #[test]
+    fn it_counts_from_the_commit_or_from_when_the_last_member_left() {
+        let offsets = offsets(&[1000, 1050, 1300]);
+        assert_eq!(expired_numbers(&offsets, 0, 1100), [0; 0]);
+        assert_eq!(expired_numbers(&offsets, 0, 1101), [0]);
+        assert_eq!(expired_numbers(&offsets, 0, 1151), [0, 1]);
+        // The last member has left later than it committed; or another has committed after that, from outside.
+        assert_eq!(expired_numbers(&offsets, 1200, 1300), [0; 0]);
+        assert_eq!(expired_numbers(&offsets, 1200, 1301), [0, 1]);
+        assert_eq!(expired_numbers(&offsets, 1200, 1400), [0, 1]);
+        assert_eq!(expired_numbers(&offsets, 1200, 1401), [0, 1, 2]);
+        assert_eq!(expired_numbers(&offsets, 1200, 500), [0; 0], "a clock that went back");
+    }
+}

@@ -221,6 +221,7 @@ mod tests {
 
     use super::super::group::Heartbeat;
     use super::super::member::Profile;
+    use super::super::offsets::{Committed, PartitionName};
     use super::*;
 
     const LIMITS: GroupLimits =
@@ -294,5 +295,79 @@ mod tests {
         assert_eq!(shard.expire(at(11), &topics, &LIMITS).len(), 3);
         shard.take_changes();
         assert_eq!((shard.groups().count(), shard.next_deadline()), (0, None));
+    }
+
+    fn name(partition: u32) -> PartitionName {
+        PartitionName { topic: "orders".to_owned(), partition }
+    }
+
+    /// Commits, from outside if `member` is empty. Answers what is written down.
+    fn commit(
+        shard: &mut Shard<u32>,
+        (member, epoch): (&str, i32),
+        partition: u32,
+        committed_ms: i64,
+    ) -> Vec<Change> {
+        let committed = Committed {
+            offset: 5,
+            leader_epoch: -1,
+            metadata: String::new(),
+            topic_id: Uuid::from_u128(7),
+            committed_ms,
+        };
+        let group = shard.group_mut("g");
+        group.commit((member, epoch), name(partition), committed, &LIMITS).unwrap();
+        shard.take_changes()
+    }
+
+    /// The last member leaves. Answers what is written down.
+    fn leave(shard: &mut Shard<u32>, ms: i64) -> Vec<Change> {
+        let now = Now { since_start: Duration::from_secs(1), ms };
+        shard.group_mut("g").leave("a", false, now, &topics).unwrap();
+        shard.take_changes()
+    }
+
+    fn known(shard: &Shard<u32>) -> Vec<u32> {
+        let offsets = shard.group("g").into_iter().flat_map(|group| group.offsets().keys());
+        offsets.map(|name| name.partition).collect()
+    }
+
+    #[test]
+    fn offsets_expire_when_they_are_old_and_the_group_has_long_been_left() {
+        let mut shard = Shard::default();
+        join(&mut shard, "g", "a");
+        commit(&mut shard, ("a", 1), 0, 1000);
+        shard.expire_offsets(i64::MAX, 100);
+        assert_eq!((shard.take_changes(), known(&shard)), (vec![], vec![0]), "it has a member");
+
+        leave(&mut shard, 2000);
+        commit(&mut shard, ("", -1), 1, 2050);
+        shard.expire_offsets(2100, 100);
+        assert_eq!((shard.take_changes(), known(&shard)), (vec![], vec![0, 1]));
+
+        // What is forgotten is written down, or the next coordinator would know it.
+        let forgotten = |partition| Change::Offset("g".to_owned(), name(partition), None);
+        shard.expire_offsets(2101, 100);
+        assert_eq!(shard.take_changes(), [forgotten(0)]);
+        assert_eq!(known(&shard), [1]);
+        shard.expire_offsets(2151, 100);
+        assert_eq!(shard.take_changes(), [forgotten(1), Change::Group("g".to_owned(), None)]);
+        assert_eq!(shard.groups().count(), 0);
+    }
+
+    /// When the last member has left is in the log: the next coordinator counts from then, too.
+    #[test]
+    fn who_coordinates_next_counts_from_the_same_time() {
+        let mut shard = Shard::default();
+        join(&mut shard, "g", "a");
+        let mut log = commit(&mut shard, ("a", 1), 0, 1000);
+        log.extend(leave(&mut shard, 2000));
+        let mut next: Shard<u32> = Shard::default();
+        log.into_iter().for_each(|change| next.replay(change, Duration::ZERO));
+        next.replayed(&topics);
+        next.expire_offsets(2100, 100);
+        assert_eq!(known(&next), [0]);
+        next.expire_offsets(2101, 100);
+        assert_eq!(known(&next), [0; 0]);
     }
 }

@@ -18,8 +18,12 @@ mod history;
 #[path = "chaos/links.rs"]
 mod links;
 mod machines;
+#[path = "chaos/members.rs"]
+mod members;
 #[path = "chaos/random.rs"]
 mod random;
+#[path = "chaos/sharing.rs"]
+mod sharing;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,9 +34,11 @@ use faults::{Chaos, Pace};
 use history::{History, Verdict};
 use links::{Links, Target};
 use machines::{Machines, Setup, assert_replicas_equal, own_address};
+use members::{Group, journals};
 use mk::client::Admin;
 use mk_net::message::{At, NewTopic, Setting};
 use random::Random;
+use sharing::{Promise, Tally};
 use tokio::runtime::Runtime;
 
 const BROKERS: std::ops::RangeInclusive<u32> = 1..=3;
@@ -52,7 +58,13 @@ fn start_machines(links: &Arc<Links>, seed: u64) -> (Machines, Vec<String>) {
         let target = Target::default();
         let road = links::road_to_broker(links, id, target.clone());
         let zoo = links::road_to_zoo(links, id, machines.zoo_address(), seed);
-        let settings = vec![format!("advertised.listeners={road}"), format!("broker.rack=r{id}")];
+        let settings = vec![
+            format!("advertised.listeners={road}"),
+            format!("broker.rack=r{id}"),
+            "offsets.topic.num.partitions=2".to_owned(),
+            "group.consumer.session.timeout.ms=3s".to_owned(),
+            "group.consumer.heartbeat.interval.ms=500ms".to_owned(),
+        ];
         machines.set_up(id, Setup { listen: own_address(id), zoo, settings });
         machines.start_broker(id);
         links.set_process(id, machines.brokers[&id].id());
@@ -116,6 +128,24 @@ fn report(seed: u64, chaos: &Chaos<'_>, notes: &Notes, verdict: &Verdict) {
     println!("errors of writers: {:?}", notes.errors);
 }
 
+fn report_group(group: &str, tally: &Tally) {
+    println!(
+        "group {group}: {} members, {} vanished, {} put out, {} could not close; {} handed out, {} twice, the \
+         oldest of them {} ms before its member's end; {} never",
+        tally.lives,
+        tally.vanished,
+        tally.put_out,
+        tally.close_failed,
+        tally.handed,
+        tally.twice,
+        tally.oldest_ms,
+        tally.never,
+    );
+    for broken in tally.broken.iter().take(200) {
+        println!("VIOLATION {group}: {broken}");
+    }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_whatever_breaks() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -135,6 +165,9 @@ fn nothing_acknowledged_is_lost_whatever_breaks() {
     let racks: Vec<String> = BROKERS.map(|id| format!("r{id}")).collect();
     let writers = Writers::start(&runtime, &addresses, 2, seed, origin);
     let readers = Readers::start(&runtime, &addresses, &racks, origin);
+    let groups = [("readers", Promise::AtLeastOnce), ("hasty", Promise::AtMostOnce)];
+    let groups = groups
+        .map(|(name, promise)| Group::start(&runtime, &addresses, &racks, name, promise, seed));
     wait_until("records are acknowledged", || writers.acknowledged() >= 100);
 
     let mut chaos = Chaos::new(&mut machines, links.clone(), Random::new(seed), pace, origin);
@@ -148,13 +181,22 @@ fn nothing_acknowledged_is_lost_whatever_breaks() {
     settle(&runtime, &addresses);
     let partitions: Vec<u32> = (0..PARTITIONS).collect();
     let ends = mk::client::offsets(&admin_cluster, TOPIC, &partitions, At::Latest);
-    let ends = runtime.block_on(ends).unwrap().into_iter().map(Option::unwrap).collect();
-    let (readings, errors) = readers.finish(&runtime, ends);
+    let ends: Vec<u64> = runtime.block_on(ends).unwrap().into_iter().map(Option::unwrap).collect();
+    let shared = groups.map(|group| group.finish(&runtime, &ends));
+    let journals = runtime.block_on(journals(&admin_cluster));
+    let (readings, errors) = readers.finish(&runtime, ends.clone());
     chaos.complaints.extend(errors);
     let written = std::mem::take(&mut notes.written);
     let whole = readings.iter().filter(|reading| reading.is_whole).count();
     if whole != racks.len() + 2 {
         chaos.complaints.push(format!("only {whole} have read all"));
+    }
+    let mut broken = 0;
+    for (sharing, wrong) in shared {
+        chaos.complaints.extend(wrong);
+        let tally = sharing.check(&written, &journals[&sharing.group], &ends);
+        report_group(&sharing.group, &tally);
+        broken += tally.broken.len();
     }
     let verdict = History { written, readings }.check();
     report(seed, &chaos, &notes, &verdict);
@@ -165,11 +207,12 @@ fn nothing_acknowledged_is_lost_whatever_breaks() {
     for complaint in &complaints {
         println!("COMPLAINT {complaint}");
     }
-    if !verdict.violations.is_empty() {
+    if !verdict.violations.is_empty() || broken > 0 {
         println!("the data are in {}", machines.keep_data().display());
     }
     assert_replicas_equal(&mut machines, TOPIC, PARTITIONS);
     links.stop();
     assert!(verdict.violations.is_empty(), "{} violations, seed {seed}", verdict.violations.len());
+    assert_eq!(broken, 0, "of what groups were promised, seed {seed}");
     assert!(complaints.is_empty(), "seed {seed}");
 }

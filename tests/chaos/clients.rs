@@ -11,6 +11,7 @@ use mk::client::{
     ProducerRecord, ProducerSettings, StartAt, partition_of_key,
 };
 use mk_net::fault::ErrorCode;
+use mk_storage::batch::Record;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,7 +26,13 @@ pub const MOST_BYTES: usize = 16 << 10;
 
 /// A client of the cluster at these addresses.
 pub fn cluster(addresses: &[String]) -> Cluster {
+    named_cluster(addresses, &ClusterSettings::default().client_id)
+}
+
+/// A client of that name.
+pub fn named_cluster(addresses: &[String], client_id: &str) -> Cluster {
     let settings = ClusterSettings {
+        client_id: client_id.to_owned(),
         connect_timeout: Duration::from_secs(1),
         request_timeout: Duration::from_secs(5),
         ..ClusterSettings::default()
@@ -187,6 +194,12 @@ async fn write(
     notes
 }
 
+/// The number of a record that a writer has written.
+pub fn number_of(record: &Record) -> u64 {
+    let value = String::from_utf8(record.value.as_ref().unwrap().to_vec()).unwrap();
+    value.split_once(' ').unwrap().0.parse().unwrap()
+}
+
 /// An error without what is different each time.
 fn name_of(error: &ClientError) -> String {
     match error {
@@ -242,7 +255,7 @@ impl Readers {
 }
 
 /// After the ends are known, nobody takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A consumer that has failed, which none should, is followed by another so soon.
 const RETRY: Duration = Duration::from_millis(100);
@@ -364,9 +377,7 @@ async fn read(
         for record in batches.records() {
             match record {
                 Ok(record) => {
-                    let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-                    let number = value.split_once(' ').unwrap().0.parse().unwrap();
-                    let offset = record.offset.0;
+                    let (offset, number) = (record.offset.0, number_of(&record));
                     next[partition as usize] = offset + 1;
                     reading.seen.push(Seen { partition, offset, number });
                 }

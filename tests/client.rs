@@ -33,6 +33,31 @@ fn record(topic: &str, value: &[u8]) -> ProducerRecord {
     ProducerRecord { topic: topic.into(), value, ..ProducerRecord::default() }
 }
 
+/// A broker that had as many connections as it may closed further ones, and the client said that it had ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_turned_away_is_told_why_and_comes_in_when_there_is_room() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &["--set", "max.connections=2"]);
+    // They are accepted in this order.
+    let connect = || std::net::TcpStream::connect(broker.address()).unwrap();
+    let others = [connect(), connect()];
+    let settings =
+        ClusterSettings { api_timeout: Duration::from_secs(1), ..ClusterSettings::default() };
+    let hurried = Admin::new(Cluster::new(vec![broker.address().to_owned()], settings));
+    let error = hurried.metadata(None).await.unwrap_err();
+    let ClientError::TimedOut { last: Some(last), .. } = &error else { panic!("{error}") };
+    let ClientError::TurnedAway { fault, .. } = &**last else { panic!("{error}") };
+    assert_eq!(fault.code, ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+    assert!(fault.message.starts_with("2 connections"), "{fault}");
+    assert!(error.hint().unwrap().contains("max.connections"), "{error}");
+
+    let patient = Admin::new(cluster(&broker));
+    let asking = tokio::spawn(async move { patient.metadata(None).await });
+    drop(others);
+    timeout(LONG, asking).await.unwrap().unwrap().unwrap();
+    broker.stop();
+}
+
 /// With the broker gone, a producer holds as much as its buffer does and no more; what is not
 /// delivered in time fails, and makes room.
 #[tokio::test(flavor = "multi_thread")]

@@ -129,6 +129,11 @@ impl Connection {
         }
     }
 
+    /// Takes no request of the client, and says why.
+    pub fn turn_away(&mut self, fault: &Fault) {
+        self.say_last(0, fault);
+    }
+
     /// True if a request is there that may be taken.
     pub fn has_request(&self) -> bool {
         self.state != State::Refused
@@ -137,6 +142,10 @@ impl Connection {
     }
 
     fn refuse(&mut self, code: ErrorCode, correlation: u32, error: &ProtocolError) {
+        self.say_last(correlation, &Fault::new(code, error.to_string()));
+    }
+
+    fn say_last(&mut self, correlation: u32, fault: &Fault) {
         self.state = State::Refused;
         let to = FrameHeader {
             response: false,
@@ -147,8 +156,7 @@ impl Connection {
             fields_len: 0,
             payload_len: 0,
         };
-        let answer = failure(&to, &Fault::new(code, error.to_string()));
-        self.outgoing.push(Chunk::Bytes(answer));
+        self.outgoing.push(Chunk::Bytes(failure(&to, fault)));
     }
 
     /// Queues a part of a response.
@@ -197,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// True if the client sent what is no frame.
+    /// True if the client sent what is no frame, or was turned away.
     pub fn is_refused(&self) -> bool {
         self.state == State::Refused
     }

@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use mk_net::codec::decode;
 use mk_net::deframer::take_frame;
 use mk_net::envelope::{ResponseError, parse_response, request};
+use mk_net::fault::{ErrorCode, Fault};
 use mk_net::frame::{FrameHeader, HEADER_LEN, OwnedFrame};
 use mk_net::message::{Kind, Request};
 use parking_lot::Mutex;
@@ -50,7 +52,15 @@ struct State {
     /// Requests whose answers have not come.
     waiting: HashMap<u32, oneshot::Sender<OwnedFrame>>,
     /// How it ended, once it has.
-    ended: Option<Arc<str>>,
+    ended: Option<End>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug)]
+enum End {
+    Broken(Arc<str>),
+    /// The broker has as many connections as it may.
+    TurnedAway(Fault),
 }
 
 /// Largest frame that is taken from a broker.
@@ -144,7 +154,7 @@ impl Connection {
         exchange: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         tokio::time::timeout(timeout, exchange).await.unwrap_or_else(|_| {
-            self.shared.end("no answer in time");
+            self.shared.end(End::Broken("no answer in time".into()));
             let what = format!("{kind} to {}", self.address);
             Err(ClientError::TimedOut { what, after: timeout, last: None })
         })
@@ -182,17 +192,21 @@ impl Drop for Connection {
 }
 
 impl Shared {
-    fn end(&self, reason: &str) {
+    fn end(&self, how: End) {
         let mut state = self.state.lock();
-        state.ended.get_or_insert_with(|| reason.into());
+        state.ended.get_or_insert(how);
         // Whoever waits learns of it by the end of the channel.
         state.waiting.clear();
     }
 
     fn disconnected(&self) -> ClientError {
         let ended = self.state.lock().ended.clone();
-        let reason = ended.unwrap_or_else(|| "it is being closed".into());
-        ClientError::Disconnected { address: self.address.to_string(), reason }
+        let address = self.address.to_string();
+        match ended {
+            Some(End::TurnedAway(fault)) => ClientError::TurnedAway { address, fault },
+            Some(End::Broken(reason)) => ClientError::Disconnected { address, reason },
+            None => ClientError::Disconnected { address, reason: "it is being closed".into() },
+        }
     }
 
     fn protocol(&self, what: String) -> ClientError {
@@ -207,7 +221,7 @@ async fn write_all(
 ) {
     while let Some(Outgoing { head, payload, written }) = queue.recv().await {
         if let Err(error) = write_both(&mut writer, &head, &payload).await {
-            shared.end(&error.to_string());
+            shared.end(End::Broken(error.to_string().into()));
             return;
         }
         if let Some(written) = written {
@@ -233,37 +247,37 @@ async fn write_both(
 }
 
 async fn read_all(mut reader: OwnedReadHalf, shared: Arc<Shared>) {
-    let reason = read_until_end(&mut reader, &shared).await;
-    shared.end(&reason);
+    let end = read_until_end(&mut reader, &shared).await;
+    shared.end(end);
 }
 
-async fn read_until_end(reader: &mut OwnedReadHalf, shared: &Shared) -> String {
+async fn read_until_end(reader: &mut OwnedReadHalf, shared: &Shared) -> End {
     let mut buffer = BytesMut::new();
     loop {
         match take_frame(&mut buffer, MAX_FRAME) {
             Ok(Some(frame)) if frame.header.response => {
                 let waiter = shared.state.lock().waiting.remove(&frame.header.correlation);
                 if frame.header.kind == Kind::NONE {
-                    // The last word of a broker that could not understand a frame; whose frame it
-                    // was, if it is known, learns it.
-                    let reason = refused(&frame);
+                    // The last word of a broker that could not understand a frame, or has no room; whose
+                    // frame it was, if it is known, learns it.
+                    let end = last_word(&frame);
                     let _ = waiter.map(|waiter| waiter.send(frame));
-                    return reason;
+                    return end;
                 }
                 if let Some(waiter) = waiter {
                     let _ = waiter.send(frame);
                 }
                 continue;
             }
-            Ok(Some(_)) => return "the broker sent a request".to_owned(),
+            Ok(Some(_)) => return End::Broken("the broker sent a request".into()),
             Ok(None) => {}
-            Err(error) => return error.to_string(),
+            Err(error) => return End::Broken(error.to_string().into()),
         }
         buffer.reserve(missing(&buffer).max(READ_BYTES));
         match reader.read_buf(&mut buffer).await {
-            Ok(0) => return "the broker closed it".to_owned(),
+            Ok(0) => return End::Broken("the broker closed it".into()),
             Ok(_) => {}
-            Err(error) => return error.to_string(),
+            Err(error) => return End::Broken(error.to_string().into()),
         }
     }
 }
@@ -275,8 +289,11 @@ fn missing(buffer: &BytesMut) -> usize {
         .map_or(0, |header| (HEADER_LEN + header.body_len()).saturating_sub(buffer.len()))
 }
 
-/// The broker could not understand what came, and says so before it closes the connection.
-fn refused(frame: &OwnedFrame) -> String {
-    mk_net::codec::decode::<mk_net::fault::Fault>(&frame.fields)
-        .map_or_else(|error| error.to_string(), |fault| fault.to_string())
+/// What the broker says before it closes the connection.
+fn last_word(frame: &OwnedFrame) -> End {
+    match decode::<Fault>(&frame.fields) {
+        Ok(fault) if fault.code == ErrorCode::THROTTLING_QUOTA_EXCEEDED => End::TurnedAway(fault),
+        Ok(fault) => End::Broken(fault.to_string().into()),
+        Err(error) => End::Broken(error.to_string().into()),
+    }
 }

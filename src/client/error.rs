@@ -24,6 +24,14 @@ pub enum ClientError {
         /// How it ended.
         reason: Arc<str>,
     },
+    /// The broker serves as many connections as it may; nothing was done.
+    #[error("{address} takes no more connections: {fault}")]
+    TurnedAway {
+        /// Which address.
+        address: String,
+        /// What the broker said.
+        fault: Fault,
+    },
     /// The time is up; what was asked may have been done or not.
     #[error("{what}: no answer within {after:?}{}", because(.last))]
     TimedOut {
@@ -96,6 +104,7 @@ impl ClientError {
         match self {
             ClientError::Unreachable { .. }
             | ClientError::Disconnected { .. }
+            | ClientError::TurnedAway { .. }
             | ClientError::TimedOut { .. }
             | ClientError::LeaderFound => true,
             ClientError::Broker(fault) => fault.code.is_retriable(),
@@ -131,6 +140,7 @@ impl ClientError {
             self,
             ClientError::Unreachable { .. }
                 | ClientError::Disconnected { .. }
+                | ClientError::TurnedAway { .. }
                 | ClientError::TimedOut { .. }
                 | ClientError::NotDelivered { .. }
         )
@@ -139,7 +149,7 @@ impl ClientError {
     /// The broker's code, if a broker refused.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
-            ClientError::Broker(fault) => Some(fault.code),
+            ClientError::Broker(fault) | ClientError::TurnedAway { fault, .. } => Some(fault.code),
             ClientError::TimedOut { last: Some(last), .. }
             | ClientError::NotDelivered { last: Some(last), .. } => last.code(),
             _ => None,
@@ -172,7 +182,9 @@ impl ClientError {
                 "on the broker's machine mkinspect verify tells more; another replica may have it \
                  whole, and records behind it can be read from a larger offset on",
             ),
-            ClientError::Broker(fault) => Some(fault.code.hint()),
+            ClientError::Broker(fault) | ClientError::TurnedAway { fault, .. } => {
+                Some(fault.code.hint())
+            }
             ClientError::LeaderFound | ClientError::Closed => None,
         }
     }

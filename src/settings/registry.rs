@@ -274,7 +274,7 @@ pub const ALL: &[Definition] = &[
         "max.connections",
         Kind::Count { min: 1, max: 1_000_000 },
         "10000",
-        "Connections that are served at once; further ones are closed.",
+        "Connections that are served at once; further ones are told so, and closed.",
     ),
     broker(
         "message.max.bytes",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use tracing::warn;
 
@@ -13,6 +13,10 @@ use super::mailbox::{Mailbox, Message};
 use super::{Counters, Limits};
 
 pub(super) const LISTENER: Token = Token(1);
+
+/// So many connections beyond the limit are told so at once, which takes each a second at most; more are closed
+/// without a word.
+const MOST_SURPLUS: usize = 64;
 
 /// How long to leave the listener alone when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,16 +48,11 @@ impl<N> Acceptor<N> {
                     let others = counters.connections.fetch_add(1, Ordering::Relaxed);
                     if others >= limits.max_connections {
                         counters.connections.fetch_sub(1, Ordering::Relaxed);
-                        let before = counters.turned_away.fetch_add(1, Ordering::Relaxed);
-                        if before.is_power_of_two() || before == 0 {
-                            let limit = limits.max_connections;
-                            warn!(limit, turned_away = before + 1, "too many connections");
-                        }
+                        self.turn_away(stream, limits, counters);
                         continue;
                     }
                     counters.accepted.fetch_add(1, Ordering::Relaxed);
-                    self.mailboxes[self.next].post(Message::Connection(stream));
-                    self.next = (self.next + 1) % self.mailboxes.len();
+                    self.hand_out(Message::Connection(stream));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_of_one_connection(&error) => {}
@@ -64,6 +63,24 @@ impl<N> Acceptor<N> {
                     return;
                 }
             }
+        }
+    }
+
+    fn hand_out(&mut self, message: Message<N>) {
+        self.mailboxes[self.next].post(message);
+        self.next = (self.next + 1) % self.mailboxes.len();
+    }
+
+    fn turn_away(&mut self, stream: TcpStream, limits: &Limits, counters: &Counters) {
+        let before = counters.turned_away.fetch_add(1, Ordering::Relaxed);
+        if before.is_power_of_two() || before == 0 {
+            let limit = limits.max_connections;
+            warn!(limit, turned_away = before + 1, "too many connections");
+        }
+        if counters.surplus.fetch_add(1, Ordering::Relaxed) < MOST_SURPLUS {
+            self.hand_out(Message::Surplus(stream));
+        } else {
+            counters.surplus.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

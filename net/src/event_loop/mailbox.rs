@@ -31,6 +31,8 @@ struct Shared<N> {
 pub(super) enum Message<N> {
     Note(N),
     Connection(TcpStream),
+    /// One beyond the limit: it is told so.
+    Surplus(TcpStream),
     Stop(Instant),
 }
 

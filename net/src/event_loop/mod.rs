@@ -80,7 +80,7 @@ enum Output {
 pub struct Limits {
     /// Of each connection.
     pub connection: ConnectionLimits,
-    /// Connections at once; further ones are closed as they come.
+    /// Connections at once; further ones are told so, and closed.
     pub max_connections: usize,
     /// A connection on which nothing happens for so long is closed.
     pub idle: Duration,
@@ -95,6 +95,8 @@ pub struct Counters {
     pub accepted: AtomicU64,
     /// Connections closed for the limit of connections.
     pub turned_away: AtomicU64,
+    /// Those of them that are being told so now.
+    pub surplus: AtomicUsize,
     /// Connections closed because nothing happened on them.
     pub idle_closed: AtomicU64,
     /// Connections closed because what came is no frame.

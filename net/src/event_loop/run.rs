@@ -15,6 +15,7 @@ use super::acceptor::{Acceptor, LISTENER};
 use super::mailbox::{Inbox, Mailbox, Message, WAKE};
 use super::socket::{Sent, Socket, Step};
 use super::{ConnectionId, Context, Counters, Limits, Output, Service};
+use crate::fault::{ErrorCode, Fault};
 
 pub(super) struct EventLoop<S: Service> {
     service: S,
@@ -131,7 +132,8 @@ impl<S: Service> EventLoop<S> {
     fn on_message(&mut self, message: Message<S::Note>) {
         match message {
             Message::Note(note) => self.service.on_note(&mut self.context, note),
-            Message::Connection(stream) => self.add(stream),
+            Message::Connection(stream) => drop(self.add(stream, false)),
+            Message::Surplus(stream) => self.turn_away(stream),
             Message::Stop(deadline) => {
                 self.acceptor = None;
                 self.stopping = Some(deadline);
@@ -140,7 +142,8 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    fn add(&mut self, mut stream: TcpStream) {
+    /// Takes a connection; one that is `surplus` is not counted among those that are served.
+    fn add(&mut self, mut stream: TcpStream, surplus: bool) -> Option<usize> {
         let index = self.free.pop().unwrap_or_else(|| {
             self.sockets.push(None);
             self.sockets.len() - 1
@@ -152,14 +155,33 @@ impl<S: Service> EventLoop<S> {
             .and_then(|()| registry.register(&mut stream, Token(index + FIRST_SOCKET), interest));
         if let Err(error) = registered {
             debug!(%error, "a connection ended before it was looked at");
-            self.counters.connections.fetch_sub(1, Relaxed);
+            self.forget(surplus);
             self.free.push(index);
-            return;
+            return None;
         }
         let generation = self.next_generation;
         self.next_generation += 1;
         let limits = self.limits.connection;
-        self.sockets[index] = Some(Socket::new(stream, limits, generation, self.context.now));
+        let socket = Socket::new(stream, limits, generation, self.context.now);
+        self.sockets[index] = Some(Socket { surplus, ..socket });
+        Some(index)
+    }
+
+    /// A connection is no more.
+    fn forget(&self, surplus: bool) {
+        let Counters { surplus: others, connections, .. } = &*self.counters;
+        (if surplus { others } else { connections }).fetch_sub(1, Relaxed);
+    }
+
+    /// Tells a connection that there are too many.
+    fn turn_away(&mut self, stream: TcpStream) {
+        let Some(index) = self.add(stream, true) else { return };
+        if let Some(socket) = &mut self.sockets[index] {
+            let most = self.limits.max_connections;
+            let what = format!("{most} connections are served, as many as max.connections allows");
+            socket.connection.turn_away(&Fault::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, what));
+        }
+        self.enqueue(index);
     }
 
     fn note_readiness(&mut self, index: usize, event: &Event) {
@@ -335,7 +357,7 @@ impl<S: Service> EventLoop<S> {
         if let Err(error) = self.inbox.poll.registry().deregister(&mut socket.stream) {
             debug!(%error, "a socket was not deregistered");
         }
-        self.counters.connections.fetch_sub(1, Relaxed);
+        self.forget(socket.surplus);
         self.free.push(index);
         self.service.on_closed(ConnectionId { index, generation: socket.generation });
     }

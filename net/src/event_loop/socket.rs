@@ -16,6 +16,8 @@ pub(super) struct Socket {
     pub peer: Option<SocketAddr>,
     pub connection: Connection,
     pub generation: u64,
+    /// It is one more than are served.
+    pub surplus: bool,
     /// True until the kernel says `WouldBlock`.
     pub readable: bool,
     /// True once the kernel has told of the end of what the client sends; it tells that once.
@@ -75,6 +77,7 @@ impl Socket {
             stream,
             connection: Connection::new(limits),
             generation,
+            surplus: false,
             readable: false,
             read_closed: false,
             writable: true,

@@ -271,12 +271,50 @@ fn idle_connections_and_those_beyond_the_limit_are_closed() {
     second.write_all(&order(1, &[], 0)).unwrap();
     read_frame(&mut second);
     let mut third = connect(&server);
-    assert_eq!(third.read(&mut [0]).unwrap_or(0), 0, "beyond the limit");
+    assert_eq!(read_frame(&mut third).0.kind, Kind::NONE, "beyond the limit");
     assert_eq!(until_closed(&mut second), b"", "idle");
     // Whoever waits for us is not idle.
     let mut other = connect(&server);
     other.write_all(&order(2, &["wake all"], 0)).unwrap();
     assert_eq!(read_frame(&mut first).0.correlation, 1);
+    server.stop(Duration::from_secs(5));
+}
+
+/// They were closed without a word, and nobody knew why.
+#[test]
+fn who_comes_beyond_the_limit_is_told_so_and_costs_little() {
+    let server = start(Limits { max_connections: 1, ..LIMITS }, 2);
+    let mut first = connect(&server);
+    first.write_all(&order(1, &[], 0)).unwrap();
+    read_frame(&mut first);
+    // Whoever speaks at once is told, too: to close a socket with unread bytes would reset it.
+    let mut second = connect(&server);
+    second.write_all(&order(7, &[], 4 << 20)).unwrap();
+    let (header, body) = read_frame(&mut second);
+    assert!(header.failed && header.kind == Kind::NONE && header.correlation == 0);
+    assert_eq!(decode::<Fault>(&body).unwrap().code, ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+    assert_eq!(until_closed(&mut second), b"");
+    // Of many that come at once only some are, and they do not count as served.
+    let mut surplus = Vec::new();
+    loop {
+        let mut stream = connect(&server);
+        if until_closed(&mut stream).is_empty() {
+            break;
+        }
+        surplus.push(stream);
+        assert!(surplus.len() < 10_000, "each is told");
+    }
+    assert!(surplus.len() >= 60, "{}", surplus.len());
+    drop(first);
+    let served = || {
+        let mut stream = connect(&server);
+        stream.write_all(&order(1, &[], 0)).unwrap();
+        read_frame(&mut stream).0.correlation == 1
+    };
+    let start = Instant::now();
+    while !served() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
     server.stop(Duration::from_secs(5));
 }
 

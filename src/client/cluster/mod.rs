@@ -148,7 +148,9 @@ impl Cluster {
         loop {
             let error = match self.call_once(request, patience, None).await {
                 Ok(response) => return Ok(response),
-                Err(error @ ClientError::Unreachable { .. }) => error,
+                Err(error @ (ClientError::Unreachable { .. } | ClientError::TurnedAway { .. })) => {
+                    error
+                }
                 Err(error) if error.code() == Some(ErrorCode::LEADER_NOT_AVAILABLE) => error,
                 Err(error) if may_repeat && error.is_retriable() => error,
                 Err(error) => return Err(error),
@@ -185,6 +187,10 @@ impl Cluster {
                 }
             };
             let answer = connection.call(request, Bytes::new(), patience).await;
+            if let Err(error @ ClientError::TurnedAway { .. }) = answer {
+                last = error;
+                continue;
+            }
             if let Err(ClientError::Broker(fault)) = &answer
                 && fault.code == ErrorCode::LEADER_NOT_AVAILABLE
             {

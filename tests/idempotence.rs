@@ -16,22 +16,32 @@ mod machines;
 #[path = "chaos/random.rs"]
 #[allow(dead_code, reason = "another test needs more")]
 mod random;
+#[path = "common/wire.rs"]
+mod wire;
 
 use std::collections::VecDeque;
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::{Broker, data_dir, wait_until};
 use links::{Links, Node, Target, road_to_broker};
 use machines::{Machines, Setup, assert_replicas_equal, own_address, wait_in_sync};
 use mk::client::{
     Admin, Cluster, ClusterSettings, Consumer, ConsumerSettings, Producer, ProducerRecord,
     ProducerSettings, StartAt,
 };
-use mk_net::message::{At, NewTopic};
+use mk_net::envelope::request;
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::{Appended, At, NewTopic, Produce, ProducePart};
+use mk_storage::Timestamp;
+use mk_storage::batch::{BatchBuilder, Compression, RecordFields, number};
 use random::Random;
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
+use uuid::Uuid;
 
 const PARTITIONS: u32 = 3;
 /// Where numbers go, so that partitions are not alike.
@@ -68,8 +78,8 @@ fn start(links: &Arc<Links>) -> (Machines, Vec<String>) {
 }
 
 /// Holds the answers of a broker for a moment, cuts its clients off, and lets them back.
-fn lose_answers(links: &Links, random: &mut Random) {
-    let broker = Node::Broker(1 + random.below(3) as u32);
+fn lose_answers(links: &Links, broker: u32, random: &mut Random) {
+    let broker = Node::Broker(broker);
     links.silence((broker, Node::Client));
     pause(random, 1, 15);
     links.refuse((Node::Client, broker));
@@ -156,7 +166,8 @@ fn each_record_is_there_once_whatever_is_lost() {
         std::thread::spawn(move || {
             let (mut random, mut cuts) = (Random::new(7), 0);
             while !ended.load(Ordering::Relaxed) {
-                lose_answers(&links, &mut random);
+                let broker = 1 + random.below(3) as u32;
+                lose_answers(&links, broker, &mut random);
                 cuts += 1;
                 pause(&mut random, 5, 80);
             }
@@ -208,4 +219,100 @@ fn each_record_is_there_once_whatever_is_lost() {
     links.stop();
     wait_in_sync(&runtime, &machines.client(), "t");
     assert_replicas_equal(&mut machines, "t", PARTITIONS);
+}
+
+/// A record of this producer, with this number, into partition 1.
+fn append_numbered(broker: &Broker, producer: i64, sequence: i32) -> Result<Appended, Fault> {
+    let mut batch = BatchBuilder::new(Compression::None);
+    batch.push(Timestamp(1), &RecordFields::default());
+    let mut batch = batch.finish().unwrap();
+    number(&mut batch, producer, 0, sequence).unwrap();
+    let (topic, length) = ("t".to_owned(), batch.len() as u32);
+    let parts = vec![ProducePart { topic, topic_id: Uuid::nil(), partition: 1, length }];
+    let message = Produce { acks: -1, timeout_ms: 60_000, parts };
+    let mut stream = TcpStream::connect(broker.address()).unwrap();
+    stream.write_all(&request(1, &message, batch.len())).unwrap();
+    stream.write_all(&batch).unwrap();
+    wire::answer_to(&mut stream, &message).0.parts.remove(0)
+}
+
+/// Waits until the broker has forgotten whoever has sent nothing since now: a producer that it knows may leave
+/// out no number.
+fn wait_until_forgotten(broker: &Broker, probe: i64) {
+    append_numbered(broker, probe, 0).unwrap();
+    wait_until("idle producers are forgotten", || match append_numbered(broker, probe, 7) {
+        Ok(_) => true,
+        Err(fault) => {
+            assert_eq!(fault.code, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, "{fault}");
+            false
+        }
+    });
+}
+
+/// The log forgets a producer that is idle; when that goes on, its numbers follow nothing that is known, while answers
+/// are lost and what was sent is sent again.
+#[test]
+fn a_producer_that_was_forgotten_goes_on() {
+    const ROUNDS: u64 = 3;
+    const RECORDS: u64 = 2000;
+    let links = Arc::new(Links::default());
+    let target = Target::default();
+    let road = road_to_broker(&links, 1, target.clone());
+    let advertised = format!("advertised.listeners={road}");
+    let (_root, data) = data_dir();
+    let settings = [
+        &*advertised,
+        "num.partitions=2",
+        "log.retention.check.interval.ms=100ms",
+        // Much longer than what was not answered takes to be sent again.
+        "producer.id.expiration.ms=3s",
+    ];
+    let flags: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &flags);
+    links.set_process(1, broker.id());
+    *target.lock() = Some(broker.address().to_owned());
+    let runtime = Runtime::new().unwrap();
+    let cluster = Cluster::new(vec![road], ClusterSettings::default());
+    let settings = ProducerSettings {
+        linger: Duration::from_millis(1),
+        batch_size: 512,
+        ..ProducerSettings::default()
+    };
+    let _inside = runtime.enter();
+    let producer = Producer::new(cluster.clone(), settings);
+    let mut random = Random::new(9);
+    for round in 0..ROUNDS {
+        let sending = async {
+            let mut sent = Vec::new();
+            for number in round * RECORDS..(round + 1) * RECORDS {
+                let record = ProducerRecord {
+                    topic: "t".into(),
+                    partition: Some(0),
+                    value: Some(format!("0 {number}").into()),
+                    ..ProducerRecord::default()
+                };
+                sent.push(producer.send(record).await.unwrap());
+            }
+            for delivery in sent {
+                delivery.receipt().await.unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            let cutter = scope.spawn(|| {
+                for _ in 0..10 {
+                    lose_answers(&links, 1, &mut random);
+                    pause(&mut random, 5, 40);
+                }
+            });
+            runtime.block_on(sending);
+            cutter.join().unwrap();
+        });
+        wait_until_forgotten(&broker, 1 + round as i64);
+    }
+    runtime.block_on(producer.close());
+    let found = runtime.block_on(read(&cluster, 0)).remove(0);
+    let all: Vec<u64> = (0..ROUNDS * RECORDS).collect();
+    assert!(found == all, "{} of {} records", found.len(), all.len());
+    links.stop();
+    broker.stop();
 }

@@ -111,6 +111,8 @@ message! {
         pub member: String,
         /// The member's epoch; -1 without a member.
         pub epoch: i32,
+        /// Numbers the member's commits, from 1; one that is sent again keeps its number. 0 without a member.
+        pub number: u32,
         /// The offsets.
         pub parts: Vec<CommitPart>,
     }

@@ -104,7 +104,7 @@ requests! {
     FIND_COORDINATOR = 17, 1..=1, FindCoordinator -> FindCoordinatorResponse;
     GROUP_HEARTBEAT = 18, 2..=2, GroupHeartbeat -> GroupHeartbeatResponse;
     LEAVE_GROUP = 19, 1..=1, LeaveGroup -> LeaveGroupResponse;
-    COMMIT_OFFSETS = 20, 1..=1, CommitOffsets -> CommitOffsetsResponse;
+    COMMIT_OFFSETS = 20, 2..=2, CommitOffsets -> CommitOffsetsResponse;
     FETCH_OFFSETS = 21, 2..=2, FetchOffsets -> FetchOffsetsResponse;
     LIST_GROUPS = 22, 1..=1, ListGroups -> ListGroupsResponse;
     DESCRIBE_GROUP = 23, 2..=2, DescribeGroup -> DescribeGroupResponse;

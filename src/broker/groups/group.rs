@@ -119,6 +119,14 @@ pub enum GroupError {
     /// Who commits does not have the partition.
     #[error("the member does not have the partition, or has it since a later epoch than {0}")]
     NotOwner(i32),
+    /// A later commit of the member has come before.
+    #[error("commit {said} of the member comes behind its commit {last}")]
+    Overtaken {
+        /// Its number.
+        said: u32,
+        /// That of the later one.
+        last: u32,
+    },
     /// Somebody commits from outside while the group has members.
     #[error("the group has members: only they commit")]
     HasMembers,
@@ -512,6 +520,17 @@ impl Group {
         }
         member.told.assigned = member.state.assigned.keys().copied().collect();
         Answer { epoch, assigned: Some((member.told.count, member.told.assigned.clone())) }
+    }
+
+    /// A member begins to commit. What a later commit has overtaken, on a connection that was given up, is not to
+    /// take the group back.
+    pub fn begin_commit(&mut self, member: &str, number: u32) -> Result<(), GroupError> {
+        let Some(member) = self.members.get_mut(member) else { return Ok(()) };
+        if number < member.commit {
+            return Err(GroupError::Overtaken { said: number, last: member.commit });
+        }
+        member.commit = number;
+        Ok(())
     }
 
     /// Takes a commit of a member, or, without a member (`epoch` below 0), of somebody outside while

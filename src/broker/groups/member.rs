@@ -68,6 +68,8 @@ pub struct Member {
     pub told: Told,
     /// The number of what it has said last.
     pub beat: u32,
+    /// The number of its last commit.
+    pub commit: u32,
 }
 
 /// What a member was told.
@@ -94,6 +96,7 @@ impl Member {
             revoking_since,
             told: Told::default(),
             beat: 0,
+            commit: 0,
         }
     }
 }

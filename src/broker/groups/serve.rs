@@ -114,7 +114,7 @@ pub fn refused(error: &GroupError) -> Fault {
         GroupError::InstanceInUse { .. } => ErrorCode::UNRELEASED_INSTANCE_ID,
         GroupError::Full(_) => ErrorCode::GROUP_MAX_SIZE_REACHED,
         GroupError::NoProfile => ErrorCode::INVALID_REQUEST,
-        GroupError::NotOwner(_) => ErrorCode::STALE_MEMBER_EPOCH,
+        GroupError::NotOwner(_) | GroupError::Overtaken { .. } => ErrorCode::STALE_MEMBER_EPOCH,
         GroupError::HasMembers => ErrorCode::NON_EMPTY_GROUP,
         GroupError::MetadataTooLarge(..) => ErrorCode::OFFSET_METADATA_TOO_LARGE,
     };
@@ -129,9 +129,11 @@ pub fn commit<R>(
     topics: Topics<'_>,
     limits: &GroupLimits,
 ) -> CommitOffsetsResponse {
-    let CommitOffsets { group, member, epoch, parts } = request;
+    let CommitOffsets { group, member, epoch, number, parts } = request;
     let group = shard.group_mut(&group);
+    let begun = group.begin_commit(&member, number).map_err(|error| refused(&error));
     let parts = parts.into_iter().map(|part| {
+        begun.clone()?;
         let topic_id = topic_id_of(&part, topics)?;
         let CommitPart { partition, offset, leader_epoch, metadata, .. } = part;
         let name = PartitionName { topic: partition.topic, partition: partition.partition };

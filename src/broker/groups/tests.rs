@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use mk_net::fault::ErrorCode;
+use mk_net::message::{CommitOffsets, CommitPart, PartitionOf};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -11,6 +13,8 @@ use super::group::{Answer, Group, GroupError, GroupLimits, Heartbeat, Now};
 use super::member::{JOIN, Profile};
 use super::offsets::{Committed, PartitionName};
 use super::record::Change;
+use super::serve;
+use super::shard::Shard;
 use crate::client::{Membership, Says};
 
 const LIMITS: GroupLimits =
@@ -222,6 +226,34 @@ fn only_who_has_a_partition_commits_and_others_only_while_nobody_is_there() {
     let refused = group.commit(("a", 3), orders(0), long, &LIMITS);
     assert_eq!(refused, Err(GroupError::MetadataTooLarge(9, 8)));
     assert_eq!(group.offsets()[&orders(0)].offset, 5);
+}
+
+/// A commit on a connection that had been given up arrived behind later ones on another. The group went back, and
+/// whoever came next was handed again what was done.
+#[test]
+fn a_commit_that_a_later_one_has_overtaken_does_not_count() {
+    let mut shard: Shard<()> = Shard::default();
+    join(shard.group_mut("g"), "a", profile()).unwrap();
+    let commit = |shard: &mut Shard<()>, number, offset| {
+        let part = CommitPart {
+            partition: PartitionOf { topic: "orders".to_owned(), partition: 0 },
+            topic_id: topic(),
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        };
+        let (group, member) = ("g".to_owned(), "a".to_owned());
+        let request = CommitOffsets { group, member, epoch: 1, number, parts: vec![part] };
+        let answer = serve::commit(shard, request, at(1), &topics(4), &LIMITS).parts.remove(0);
+        let offset = shard.group("g").unwrap().offsets()[&orders(0)].offset;
+        (answer.map_err(|fault| fault.code), offset)
+    };
+    assert_eq!(commit(&mut shard, 1, 5), (Ok(()), 5));
+    assert_eq!(commit(&mut shard, 1, 5), (Ok(()), 5), "it was sent again");
+    assert_eq!(commit(&mut shard, 3, 7), (Ok(()), 7));
+    assert_eq!(commit(&mut shard, 2, 6), (Err(ErrorCode::STALE_MEMBER_EPOCH), 7));
+    // A program may go back.
+    assert_eq!(commit(&mut shard, 4, 3), (Ok(()), 3));
 }
 
 #[test]

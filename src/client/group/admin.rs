@@ -86,6 +86,7 @@ impl Admin {
             group: group.to_owned(),
             member: String::new(),
             epoch: -1,
+            number: 0,
             parts: parts.collect(),
         };
         Ok(self.coordination(group).insist(&request).await?.parts)

@@ -75,7 +75,7 @@ impl Driver {
     }
 
     /// What is due, as it is told to the coordinator.
-    pub(super) fn commit_of(&self, dues: &[Due]) -> CommitOffsets {
+    pub(super) fn commit_of(&mut self, dues: &[Due]) -> CommitOffsets {
         let parts = dues.iter().map(|due| CommitPart {
             partition: PartitionOf { topic: due.key.0.to_string(), partition: due.key.1 },
             topic_id: due.topic_id,
@@ -83,10 +83,12 @@ impl Driver {
             leader_epoch: due.epoch,
             metadata: String::new(),
         });
+        self.commits += 1;
         CommitOffsets {
             group: self.settings.group.clone(),
             member: self.member.clone(),
             epoch: self.membership.epoch(),
+            number: self.commits,
             parts: parts.collect(),
         }
     }

@@ -103,6 +103,8 @@ pub(super) struct Driver {
     /// Since when partitions are to be given up.
     leaving: BTreeMap<PartitionId, Instant>,
     commit_at: Option<Instant>,
+    /// How many commits were made.
+    commits: u32,
     is_committing: bool,
     /// Who waits for the commit that is under way, and for the one behind it.
     waiters: [Vec<Answer>; 2],
@@ -147,6 +149,7 @@ impl Driver {
             take_at: None,
             leaving: BTreeMap::new(),
             commit_at: None,
+            commits: 0,
             is_committing: false,
             waiters: [Vec::new(), Vec::new()],
             to_hand_out: Vec::new(),

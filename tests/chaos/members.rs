@@ -34,6 +34,9 @@ enum Habit {
 const HABITS: [Habit; 3] = [Habit::Stays, Habit::Closes, Habit::Vanishes];
 /// Most time that a member of those that go lives.
 const LIFE_MS: u64 = 8_000;
+/// Much longer than what is done waits to be committed: what is committed too early is found.
+const LONG_WORK_MS: u64 = 300;
+const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A group.
 pub struct Group {
@@ -119,15 +122,19 @@ impl Member {
                 Habit::Stays => Duration::from_secs(24 * 3600),
                 _ => Duration::from_millis(self.random.below(LIFE_MS)),
             };
-            let until = tokio::time::Instant::now() + lasting;
+            let until = Instant::now() + lasting;
             let is_stopped = loop {
                 let batches = tokio::select! {
                     batches = consumer.next() => batches,
                     _ = stop.changed() => break true,
-                    () = tokio::time::sleep_until(until) => break false,
+                    () = tokio::time::sleep_until(until.into()) => break false,
                 };
                 match batches {
-                    Ok(batches) => self.desk.hand(life, &batches),
+                    Ok(batches) => {
+                        if self.work(life, &batches, until).await.is_none() {
+                            break false;
+                        }
+                    }
                     // Nothing that is broken is to end a membership.
                     Err(error) => {
                         self.desk.complain(life, &error.to_string());
@@ -152,6 +159,24 @@ impl Member {
         }
     }
 
+    /// Does something with what it was handed, and then is done with it; none: it is dropped meanwhile.
+    async fn work(&mut self, life: usize, batches: &FetchedBatches, until: Instant) -> Option<()> {
+        let at_most_once = self.desk.sharing.lock().promise == Promise::AtMostOnce;
+        if at_most_once {
+            self.desk.hand(life, batches);
+        }
+        let takes_long = self.random.chance(5);
+        let work_ms = if takes_long { LONG_WORK_MS } else { self.random.below(20) };
+        tokio::time::sleep(Duration::from_millis(work_ms)).await;
+        if self.habit == Habit::Vanishes && Instant::now() >= until {
+            return None;
+        }
+        if !at_most_once {
+            self.desk.hand(life, batches);
+        }
+        Some(())
+    }
+
     fn join(&self) -> (usize, GroupConsumer) {
         let mut sharing = self.desk.sharing.lock();
         let life = sharing.lives.len();
@@ -162,6 +187,7 @@ impl Member {
                 Promise::AtLeastOnce => Acknowledge::Automatically,
                 Promise::AtMostOnce => Acknowledge::BeforeDelivery,
             },
+            commit_interval: COMMIT_INTERVAL,
             consumer: ConsumerSettings { rack: self.rack.clone(), ..ConsumerSettings::default() },
             ..GroupSettings::of(&sharing.group)
         };

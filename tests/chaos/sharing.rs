@@ -176,7 +176,8 @@ impl Sharing {
 }
 
 impl Journal {
-    /// When a member was removed without having been closed.
+    /// When a member was removed without having been closed. One that has heard of no coordinator for a session gives
+    /// up what it has by itself, and is removed only when it is back: before it leaves, so twice.
     fn was_put_out(&self, life: &Life) -> Option<i64> {
         let latest = match life.end {
             Some(End::Closed { began_ms }) => began_ms,
@@ -184,8 +185,9 @@ impl Journal {
             Some(End::Vanished { .. }) => return None,
             Some(End::CloseFailed { .. }) | None => i64::MAX,
         };
-        let removed = self.removed_ms.get(&life.client_id).into_iter().flatten();
-        removed.copied().find(|removed| *removed < latest)
+        let removed = self.removed_ms.get(&life.client_id)?;
+        let first = removed.first().copied();
+        first.filter(|first| *first < latest || removed.len() > 1)
     }
 
     fn check(&self, ends: &[u64], broken: &mut Vec<Broken>) {
@@ -296,6 +298,12 @@ mod tests {
             });
             assert_eq!(put_out, []);
         }
+        // Its session ended while no coordinator was there, and it was closed before one knew.
+        let back = broken(|sharing, journal| {
+            again(sharing);
+            journal.removed_ms.insert("a".to_owned(), vec![51, 52]);
+        });
+        assert_eq!(back, []);
         let heir = broken(|sharing, _| {
             again(sharing);
             sharing.lives[1].end = Some(End::Vanished { at_ms: 45 });

@@ -86,7 +86,7 @@ error_codes! {
     ELECTION_NOT_NEEDED = 84, false, "The right replica leads already";
     NO_REASSIGNMENT_IN_PROGRESS = 85, false, "The partition is not being moved";
     INVALID_RECORD = 87, false, "The broker's rules do not allow the record";
-    THROTTLING_QUOTA_EXCEEDED = 89, true, "Wait: too much was done at once, or there are too many connections";
+    THROTTLING_QUOTA_EXCEEDED = 89, true, "Wait a little; or close connections, or raise the quota or max.connections";
     UNKNOWN_TOPIC_ID = 100, true, "The topic was deleted; ask for the metadata again";
     INCONSISTENT_TOPIC_ID = 103, true, "The topic was made anew; ask for the metadata again";
     FENCED_MEMBER_EPOCH = 110, false, "Join the group anew";

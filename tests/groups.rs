@@ -22,6 +22,7 @@ use mk::client::{
 use mk_net::fault::ErrorCode;
 use mk_net::message::{AlterTopic, NewTopic, PartitionOf};
 use parking_lot::Mutex;
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -313,6 +314,43 @@ fn who_leaves_while_it_joins_is_not_left_behind() {
         let group = Admin::new(cluster.clone()).describe_group("billing").await.unwrap();
         assert_eq!(group.members, []);
     });
+    broker.stop();
+}
+
+/// A member that heard of no coordinator for a session had forgotten what it was done with; it was told that all
+/// was committed, and others read that again.
+#[test]
+fn who_closes_behind_its_session_is_told_what_is_not_committed() {
+    let runtime = Runtime::new().unwrap();
+    let (_root, data) = data_dir();
+    let session = ["--set", "group.consumer.session.timeout.ms=1s"];
+    let beats = ["--set", "group.consumer.heartbeat.interval.ms=200ms"];
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &[session, beats].concat());
+    let cluster = client(&broker);
+    runtime.block_on(create(&cluster, 1));
+    runtime.block_on(produce(&cluster, 0, 100));
+    let _inside = runtime.enter();
+    let by_hand = GroupSettings {
+        commit_interval: Duration::from_secs(3600),
+        ..settings(Acknowledge::ByHand)
+    };
+    let mut member = GroupConsumer::join(cluster.another(), by_hand.clone(), &[TOPIC]);
+    let batches = runtime.block_on(member.next()).unwrap();
+    runtime.block_on(member.commit()).unwrap();
+    member.acknowledge(&batches);
+    broker.signal(Signal::STOP);
+    wait_until("its session ends", || member.assignment().is_empty());
+    broker.signal(Signal::CONT);
+    let error = runtime.block_on(member.close()).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UNKNOWN_MEMBER_ID), "{error}");
+    // Whoever is done with nothing has lost nothing.
+    let mut other = GroupConsumer::join(cluster.another(), by_hand, &[TOPIC]);
+    let again = runtime.block_on(other.next()).unwrap();
+    assert_eq!(again.records().next().unwrap().unwrap().offset.0, 0);
+    broker.signal(Signal::STOP);
+    wait_until("its session ends", || other.assignment().is_empty());
+    broker.signal(Signal::CONT);
+    runtime.block_on(other.close()).unwrap();
     broker.stop();
 }
 

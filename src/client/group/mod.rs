@@ -161,7 +161,8 @@ impl GroupConsumer {
     }
 
     /// Commits all that is done, now. What is not is committed after the commit interval, and when a
-    /// partition goes to another.
+    /// partition goes to another. An error, too, if some of it never is: this member's session has ended before,
+    /// and others read that again.
     pub async fn commit(&self) -> Result<(), ClientError> {
         let (answer, done) = oneshot::channel();
         self.say(Word::Commit(answer));
@@ -222,7 +223,8 @@ impl GroupConsumer {
         Ok(true)
     }
 
-    /// Commits what is done and leaves the group: what it reads goes to others at once.
+    /// Commits what is done and leaves the group: what it reads goes to others at once. Errors are those of
+    /// [`GroupConsumer::commit`].
     pub async fn close(self) -> Result<(), ClientError> {
         if self.acknowledge == Acknowledge::Automatically {
             self.ledger.lock().done_with_all();

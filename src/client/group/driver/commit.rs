@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{CommitOffsets, CommitOffsetsResponse, CommitPart, PartitionOf};
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{Driver, Event};
+use super::{Answer, Driver, Event};
 use crate::client::error::ClientError;
 use crate::client::group::ledger::Due;
 
@@ -19,9 +20,7 @@ impl Driver {
         let dues = self.ledger.lock().due();
         let waiting = std::mem::take(&mut self.waiters[1]);
         if dues.is_empty() {
-            for answer in waiting {
-                let _ = answer.send(Ok(()));
-            }
+            self.answer(waiting, &Ok(()));
             self.hand_out(&Ok(()));
             return;
         }
@@ -52,6 +51,23 @@ impl Driver {
         }
     }
 
+    /// Tells those who wait what has become of all that is done.
+    fn answer(&mut self, waiting: Vec<Answer>, result: &Result<(), ClientError>) {
+        for answer in waiting {
+            let _ = answer.send(result.clone().and_then(|()| self.tell_lost()));
+        }
+    }
+
+    /// An error, once, if something that was done will never be committed.
+    pub(super) fn tell_lost(&mut self) -> Result<(), ClientError> {
+        if !std::mem::take(&mut self.has_lost) {
+            return Ok(());
+        }
+        let what =
+            "the member's session ended before all that was done was committed: that is read again";
+        Err(Fault::new(ErrorCode::UNKNOWN_MEMBER_ID, what).into())
+    }
+
     /// A commit has come to its end.
     pub(super) fn settle(
         &mut self,
@@ -66,9 +82,8 @@ impl Driver {
             self.commit_at.get_or_insert_with(|| Instant::now() + interval);
         }
         self.hand_out(&result);
-        for answer in std::mem::take(&mut self.waiters[0]) {
-            let _ = answer.send(result.clone());
-        }
+        let waiting = std::mem::take(&mut self.waiters[0]);
+        self.answer(waiting, &result);
         if !self.waiters[1].is_empty() || !self.to_hand_out.is_empty() {
             self.commit(under_way);
         }

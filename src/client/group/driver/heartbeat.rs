@@ -143,7 +143,10 @@ impl Driver {
         for id in self.membership.expelled() {
             let Some(name) = self.names.get(&id.0) else { continue };
             let key = (name.clone(), id.1);
-            self.ledger.lock().end(&key);
+            let mut ledger = self.ledger.lock();
+            self.has_lost |= ledger.is_due(&key);
+            ledger.end(&key);
+            drop(ledger);
             let _ = self.steering.end(key);
         }
     }

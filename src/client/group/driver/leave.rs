@@ -59,6 +59,6 @@ impl Driver {
             Err(_) => warn!(group = self.settings.group, "could not say that it leaves"),
             _ => {}
         }
-        committed
+        committed.and_then(|()| self.tell_lost())
     }
 }

@@ -108,6 +108,8 @@ pub(super) struct Driver {
     is_committing: bool,
     /// Who waits for the commit that is under way, and for the one behind it.
     waiters: [Vec<Answer>; 2],
+    /// The session has ended before all that was done was committed, and the program was not told yet.
+    has_lost: bool,
     /// What is to be handed out once it is committed.
     to_hand_out: Vec<((PartitionKey, u64), u64, Handed)>,
     /// Since when another process has the instance id.
@@ -152,6 +154,7 @@ impl Driver {
             commits: 0,
             is_committing: false,
             waiters: [Vec::new(), Vec::new()],
+            has_lost: false,
             to_hand_out: Vec::new(),
             refused_since: None,
         }

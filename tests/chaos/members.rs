@@ -35,7 +35,7 @@ const HABITS: [Habit; 3] = [Habit::Stays, Habit::Closes, Habit::Vanishes];
 /// Most time that a member of those that go lives.
 const LIFE_MS: u64 = 8_000;
 /// Much longer than what is done waits to be committed: what is committed too early is found.
-const LONG_WORK_MS: u64 = 300;
+const LONG_WORK: Duration = Duration::from_millis(300);
 const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A group.
@@ -165,11 +165,11 @@ impl Member {
         if at_most_once {
             self.desk.hand(life, batches);
         }
-        let takes_long = self.random.chance(5);
-        let work_ms = if takes_long { LONG_WORK_MS } else { self.random.below(20) };
-        tokio::time::sleep(Duration::from_millis(work_ms)).await;
-        if self.habit == Habit::Vanishes && Instant::now() >= until {
-            return None;
+        if self.habit == Habit::Vanishes && self.random.chance(5) {
+            tokio::time::sleep(LONG_WORK).await;
+            if Instant::now() >= until {
+                return None;
+            }
         }
         if !at_most_once {
             self.desk.hand(life, batches);

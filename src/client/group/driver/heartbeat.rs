@@ -12,7 +12,7 @@ use super::{Driver, Event, PartitionId};
 use crate::client::backoff::Backoff;
 use crate::client::error::ClientError;
 use crate::client::group::membership::Says;
-use crate::client::group::settings::GroupSettings;
+use crate::client::group::settings::{Acknowledge, GroupSettings};
 
 impl Driver {
     /// Says what is to be said to the coordinator.
@@ -144,7 +144,9 @@ impl Driver {
             let Some(name) = self.names.get(&id.0) else { continue };
             let key = (name.clone(), id.1);
             let mut ledger = self.ledger.lock();
-            self.has_lost |= ledger.is_due(&key);
+            // What was to be committed before it is handed out is not handed out.
+            let was_handed_out = self.settings.acknowledge != Acknowledge::BeforeDelivery;
+            self.has_lost |= was_handed_out && ledger.is_due(&key);
             ledger.end(&key);
             drop(ledger);
             let _ = self.steering.end(key);

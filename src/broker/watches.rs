@@ -65,9 +65,12 @@ impl Watches {
         let tickets: Vec<Ticket> = self.by_connection.values().copied().collect();
         for ticket in tickets {
             let Some(watch) = self.waiting.request(ticket) else { continue };
-            if !self.grown(&watch.request).is_empty() {
+            let grown = self.grown(&watch.request);
+            if !grown.is_empty()
+                && let Some(watch) = self.waiting.take(ticket)
+            {
                 self.by_connection.remove(&watch.reply.to);
-                self.end(context, ticket);
+                watch.answer(context, grown);
             }
         }
     }

@@ -408,3 +408,38 @@ fn behind_the_last_epoch_comes_another_id() {
     let header = Header::parse(&batch.bytes(i64::MAX).unwrap()).unwrap();
     assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (0, 0, 4));
 }
+
+/// What a program gave up left a number missing. The next batch was refused for want of it, and given up as well,
+/// and so on for as long as the producer lived.
+#[test]
+fn what_is_given_up_stops_nothing_behind_it() {
+    let mut world = World::new(2);
+    let settle = |world: &mut World| {
+        for _ in 0..20 {
+            world.wait(Duration::from_millis(30));
+            world.send();
+            world.process(false);
+            world.deliver_answer();
+        }
+    };
+    world.push();
+    settle(&mut world);
+    world.push();
+    world.send();
+    // The leader has not seen it.
+    let request = world.sent.pop_front().unwrap();
+    let gone = ClientError::Disconnected { address: "a".to_owned(), reason: "b".into() };
+    let answers = request.into_iter().map(|batch| (batch, Err(gone.clone()))).collect();
+    world.land(answers, Duration::ZERO);
+    for _ in 0..3 {
+        world.push();
+        settle(&mut world);
+    }
+    let told: Vec<bool> = world
+        .deliveries
+        .iter()
+        .map(|(_, delivery)| delivery.try_receipt().is_some_and(|receipt| receipt.is_ok()))
+        .collect();
+    assert_eq!(told, [true, false, true, true, true]);
+    world.check();
+}

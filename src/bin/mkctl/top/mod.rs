@@ -73,8 +73,7 @@ fn show(frame: impl FnOnce(screen::Size) -> Vec<String>) -> Result<(), Failure> 
     let mut size = screen::Size { rows: usize::MAX, columns: usize::MAX };
     if out.is_terminal() {
         if let Ok(found) = rustix::termios::tcgetwinsize(&out) {
-            size.rows = usize::from(found.ws_row).saturating_sub(1);
-            size.columns = usize::from(found.ws_col);
+            size = room(found.ws_row.into(), found.ws_col.into());
         }
         write!(out, "\x1b[H\x1b[J")?;
     }
@@ -82,4 +81,25 @@ fn show(frame: impl FnOnce(screen::Size) -> Vec<String>) -> Result<(), Failure> 
         writeln!(out, "{line}")?;
     }
     Ok(out.flush()?)
+}
+
+/// What is to be written on a terminal of so many rows, the last of which stays free. One that says 0, as a serial
+/// line and `script` do, does not know: it is taken for the usual one.
+fn room(rows: usize, columns: usize) -> screen::Size {
+    let known = |size, usual| if size == 0 { usual } else { size };
+    screen::Size { rows: known(rows, 24) - 1, columns: known(columns, 80) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    /// In `script`, whose terminal says 0 rows of 0 columns, the screen stayed empty.
+    #[test]
+    fn a_terminal_that_does_not_know_its_size_is_the_usual_one() {
+        let size = |rows, columns| (room(rows, columns).rows, room(rows, columns).columns);
+        assert_eq!(size(0, 0), (23, 80));
+        assert_eq!(size(50, 120), (49, 120));
+        assert_eq!(size(1, 1), (0, 1));
+    }
 }

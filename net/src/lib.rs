@@ -8,6 +8,7 @@
 //! * [`message`]: requests and their responses.
 //! * [`envelope`]: messages in frames.
 //! * [`deframer`]: bytes in, frames out; borrowed for servers, owned for clients.
+//! * [`kafka`]: what of Kafka's own protocol is read and written here.
 //! * [`outgoing`]: what is to be sent, from memory or from a file.
 //! * [`connection`]: both, with limits, and without a socket (sans-IO).
 //! * [`event_loop`]: sockets on mio; the only part that does I/O.
@@ -24,6 +25,7 @@ pub mod envelope;
 pub mod event_loop;
 pub mod fault;
 pub mod frame;
+pub mod kafka;
 pub mod message;
 pub mod outgoing;
 mod sendfile;

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use common::{batch_of, fetch_frame, produce_frame};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mk_net::codec::decode;
-use mk_net::deframer::Deframer;
+use mk_net::deframer::{Deframer, Incoming};
 use mk_net::envelope::response;
 use mk_net::frame::{FrameHeader, HEADER_LEN};
 use mk_net::message::{Appended, Durability, Fetch, Produce, ProduceResponse};
@@ -51,7 +51,7 @@ fn deframe(c: &mut Criterion) {
                     space[..count].copy_from_slice(&rest[..count]);
                     deframer.filled(count);
                     rest = &rest[count..];
-                    while let Some(frame) = deframer.next_frame().unwrap() {
+                    while let Some(Incoming::Own(frame)) = deframer.take_next().unwrap() {
                         black_box(decode::<Produce>(frame.fields).unwrap());
                     }
                 }

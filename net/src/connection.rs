@@ -1,10 +1,13 @@
 //! One connection of the server without its socket: bytes go in, requests come out; responses go
-//! in, what to send comes out. Here are the limits of what one client may occupy.
+//! in, what to send comes out. Here are the limits of what one client may occupy, and here answers in Kafka's
+//! protocol are brought into the order of their requests.
 
-use crate::deframer::Deframer;
+use std::collections::VecDeque;
+
+use crate::deframer::{Deframer, Incoming, Next, Protocol};
 use crate::envelope::failure;
 use crate::fault::{ErrorCode, Fault};
-use crate::frame::{Frame, FrameError, FrameHeader};
+use crate::frame::{FrameError, FrameHeader};
 use crate::message::Kind;
 use crate::outgoing::{Chunk, Outgoing, Transmit};
 
@@ -27,9 +30,24 @@ pub struct Connection {
     outgoing: Outgoing,
     /// Requests that were handed out and not answered yet.
     pending: usize,
+    /// The number of the next request.
+    next_number: u64,
+    /// Answers that wait for those before them; only in Kafka's protocol, which has them in order.
+    in_order: InOrder,
     /// No further request is taken until it is let go.
     held: bool,
     state: State,
+}
+
+/// Answers to requests of which the first is not answered yet.
+#[derive(Debug, Default)]
+struct InOrder {
+    /// The number of the first.
+    first: u64,
+    /// One a request; done: true once no more is to come.
+    answers: VecDeque<(Vec<Chunk>, bool)>,
+    /// Bytes of all of them.
+    bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +75,16 @@ impl Connection {
     pub fn new(limits: ConnectionLimits) -> Connection {
         let incoming = Deframer::new(limits.max_frame);
         let outgoing = Outgoing::default();
-        Connection { limits, incoming, outgoing, pending: 0, held: false, state: State::Open }
+        Connection {
+            limits,
+            incoming,
+            outgoing,
+            pending: 0,
+            next_number: 0,
+            in_order: InOrder::default(),
+            held: false,
+            state: State::Open,
+        }
     }
 
     /// True if bytes should be read from the socket. A client that asks for more than it takes is
@@ -69,7 +96,7 @@ impl Connection {
     /// True if no further request is taken for now.
     pub fn is_congested(&self) -> bool {
         self.held
-            || self.outgoing.len() >= self.limits.max_outgoing
+            || self.outgoing_bytes() >= self.limits.max_outgoing
             || self.pending >= self.limits.max_pending
     }
 
@@ -91,9 +118,9 @@ impl Connection {
         }
     }
 
-    /// The next request; `None` if more bytes must come, or if answers must be taken first. After
+    /// The next request, with its number; `None` if more bytes must come, or if answers must be taken first. After
     /// an error, which the client is told of if it can be told, there is none any more.
-    pub fn next_request(&mut self) -> Result<Option<Frame<'_>>, ProtocolError> {
+    pub fn next_request(&mut self) -> Result<Option<(u64, Incoming<'_>)>, ProtocolError> {
         if self.state == State::Refused || self.is_congested() {
             return Ok(None);
         }
@@ -101,7 +128,7 @@ impl Connection {
         // frame would borrow; to look is to parse 24 bytes.
         match self.incoming.peek() {
             Ok(None) => Ok(None),
-            Ok(Some(header)) if header.response => {
+            Ok(Some(Next::Own(header))) if header.response => {
                 self.refuse(
                     ErrorCode::INVALID_REQUEST,
                     header.correlation,
@@ -110,8 +137,13 @@ impl Connection {
                 Err(ProtocolError::Response)
             }
             Ok(Some(_)) => {
+                let number = self.next_number;
+                self.next_number += 1;
                 self.pending += 1;
-                Ok(self.incoming.next_frame()?)
+                if self.incoming.protocol() == Some(Protocol::Kafka) {
+                    self.in_order.answers.push_back((Vec::new(), false));
+                }
+                Ok(self.incoming.take_next()?.map(|incoming| (number, incoming)))
             }
             Err(error) => {
                 let error = ProtocolError::Frame(error);
@@ -132,6 +164,11 @@ impl Connection {
     /// Takes no request of the client, and says why.
     pub fn turn_away(&mut self, fault: &Fault) {
         self.say_last(0, fault);
+    }
+
+    /// Ends the connection once what is queued is sent: the last request cannot be answered.
+    pub fn end(&mut self) {
+        self.state = State::Refused;
     }
 
     /// True if a request is there that may be taken.
@@ -159,15 +196,26 @@ impl Connection {
         self.outgoing.push(Chunk::Bytes(failure(&to, fault)));
     }
 
-    /// Queues a part of a response.
-    pub fn send(&mut self, chunk: Chunk) {
-        self.outgoing.push(chunk);
+    /// Queues a part of the response to the request of this number.
+    pub fn send(&mut self, number: u64, chunk: Chunk) {
+        match self.in_order.of(number) {
+            None => self.outgoing.push(chunk),
+            Some((chunks, _)) => {
+                let length = chunk.len();
+                chunks.push(chunk);
+                self.in_order.bytes += length;
+            }
+        }
     }
 
-    /// Takes note that a request was answered, or that it has no answer.
-    pub fn answered(&mut self) {
+    /// Takes note that the request of this number was answered, or that it has no answer.
+    pub fn answered(&mut self, number: u64) {
         debug_assert!(self.pending > 0, "an answer without a request");
         self.pending = self.pending.saturating_sub(1);
+        if let Some((_, done)) = self.in_order.of(number) {
+            *done = true;
+        }
+        self.in_order.move_done(&mut self.outgoing);
     }
 
     /// What to send next.
@@ -180,9 +228,9 @@ impl Connection {
         self.outgoing.sent(count);
     }
 
-    /// Bytes that wait to be sent.
+    /// Bytes that wait to be sent, or for answers that go before them.
     pub fn outgoing_bytes(&self) -> u64 {
-        self.outgoing.len()
+        self.outgoing.len() + self.in_order.bytes
     }
 
     /// Requests that wait for their answer.
@@ -221,6 +269,25 @@ impl Connection {
     }
 }
 
+impl InOrder {
+    /// The answer to a request; `None` where answers need no order.
+    fn of(&mut self, number: u64) -> Option<&mut (Vec<Chunk>, bool)> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.answers.get_mut(index)
+    }
+
+    /// Moves what is answered, and has nothing before it that is not.
+    fn move_done(&mut self, outgoing: &mut Outgoing) {
+        while let Some((chunks, _)) = self.answers.pop_front_if(|(_, done)| *done) {
+            self.first += 1;
+            for chunk in chunks {
+                self.bytes -= chunk.len();
+                outgoing.push(chunk);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +313,13 @@ mod tests {
         request(correlation, &DeleteTopics { names: vec!["a".into()] }, 0)
     }
 
+    fn next_correlation(connection: &mut Connection) -> u32 {
+        match connection.next_request().unwrap() {
+            Some((_, Incoming::Own(frame))) => frame.header.correlation,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn sent(connection: &mut Connection) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(Transmit::Bytes { slices, .. }) = connection.transmit() {
@@ -261,12 +335,11 @@ mod tests {
         let mut connection = Connection::new(LIMITS);
         feed(&mut connection, &[delete(1), delete(2), delete(3), delete(4)].concat());
         for correlation in 1..=3 {
-            let frame = connection.next_request().unwrap().unwrap();
-            assert_eq!(frame.header.correlation, correlation);
+            assert_eq!(next_correlation(&mut connection), correlation);
         }
         assert!(connection.next_request().unwrap().is_none(), "three are pending");
-        connection.answered();
-        connection.send(Chunk::Bytes(vec![0; 100].into()));
+        connection.answered(0);
+        connection.send(0, Chunk::Bytes(vec![0; 100].into()));
         assert!(connection.next_request().unwrap().is_none(), "100 bytes wait");
         assert!(!connection.wants_read());
         connection.sent(1);
@@ -280,8 +353,8 @@ mod tests {
         connection.received(0);
         assert!(connection.next_request().unwrap().is_some());
         assert!(!connection.is_finished());
-        connection.send(Chunk::Bytes(vec![1].into()));
-        connection.answered();
+        connection.send(0, Chunk::Bytes(vec![1].into()));
+        connection.answered(0);
         assert!(!connection.is_finished());
         connection.sent(1);
         assert!(connection.is_finished());
@@ -295,12 +368,12 @@ mod tests {
         feed(&mut connection, &[delete(1), delete(2)].concat());
         connection.received(0);
         assert!(connection.next_request().unwrap().is_some());
-        connection.send(Chunk::Bytes(vec![0; 200].into()));
-        connection.answered();
+        connection.send(0, Chunk::Bytes(vec![0; 200].into()));
+        connection.answered(0);
         assert!(connection.next_request().unwrap().is_none(), "held back");
         connection.sent(200);
         assert!(!connection.is_finished());
-        assert_eq!(connection.next_request().unwrap().unwrap().header.correlation, 2);
+        assert_eq!(next_correlation(&mut connection), 2);
     }
 
     #[test]
@@ -324,7 +397,7 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_ends_the_connection() {
-        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 20, 0, 18, 0, 3], &[0xff; 64]] {
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 2, 0, 18], &[0xff; 64]] {
             let mut connection = Connection::new(LIMITS);
             feed(&mut connection, bytes);
             assert!(connection.next_request().is_err());
@@ -342,5 +415,49 @@ mod tests {
         };
         feed(&mut connection, &crate::envelope::response(&to, &0u32, 0));
         assert_eq!(connection.next_request().unwrap_err(), ProtocolError::Response);
+    }
+    /// A request of Kafka's protocol.
+    fn kafka(correlation: u8) -> [u8; 12] {
+        [0, 0, 0, 8, 0, 18, 0, 0, 0, 0, 0, correlation]
+    }
+
+    #[test]
+    fn answers_in_kafkas_protocol_go_out_in_the_order_of_their_requests() {
+        let mut connection = Connection::new(LIMITS);
+        feed(&mut connection, &[kafka(1), kafka(2), kafka(3), kafka(4)].concat());
+        for number in 0..3 {
+            let (found, Incoming::Kafka(body)) = connection.next_request().unwrap().unwrap() else {
+                panic!("a frame of ours");
+            };
+            assert_eq!((found, body.last()), (number, Some(&(number as u8 + 1))));
+        }
+        connection.send(2, Chunk::Bytes(vec![30].into()));
+        connection.answered(2);
+        connection.send(1, Chunk::Bytes(vec![20].into()));
+        connection.send(1, Chunk::Bytes(vec![21].into()));
+        assert_eq!((sent(&mut connection), connection.outgoing_bytes()), (vec![], 3));
+        connection.send(0, Chunk::Bytes(vec![10].into()));
+        connection.answered(0);
+        assert_eq!(sent(&mut connection), [10], "the second may have more to say");
+        connection.answered(1);
+        assert_eq!(sent(&mut connection), [20, 21, 30]);
+        assert_eq!((connection.pending(), connection.outgoing_bytes()), (0, 0));
+        let (number, _) = connection.next_request().unwrap().unwrap();
+        connection.send(number, Chunk::Bytes(vec![40].into()));
+        connection.answered(number);
+        assert_eq!(sent(&mut connection), [40]);
+    }
+
+    /// What waits behind a long poll counts as what is to be sent: or a client could have it heap up.
+    #[test]
+    fn answers_that_wait_for_others_are_bounded() {
+        let mut connection = Connection::new(LIMITS);
+        feed(&mut connection, &[kafka(1), kafka(2), kafka(3)].concat());
+        assert!(connection.next_request().unwrap().is_some());
+        assert!(connection.next_request().unwrap().is_some());
+        connection.send(1, Chunk::Bytes(vec![0; 100].into()));
+        connection.answered(1);
+        assert!(connection.is_congested() && !connection.wants_read());
+        assert!(connection.next_request().unwrap().is_none());
     }
 }

@@ -1,8 +1,11 @@
-//! Cuts a stream of bytes into frames.
+//! Cuts a stream of bytes into frames: ours, or Kafka's requests, as its first byte says.
 
 use bytes::{Buf, BytesMut};
 
-use crate::frame::{Frame, FrameError, FrameHeader, HEADER_LEN, OwnedFrame};
+use crate::frame::{
+    FIRST_BYTE, Frame, FrameError, FrameHeader, HEADER_LEN, KAFKA_HEADER_LEN, OwnedFrame,
+};
+use crate::kafka::frame::LENGTH_LEN;
 
 /// The server's side: frames borrow a buffer that is used again and again, so that it stays in the
 /// processor's cache. Grows with what has arrived, never with what a length claims.
@@ -15,6 +18,35 @@ pub struct Deframer {
     processed: usize,
     filled: usize,
     max_frame: u32,
+    /// Known once something has arrived.
+    protocol: Option<Protocol>,
+}
+
+/// What the other end speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Our frames.
+    Own,
+    /// Kafka's requests, each behind its length.
+    Kafka,
+}
+
+/// What comes next, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A frame of ours.
+    Own(FrameHeader),
+    /// A request of Kafka's protocol of so many bytes, its length not counted.
+    Kafka(usize),
+}
+
+/// What came.
+#[derive(Clone, Copy, Debug)]
+pub enum Incoming<'a> {
+    /// A frame of ours.
+    Own(Frame<'a>),
+    /// A request of Kafka's protocol, without its length.
+    Kafka(&'a [u8]),
 }
 
 /// A connection that sends nothing holds nothing; the first read gets this much.
@@ -27,7 +59,7 @@ const KEPT: usize = 2 << 20;
 impl Deframer {
     /// Cuts frames of at most `max_frame` bytes behind the header.
     pub fn new(max_frame: u32) -> Deframer {
-        Deframer { buffer: Vec::new(), processed: 0, filled: 0, max_frame }
+        Deframer { buffer: Vec::new(), processed: 0, filled: 0, max_frame, protocol: None }
     }
 
     /// Where the next bytes of the stream go: never empty.
@@ -56,28 +88,75 @@ impl Deframer {
     pub fn filled(&mut self, count: usize) {
         assert!(count <= self.buffer.len() - self.filled, "more than the space holds");
         self.filled += count;
+        if self.protocol.is_none()
+            && let Some(first) = self.buffer[..self.filled].first()
+        {
+            let is_ours = *first == FIRST_BYTE;
+            self.protocol = Some(if is_ours { Protocol::Own } else { Protocol::Kafka });
+        }
     }
 
-    /// The header of the next whole frame; `None` if more bytes must come first.
-    pub fn peek(&self) -> Result<Option<FrameHeader>, FrameError> {
+    /// What the other end speaks; `None` before it has sent anything.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    /// What comes next, if it is whole; `None` if more bytes must come first.
+    pub fn peek(&self) -> Result<Option<Next>, FrameError> {
         let arrived = &self.buffer[self.processed..self.filled];
+        match self.protocol {
+            None => Ok(None),
+            Some(Protocol::Own) => self.peek_own(arrived),
+            Some(Protocol::Kafka) => self.peek_kafka(arrived),
+        }
+    }
+
+    fn peek_own(&self, arrived: &[u8]) -> Result<Option<Next>, FrameError> {
         let Some(head) = arrived.first_chunk::<HEADER_LEN>() else {
             reject_early(arrived)?;
             return Ok(None);
         };
         let header = FrameHeader::parse(head, self.max_frame)?;
         let is_whole = arrived.len() >= HEADER_LEN + header.body_len();
-        Ok(is_whole.then_some(header))
+        Ok(is_whole.then_some(Next::Own(header)))
     }
 
-    /// The next whole frame; `None` if more bytes must come first.
-    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
-        let Some(header) = self.peek()? else { return Ok(None) };
-        let from = self.processed + HEADER_LEN;
-        let end = from + header.body_len();
-        self.processed = end;
-        let (fields, payload) = self.buffer[from..end].split_at(header.fields_len as usize);
-        Ok(Some(Frame { header, fields, payload }))
+    fn peek_kafka(&self, arrived: &[u8]) -> Result<Option<Next>, FrameError> {
+        // No length within the limit begins so.
+        if let [first, rest @ ..] = arrived
+            && u32::from(*first) > self.max_frame >> 24
+        {
+            return Err(FrameError::Magic { found: [*first, rest.first().copied().unwrap_or(0)] });
+        }
+        let Some(head) = arrived.first_chunk::<LENGTH_LEN>() else { return Ok(None) };
+        let claimed = i32::from_be_bytes(*head);
+        let allowed = KAFKA_HEADER_LEN as u32..=self.max_frame;
+        match u32::try_from(claimed) {
+            Ok(length) if allowed.contains(&length) => {
+                let is_whole = arrived.len() >= LENGTH_LEN + length as usize;
+                Ok(is_whole.then_some(Next::Kafka(length as usize)))
+            }
+            _ => Err(FrameError::KafkaLength { claimed, limit: self.max_frame }),
+        }
+    }
+
+    /// What comes next; `None` if more bytes must come first.
+    pub fn take_next(&mut self) -> Result<Option<Incoming<'_>>, FrameError> {
+        let Some(next) = self.peek()? else { return Ok(None) };
+        let (head_len, body_len) = match &next {
+            Next::Own(header) => (HEADER_LEN, header.body_len()),
+            Next::Kafka(length) => (LENGTH_LEN, *length),
+        };
+        let from = self.processed + head_len;
+        self.processed = from + body_len;
+        let body = &self.buffer[from..self.processed];
+        Ok(Some(match next {
+            Next::Kafka(_) => Incoming::Kafka(body),
+            Next::Own(header) => {
+                let (fields, payload) = body.split_at(header.fields_len as usize);
+                Incoming::Own(Frame { header, fields, payload })
+            }
+        }))
     }
 
     /// True if a frame has begun and is not whole.
@@ -177,7 +256,7 @@ mod tests {
                 deframer.filled(count);
                 owned.extend_from_slice(&stream[at..at + count]);
                 at += count;
-                while let Some(frame) = deframer.next_frame().unwrap() {
+                while let Some(Incoming::Own(frame)) = deframer.take_next().unwrap() {
                     found.push((frame.fields.to_vec(), frame.payload.to_vec()));
                 }
                 while let Some(frame) = take_frame(&mut owned, 1 << 20).unwrap() {
@@ -197,7 +276,7 @@ mod tests {
                 let count = chunk.len().min(space.len());
                 space[..count].copy_from_slice(&chunk[..count]);
                 deframer.filled(count);
-                if deframer.next_frame().is_err() {
+                if deframer.take_next().is_err() {
                     break;
                 }
             }
@@ -220,7 +299,7 @@ mod tests {
             let mut deframer = Deframer::new(100 << 20);
             deframer.space()[..HEADER_LEN].copy_from_slice(&header(payload_len).encode());
             deframer.filled(HEADER_LEN);
-            let result = deframer.next_frame().map(|frame| frame.is_some());
+            let result = deframer.take_next().map(|next| next.is_some());
             deframer.space();
             (result, deframer.capacity())
         };
@@ -235,7 +314,47 @@ mod tests {
             let mut deframer = Deframer::new(100);
             deframer.space()[0] = byte;
             deframer.filled(1);
-            assert_eq!(deframer.next_frame().is_err(), byte != b'M', "{byte}");
+            assert_eq!(deframer.take_next().is_err(), byte != b'M' && byte != 0, "{byte}");
         }
+    }
+
+    fn feed(max_frame: u32, bytes: &[u8]) -> Deframer {
+        let mut deframer = Deframer::new(max_frame);
+        deframer.space()[..bytes.len()].copy_from_slice(bytes);
+        deframer.filled(bytes.len());
+        deframer
+    }
+
+    #[test]
+    fn requests_of_kafka_are_known_by_their_first_byte() {
+        let one = [0, 0, 0, 9, 0, 18, 0, 3, 0, 0, 0, 1, b'x'];
+        let mut deframer = feed(100, &[&one[..], &one, &one[..5]].concat());
+        for _ in 0..2 {
+            assert!(
+                matches!(deframer.take_next(), Ok(Some(Incoming::Kafka(body))) if body == &one[4..])
+            );
+        }
+        assert!(matches!(deframer.take_next(), Ok(None)));
+        assert_eq!(deframer.protocol(), Some(Protocol::Kafka));
+        // Whoever has begun in one protocol goes on in it.
+        let mut mixed = feed(100, &[&one[..], &frame(b"", b"")].concat());
+        assert!(mixed.take_next().unwrap().is_some());
+        assert!(matches!(mixed.take_next(), Err(FrameError::Magic { found: [b'M', b'K'] })));
+    }
+
+    #[test]
+    fn lengths_that_no_request_has_are_refused_before_the_request_comes() {
+        let of = |length: i32| {
+            feed(1 << 20, &length.to_be_bytes()).take_next().map(|next| next.is_some())
+        };
+        assert_eq!((of(8), of(1 << 20)), (Ok(false), Ok(false)));
+        for length in [0, 7, (1 << 20) + 1] {
+            assert!(
+                matches!(of(length), Err(FrameError::KafkaLength { claimed, .. }) if claimed == length)
+            );
+        }
+        assert!(of(-1).is_err() && of(i32::MAX).is_err() && of(i32::MIN).is_err());
+        let tls = feed(100 << 20, &[0x16, 3, 1, 2, 0]).take_next().unwrap_err();
+        assert!(tls.to_string().contains("looks like TLS"), "{tls}");
     }
 }

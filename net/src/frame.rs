@@ -19,6 +19,8 @@ pub const HEADER_LEN: usize = 24;
 /// First byte of every frame of ours. A Kafka request begins with a length, whose first byte is
 /// small, so that one port can tell the two protocols apart.
 pub const FIRST_BYTE: u8 = MAGIC[0];
+/// Fewest bytes of a request of Kafka's protocol behind its length: key, version and correlation id.
+pub const KAFKA_HEADER_LEN: usize = 8;
 /// Largest frame unless a setting says otherwise: Kafka's `socket.request.max.bytes`.
 pub const DEFAULT_MAX_FRAME: u32 = 100 << 20;
 
@@ -53,11 +55,21 @@ pub struct FrameHeader {
 /// Why bytes are not a frame. The stream cannot be picked up again after one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Not ours. A small first byte may be a Kafka client, which is not served yet.
-    #[error("the bytes {found:02x?} do not begin a frame of mk{}", kafka_hint(.found))]
+    /// Neither ours nor Kafka's.
+    #[error("the bytes {found:02x?} begin neither a frame of mk nor a request of Kafka's{}", hint(.found))]
     Magic {
         /// What was found.
         found: [u8; 2],
+    },
+    /// A request of Kafka's protocol that is too short to be one, or longer than allowed.
+    #[error(
+        "a request of {claimed} bytes in Kafka's protocol; it can have {KAFKA_HEADER_LEN} to {limit}"
+    )]
+    KafkaLength {
+        /// What its length says.
+        claimed: i32,
+        /// The limit.
+        limit: u32,
     },
     /// A frame version that this mk does not know.
     #[error("frame version {found}, this mk speaks {FRAME_VERSION}")]
@@ -91,8 +103,15 @@ pub enum FrameError {
     },
 }
 
-fn kafka_hint(found: &[u8; 2]) -> &'static str {
-    if found[0] < FIRST_BYTE { "; Kafka's protocol is not served" } else { "" }
+/// What else it may be.
+fn hint(found: &[u8; 2]) -> &'static str {
+    match found {
+        [0x16, 0x03] => "; it looks like TLS, which is not served",
+        [b'G', b'E'] | [b'P', b'O'] | [b'H', b'E'] => {
+            "; it looks like HTTP, which has its own port"
+        }
+        _ => "",
+    }
 }
 
 /// A frame that borrows the buffer it was read into.

@@ -107,7 +107,9 @@ impl Outgoing {
 }
 
 impl Chunk {
-    fn len(&self) -> u64 {
+    /// How many bytes.
+    #[expect(clippy::len_without_is_empty, reason = "an empty one is nobody's business")]
+    pub fn len(&self) -> u64 {
         match self {
             Chunk::Bytes(bytes) => bytes.len() as u64,
             Chunk::File(range) => range.length,

@@ -143,6 +143,17 @@ impl<P: Eq + Hash> Registry<P> {
     }
 }
 
+/// A client that has not said who it is.
+pub fn nobody() -> RegisterClient {
+    RegisterClient {
+        client_id: String::new(),
+        software_name: String::new(),
+        software_version: String::new(),
+        instance: Uuid::nil(),
+        carries_records: false,
+    }
+}
+
 fn short(who: &RegisterClient) -> RegisterClient {
     let short = |text: &str| text.chars().take(MOST_TEXT).collect();
     RegisterClient {

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use mk_net::envelope::response;
 use mk_net::event_loop::Context;
 use mk_net::fault::Fault;
 use mk_net::message::{
@@ -20,7 +19,12 @@ use crate::settings::TopicSettings;
 
 /// Brokers and topics. Topics that there are not are created first, if client and broker want it;
 /// another thread waits for that.
-pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, request: Metadata) {
+pub fn metadata(
+    shared: &Arc<Shared>,
+    context: &mut Context,
+    reply: Reply<Metadata>,
+    request: Metadata,
+) {
     let may_create =
         request.allow_auto_topic_creation && shared.settings.switch("auto.create.topics.enable");
     let names = each_once(request.topics, shared);
@@ -31,8 +35,7 @@ pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, reque
     if all_there || !may_create {
         let places = names.iter().map(|name| (name.clone(), shared.topic(name)));
         let answer = answer(shared, places.collect());
-        context.respond(reply.to, response(&reply.header, &answer, 0));
-        return;
+        return reply.answer(context, Ok(answer));
     }
     let for_worker = shared.clone();
     shared.admin.run(move || {
@@ -41,7 +44,7 @@ pub fn metadata(shared: &Arc<Shared>, context: &mut Context, reply: Reply, reque
             (name, topic)
         });
         let answer = answer(&for_worker, places.collect());
-        reply.send(&for_worker, response(&reply.header, &answer, 0));
+        reply.send(&for_worker, Ok(answer));
     });
 }
 

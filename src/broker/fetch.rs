@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{EpochEnd, Fetch, FetchPart, FetchResponse, Fetched, ReplicaLife};
@@ -35,7 +34,7 @@ pub struct Fetches {
 
 /// A fetch that found too little.
 struct WaitingFetch {
-    reply: Reply,
+    reply: Reply<Fetch>,
     /// Who asks.
     client: Arc<Client>,
     request: Fetch,
@@ -70,7 +69,7 @@ impl Fetches {
     pub fn request(
         &mut self,
         context: &mut Context,
-        (reply, client): (Reply, &Arc<Client>),
+        (reply, client): (Reply<Fetch>, &Arc<Client>),
         request: Fetch,
     ) {
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
@@ -80,7 +79,7 @@ impl Fetches {
         if request.replica.is_none()
             && let Some(until) = client.charge_request(context.now())
         {
-            context.hold(reply.to, until);
+            context.hold(reply.to().connection, until);
         }
         let fetch = WaitingFetch { reply, client: client.clone(), request };
         let request = &fetch.request;
@@ -149,13 +148,13 @@ impl Fetches {
 
     /// Answers all that wait of a connection with what there is.
     pub fn answer_all_of(&mut self, context: &mut Context, connection: ConnectionId) {
-        for fetch in self.waiting.take_all(|fetch| fetch.reply.to == connection) {
+        for fetch in self.waiting.take_all(|fetch| fetch.reply.to().connection == connection) {
             self.read(&fetch, false).answer(context, fetch);
         }
     }
 
     pub fn forget(&mut self, connection: ConnectionId) {
-        drop(self.waiting.take_all(|fetch| fetch.reply.to == connection));
+        drop(self.waiting.take_all(|fetch| fetch.reply.to().connection == connection));
     }
 
     /// What there is for a request. Only when it has just come does it tell of a follower.
@@ -334,13 +333,12 @@ impl Found {
                     && let Some(until) =
                         client.consumed(&part.topic, length.into(), group, context.now())
                 {
-                    context.hold(reply.to, until);
+                    context.hold(reply.to().connection, until);
                 }
             }
         }
-        let fields = FetchResponse { parts: self.parts };
-        let message = response(&reply.header, &fields, self.bytes as usize);
-        context.respond_with(reply.to, message, self.payload.into_iter());
+        let answer = FetchResponse { parts: self.parts };
+        reply.answer_with(context, answer, self.payload, self.bytes);
     }
 }
 

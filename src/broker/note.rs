@@ -1,7 +1,7 @@
 //! What threads tell the event loops.
 
-use bytes::Bytes;
-use mk_net::event_loop::ConnectionId;
+use mk_net::event_loop::RequestId;
+use mk_net::outgoing::Chunk;
 
 use super::promise::Promise;
 
@@ -21,8 +21,8 @@ pub enum Note {
     /// The answer to a request that a worker had.
     Reply {
         /// Whose answer.
-        to: ConnectionId,
+        to: RequestId,
         /// The answer.
-        message: Bytes,
+        message: Vec<Chunk>,
     },
 }

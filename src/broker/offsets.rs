@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use mk_net::envelope::response;
 use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{At, FoundOffset, ListOffsets, ListOffsetsPart, ListOffsetsResponse};
@@ -16,16 +15,21 @@ use crate::zoo::state::LeaderEpoch;
 
 /// Answers at once if only the ends of logs are asked for; a search by time reads, and is done by
 /// a worker.
-pub fn list(shared: &Arc<Shared>, context: &mut Context, reply: Reply, request: ListOffsets) {
+pub fn list(
+    shared: &Arc<Shared>,
+    context: &mut Context,
+    reply: Reply<ListOffsets>,
+    request: ListOffsets,
+) {
     let searches = |part: &ListOffsetsPart| !matches!(part.at, At::Earliest | At::Latest);
     if request.parts.iter().any(searches) {
         let for_worker = shared.clone();
         shared.lookup.run(move || {
             let answer = find_all(&for_worker, &request);
-            reply.send(&for_worker, response(&reply.header, &answer, 0));
+            reply.send(&for_worker, Ok(answer));
         });
     } else {
-        context.respond(reply.to, response(&reply.header, &find_all(shared, &request), 0));
+        reply.answer(context, Ok(find_all(shared, &request)));
     }
 }
 

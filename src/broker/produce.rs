@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
@@ -38,7 +37,7 @@ pub struct Produces {
 
 /// A request whose records are in the log and not yet committed.
 struct WaitingProduce {
-    reply: Reply,
+    reply: Reply<Produce>,
     parts: Vec<Result<Part, Fault>>,
 }
 
@@ -68,26 +67,29 @@ impl Produces {
         Produces { index, shared, waiting: Waiting::default() }
     }
 
-    /// Appends; answers at once, or parks the request until it is committed.
+    /// Appends a batch for each part; answers at once, or parks the request until it is committed.
     pub fn request(
         &mut self,
         context: &mut Context,
-        (reply, client): (Reply, &Client),
-        request: Produce,
-        payload: &[u8],
-    ) -> Result<(), Fault> {
-        let batches = split(&request, payload)?;
-        let parts = self.append_all(&request, &batches);
+        (reply, client): (Reply<Produce>, &Client),
+        request: &Produce,
+        batches: &[&[u8]],
+    ) {
+        if !matches!(request.acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
+            let what = format!("acks is {}; it can be 0, 1 and -1 (all)", request.acks);
+            let fault = Fault::new(ErrorCode::INVALID_REQUIRED_ACKS, what);
+            return reply.answer(context, Err(fault));
+        }
+        let parts = self.append_all(request, batches);
         for (part, result) in request.parts.iter().zip(&parts) {
             if result.is_ok()
                 && let Some(until) = client.produced(&part.topic, part.length.into(), context.now())
             {
-                context.hold(reply.to, until);
+                context.hold(reply.to().connection, until);
             }
         }
         if request.acks == ACKS_NONE {
-            context.no_response(reply.to);
-            return Ok(());
+            return reply.no_answer(context);
         }
         let mut produce = WaitingProduce { reply, parts };
         if settle(&self.shared, self.index, &mut produce) {
@@ -97,7 +99,6 @@ impl Produces {
             let serials = produce.uncommitted().map(|batch| batch.partition.serial()).collect();
             self.waiting.park(produce, serials, context.now() + timeout);
         }
-        Ok(())
     }
 
     /// Appends in order. Behind a batch that failed, none of its partition is tried: it would
@@ -198,7 +199,7 @@ impl Produces {
     }
 
     pub fn forget(&mut self, connection: ConnectionId) {
-        drop(self.waiting.take_all(|produce| produce.reply.to == connection));
+        drop(self.waiting.take_all(|produce| produce.reply.to().connection == connection));
     }
 }
 
@@ -290,8 +291,7 @@ impl WaitingProduce {
 
     fn answer(self, context: &mut Context) {
         let parts = self.parts.into_iter().map(|part| part.map(|part| part.appended)).collect();
-        let message = response(&self.reply.header, &ProduceResponse { parts }, 0);
-        context.respond(self.reply.to, message);
+        self.reply.answer(context, Ok(ProduceResponse { parts }));
     }
 }
 
@@ -309,12 +309,8 @@ pub fn init_producer(request: &InitProducerId) -> Result<InitProducerIdResponse,
 }
 
 /// Cuts the payload into the batches of the parts.
-fn split<'a>(request: &Produce, payload: &'a [u8]) -> Result<Vec<&'a [u8]>, Fault> {
+pub fn split<'a>(request: &Produce, payload: &'a [u8]) -> Result<Vec<&'a [u8]>, Fault> {
     let invalid = |what: String| Fault::new(ErrorCode::INVALID_REQUEST, what);
-    if !matches!(request.acks, ACKS_NONE | ACKS_LEADER | ACKS_ALL) {
-        let what = format!("acks is {}; it can be 0, 1 and -1 (all)", request.acks);
-        return Err(Fault::new(ErrorCode::INVALID_REQUIRED_ACKS, what));
-    }
     let mut rest = payload;
     let mut batches = Vec::with_capacity(request.parts.len());
     for part in &request.parts {

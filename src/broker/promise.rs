@@ -2,22 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use mk_net::envelope::failure;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
 
 use super::produce::Uncommitted;
-use super::reply::Reply;
+use super::reply::Kept;
 use super::waiting::Waiting;
 
 /// An answer that holds once a partition is committed up to some offset.
 #[derive(Debug)]
 pub struct Promise {
-    /// Whose answer.
-    pub reply: Reply,
     /// The answer.
-    pub message: Bytes,
+    pub answer: Kept,
     /// What it waits for.
     pub uncommitted: Uncommitted,
 }
@@ -39,7 +35,7 @@ impl Promises {
     /// Answers at once, or when more is committed.
     pub fn promise(&mut self, context: &mut Context, promise: Promise) {
         match self.look(&promise) {
-            Some(message) => context.respond(promise.reply.to, message),
+            Some(holds) => promise.answer.answer(context, holds),
             None => {
                 let serial = promise.uncommitted.partition.serial();
                 self.waiting.park(promise, vec![serial], context.now() + PATIENCE);
@@ -47,28 +43,25 @@ impl Promises {
         }
     }
 
-    /// The answer, if it is known by now.
-    fn look(&self, promise: &Promise) -> Option<Bytes> {
+    /// Whether the answer holds, if that is known by now.
+    fn look(&self, promise: &Promise) -> Option<Result<(), Fault>> {
         // Entered before it is looked at, so that no commit goes unnoticed.
         promise.uncommitted.partition.producers.enter(self.index);
         match promise.uncommitted.look() {
             Ok(None) => None,
-            Ok(Some(_)) => Some(promise.message.clone()),
-            Err(fault) => {
-                let fault = Fault::new(ErrorCode::NOT_COORDINATOR, fault.message);
-                Some(failure(&promise.reply.header, &fault))
-            }
+            Ok(Some(_)) => Some(Ok(())),
+            Err(fault) => Some(Err(Fault::new(ErrorCode::NOT_COORDINATOR, fault.message))),
         }
     }
 
     /// More of a partition is committed, or it will not be.
     pub fn on_committed(&mut self, context: &mut Context, serial: u64) {
         for ticket in self.waiting.waiting_for(serial) {
-            let message = self.waiting.request(ticket).and_then(|promise| self.look(promise));
-            if let Some(message) = message
+            let holds = self.waiting.request(ticket).and_then(|promise| self.look(promise));
+            if let Some(holds) = holds
                 && let Some(promise) = self.waiting.take(ticket)
             {
-                context.respond(promise.reply.to, message);
+                promise.answer.answer(context, holds);
             }
         }
     }
@@ -76,12 +69,11 @@ impl Promises {
     /// Answers those that have waited long enough.
     pub fn on_deadline(&mut self, context: &mut Context) {
         while let Some(promise) = self.waiting.take_expired(context.now()) {
-            let message = self.look(&promise).unwrap_or_else(|| {
+            let holds = self.look(&promise).unwrap_or_else(|| {
                 let what = "the offsets topic does not commit: too few replicas are in sync";
-                let fault = Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, what);
-                failure(&promise.reply.header, &fault)
+                Err(Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, what))
             });
-            context.respond(promise.reply.to, message);
+            promise.answer.answer(context, holds);
         }
     }
 
@@ -90,6 +82,6 @@ impl Promises {
     }
 
     pub fn forget(&mut self, connection: ConnectionId) {
-        drop(self.waiting.take_all(|promise| promise.reply.to == connection));
+        drop(self.waiting.take_all(|promise| promise.answer.to().connection == connection));
     }
 }

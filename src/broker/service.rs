@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mk_net::codec::decode;
-use mk_net::envelope::{failure, response};
-use mk_net::event_loop::{ConnectionId, Context, Service};
+use mk_net::envelope::failure;
+use mk_net::event_loop::{ConnectionId, Context, RequestId, Service};
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::frame::Frame;
+use mk_net::frame::{Frame, FrameHeader};
 use mk_net::message::{
     ApiVersions, ApiVersionsResponse, DescribeProgress, Fetch, InitProducerId, Kind, KindVersions,
     ListClients, ListGroups, RegisterClient, RegisterClientResponse, Request,
 };
-use uuid::Uuid;
+use mk_net::outgoing::Chunk;
 
-use super::clients::Client;
+use super::clients::{self, Client};
 use super::fetch::Fetches;
 use super::groups::coordinator::Ask;
 use super::groups::find;
@@ -62,7 +62,7 @@ impl BrokerService {
     fn dispatch(
         &mut self,
         context: &mut Context,
-        to: ConnectionId,
+        from: RequestId,
         frame: Frame<'_>,
     ) -> Result<(), Fault> {
         let Frame { header, fields, payload } = frame;
@@ -75,17 +75,11 @@ impl BrokerService {
             let what = format!("{} bytes of payload behind {}", payload.len(), header.kind);
             return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
         }
-        let reply = Reply { index: self.index, to, header };
         let shared = &self.shared;
+        let to = from.connection;
         let connected = self.clients.entry(to).or_insert_with(|| {
-            let nobody = RegisterClient {
-                client_id: String::new(),
-                software_name: String::new(),
-                software_version: String::new(),
-                instance: Uuid::nil(),
-                carries_records: false,
-            };
             let place = (self.index, to);
+            let nobody = clients::nobody();
             let client = shared.clients.register(place, &nobody, context.peer(), &shared.quotas);
             Connected { client, has_carried: false }
         });
@@ -107,86 +101,98 @@ impl BrokerService {
         ) {
             shared.cluster.require_known()?;
         }
+        let asked = Asked { index: self.index, from, header, fields };
         match header.kind {
             Kind::PRODUCE => {
                 connected.carry(context, to)?;
-                let request = parse(fields)?;
-                return self.produces.request(context, (reply, &client), request, payload);
+                let (reply, request) = asked.parse()?;
+                let batches = produce::split(&request, payload)?;
+                self.produces.request(context, (reply, &client), &request, &batches);
             }
             Kind::FETCH => {
-                let request: Fetch = parse(fields)?;
+                let (reply, request) = asked.parse::<Fetch>()?;
                 if request.replica.is_none() {
                     connected.carry(context, to)?;
                 }
                 self.fetches.request(context, (reply, &client), request);
             }
-            Kind::LIST_OFFSETS => offsets::list(shared, context, reply, parse(fields)?),
-            Kind::METADATA => describe::metadata(shared, context, reply, parse(fields)?),
-            Kind::WATCH_TOPICS => return self.watches.request(context, reply, parse(fields)?),
+            Kind::LIST_OFFSETS => {
+                let (reply, request) = asked.parse()?;
+                offsets::list(shared, context, reply, request);
+            }
+            Kind::METADATA => {
+                let (reply, request) = asked.parse()?;
+                describe::metadata(shared, context, reply, request);
+            }
+            Kind::WATCH_TOPICS => {
+                let (reply, request) = asked.parse()?;
+                self.watches.request(context, reply, request);
+            }
             Kind::API_VERSIONS => {
-                let request: ApiVersions = parse(fields)?;
+                let (reply, request) = asked.parse::<ApiVersions>()?;
                 tracing::debug!(
                     client = request.client_software_name,
                     version = request.client_software_version,
                     "a client says who it is"
                 );
-                context.respond(to, response(&header, &self.api_versions(), 0));
+                reply.answer(context, Ok(self.api_versions()));
             }
             Kind::INIT_PRODUCER_ID => {
-                let answer = produce::init_producer(&parse::<InitProducerId>(fields)?)?;
-                context.respond(to, response(&header, &answer, 0));
+                let (reply, request) = asked.parse::<InitProducerId>()?;
+                reply.answer(context, produce::init_producer(&request));
             }
             Kind::DESCRIBE_TOPICS => {
-                let answer = describe::topics(shared, parse(fields)?);
-                context.respond(to, response(&header, &answer, 0));
+                let (reply, request) = asked.parse()?;
+                reply.answer(context, Ok(describe::topics(shared, request)));
             }
-            Kind::CREATE_TOPICS => reply.later(shared, parse(fields)?, control::create),
-            Kind::DELETE_TOPICS => reply.later(shared, parse(fields)?, control::delete),
-            Kind::ALTER_TOPIC => reply.later(shared, parse(fields)?, control::alter),
-            Kind::ADD_PARTITIONS => reply.later(shared, parse(fields)?, control::add_partitions),
-            Kind::TRIM_TOPIC => reply.later(shared, parse(fields)?, control::trim),
-            Kind::DESCRIBE_CLUSTER => reply.later(shared, parse(fields)?, operate::describe),
-            Kind::ELECT_LEADERS => reply.later(shared, parse(fields)?, operate::elect),
-            Kind::MOVE_PARTITIONS => reply.later(shared, parse(fields)?, operate::move_partitions),
-            Kind::CLUSTER_EVENTS => reply.later(shared, parse(fields)?, operate::events),
-            Kind::FIND_COORDINATOR => return find::find(shared, context, reply, parse(fields)?),
+            Kind::CREATE_TOPICS => asked.later(shared, control::create)?,
+            Kind::DELETE_TOPICS => asked.later(shared, control::delete)?,
+            Kind::ALTER_TOPIC => asked.later(shared, control::alter)?,
+            Kind::ADD_PARTITIONS => asked.later(shared, control::add_partitions)?,
+            Kind::TRIM_TOPIC => asked.later(shared, control::trim)?,
+            Kind::DESCRIBE_CLUSTER => asked.later(shared, operate::describe)?,
+            Kind::ELECT_LEADERS => asked.later(shared, operate::elect)?,
+            Kind::MOVE_PARTITIONS => asked.later(shared, operate::move_partitions)?,
+            Kind::CLUSTER_EVENTS => asked.later(shared, operate::events)?,
+            Kind::FIND_COORDINATOR => {
+                let (reply, request) = asked.parse()?;
+                find::find(shared, context, reply, request);
+            }
             Kind::GROUP_HEARTBEAT => {
                 let host = context.peer().map_or_else(String::new, |peer| peer.ip().to_string());
-                shared.groups.ask(reply, Ask::Heartbeat(parse(fields)?, host));
+                let (reply, request) = asked.parse()?;
+                shared.groups.ask(Ask::Heartbeat(reply, request, host));
             }
-            Kind::LEAVE_GROUP => shared.groups.ask(reply, Ask::Leave(parse(fields)?)),
-            Kind::COMMIT_OFFSETS => shared.groups.ask(reply, Ask::Commit(parse(fields)?)),
-            Kind::FETCH_OFFSETS => shared.groups.ask(reply, Ask::Offsets(parse(fields)?)),
-            Kind::DESCRIBE_GROUP => shared.groups.ask(reply, Ask::Describe(parse(fields)?)),
-            Kind::DELETE_GROUP => shared.groups.ask(reply, Ask::Delete(parse(fields)?)),
+            Kind::LEAVE_GROUP => asked.of_groups(shared, Ask::Leave)?,
+            Kind::COMMIT_OFFSETS => asked.of_groups(shared, Ask::Commit)?,
+            Kind::FETCH_OFFSETS => asked.of_groups(shared, Ask::Offsets)?,
+            Kind::DESCRIBE_GROUP => asked.of_groups(shared, Ask::Describe)?,
+            Kind::DELETE_GROUP => asked.of_groups(shared, Ask::Delete)?,
+            Kind::LIST_GROUPS => {
+                asked.of_groups(shared, |reply, ListGroups {}| Ask::List(reply))?
+            }
             Kind::REGISTER_CLIENT => {
                 let (place, quotas) = ((self.index, to), &shared.quotas);
-                let who: RegisterClient = parse(fields)?;
+                let (reply, who) = asked.parse::<RegisterClient>()?;
                 let client = shared.clients.register(place, &who, context.peer(), quotas);
                 let owes = client.owes(context.now());
                 connected.client = client;
                 if let Some(until) = owes.filter(|_| who.carries_records) {
                     context.hold(to, until);
                 }
-                context.respond(to, response(&header, &RegisterClientResponse {}, 0));
+                reply.answer(context, Ok(RegisterClientResponse {}));
             }
             Kind::LIST_CLIENTS => {
-                let ListClients {} = parse(fields)?;
-                context.respond(to, response(&header, &shared.clients.list(), 0));
+                let (reply, ListClients {}) = asked.parse()?;
+                reply.answer(context, Ok(shared.clients.list()));
             }
             Kind::DESCRIBE_PROGRESS => {
-                let (for_worker, request) = (shared.clone(), parse::<DescribeProgress>(fields)?);
+                let (reply, request) = asked.parse::<DescribeProgress>()?;
+                let for_worker = shared.clone();
                 shared.lookup.run(move || {
-                    let message = match readers::describe(&for_worker, &request) {
-                        Ok(answer) => response(&reply.header, &answer, 0),
-                        Err(fault) => failure(&reply.header, &fault),
-                    };
-                    reply.send(&for_worker, message);
+                    let answer = readers::describe(&for_worker, &request);
+                    reply.send(&for_worker, answer);
                 });
-            }
-            Kind::LIST_GROUPS => {
-                let ListGroups {} = parse(fields)?;
-                shared.groups.ask(reply, Ask::List);
             }
             // `Kind::check` has refused all others.
             other => {
@@ -225,21 +231,58 @@ impl Connected {
     }
 }
 
-/// Reads the fields of a request.
-fn parse<R: Request>(fields: &[u8]) -> Result<R, Fault> {
-    decode(fields).map_err(|error| {
-        let what = format!("{} cannot be read: {error}", R::KIND);
-        Fault::new(ErrorCode::INVALID_REQUEST, what)
-    })
+/// A request that is not read yet.
+struct Asked<'a> {
+    index: usize,
+    from: RequestId,
+    header: FrameHeader,
+    fields: &'a [u8],
+}
+
+impl Asked<'_> {
+    /// Reads it.
+    fn parse<R: Request>(self) -> Result<(Reply<R>, R), Fault> {
+        let request = decode(self.fields).map_err(|error| {
+            let what = format!("{} cannot be read: {error}", R::KIND);
+            Fault::new(ErrorCode::INVALID_REQUEST, what)
+        })?;
+        Ok((Reply::own(self.index, self.from, self.header), request))
+    }
+
+    /// Lets the thread answer that may wait for the mini-zookeeper.
+    fn later<R: Request>(
+        self,
+        shared: &Arc<Shared>,
+        handle: impl FnOnce(&Arc<Shared>, R) -> Result<R::Response, Fault> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let (reply, request) = self.parse()?;
+        reply.later(shared, request, handle);
+        Ok(())
+    }
+
+    /// Lets the coordinator answer.
+    fn of_groups<R: Request>(
+        self,
+        shared: &Shared,
+        ask: impl FnOnce(Reply<R>, R) -> Ask,
+    ) -> Result<(), Fault> {
+        let (reply, request) = self.parse()?;
+        shared.groups.ask(ask(reply, request));
+        Ok(())
+    }
 }
 
 impl Service for BrokerService {
     type Note = Note;
 
-    fn on_request(&mut self, context: &mut Context, from: ConnectionId, frame: Frame<'_>) {
+    fn on_request(&mut self, context: &mut Context, from: RequestId, frame: Frame<'_>) {
         if let Err(fault) = self.dispatch(context, from, frame) {
-            context.respond(from, failure(&frame.header, &fault));
+            context.respond(from, [Chunk::Bytes(failure(&frame.header, &fault))]);
         }
+    }
+
+    fn on_kafka_request(&mut self, context: &mut Context, from: RequestId, _request: &[u8]) {
+        context.end(from.connection, "Kafka's protocol is not served".to_owned());
     }
 
     fn on_note(&mut self, context: &mut Context, note: Note) {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mk_net::envelope::response;
 use mk_net::event_loop::{ConnectionId, Context};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{WatchTopics, WatchTopicsResponse};
@@ -22,7 +21,7 @@ pub struct Watches {
 }
 
 struct Watch {
-    reply: Reply,
+    reply: Reply<WatchTopics>,
     request: WatchTopics,
 }
 
@@ -39,25 +38,24 @@ impl Watches {
     pub fn request(
         &mut self,
         context: &mut Context,
-        reply: Reply,
+        reply: Reply<WatchTopics>,
         request: WatchTopics,
-    ) -> Result<(), Fault> {
+    ) {
         if request.topics.len() > MOST_TOPICS {
             let what =
                 format!("{} topics, {MOST_TOPICS} at most are watched", request.topics.len());
-            return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+            return reply.answer(context, Err(Fault::new(ErrorCode::INVALID_REQUEST, what)));
         }
-        self.answer_of(context, reply.to);
+        let connection = reply.to().connection;
+        self.answer_of(context, connection);
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);
         let watch = Watch { reply, request };
         let grown = self.grown(&watch.request);
         if !grown.is_empty() || wait.is_zero() {
-            watch.answer(context, grown);
-            return Ok(());
+            return watch.answer(context, grown);
         }
         let ticket = self.waiting.park(watch, Vec::new(), context.now() + wait);
-        self.by_connection.insert(reply.to, ticket);
-        Ok(())
+        self.by_connection.insert(connection, ticket);
     }
 
     /// Topics have changed.
@@ -69,7 +67,7 @@ impl Watches {
             if !grown.is_empty()
                 && let Some(watch) = self.waiting.take(ticket)
             {
-                self.by_connection.remove(&watch.reply.to);
+                self.by_connection.remove(&watch.reply.to().connection);
                 watch.answer(context, grown);
             }
         }
@@ -78,7 +76,7 @@ impl Watches {
     /// Answers those that have waited long enough.
     pub fn on_deadline(&mut self, context: &mut Context) {
         while let Some(watch) = self.waiting.take_expired(context.now()) {
-            self.by_connection.remove(&watch.reply.to);
+            self.by_connection.remove(&watch.reply.to().connection);
             watch.answer(context, Vec::new());
         }
     }
@@ -131,7 +129,6 @@ impl Watches {
 
 impl Watch {
     fn answer(self, context: &mut Context, grown: Vec<String>) {
-        let answer = WatchTopicsResponse { grown };
-        context.respond(self.reply.to, response(&self.reply.header, &answer, 0));
+        self.reply.answer(context, Ok(WatchTopicsResponse { grown }));
     }
 }

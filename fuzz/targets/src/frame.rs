@@ -1,8 +1,9 @@
 //! A stream of frames: what is read of it does not depend on how it is cut, and is bounded.
 
 use bytes::BytesMut;
-use mk_net::deframer::{Deframer, take_frame};
-use mk_net::frame::{FrameError, FrameHeader, HEADER_LEN, Kind};
+use mk_net::deframer::{Deframer, Incoming, take_frame};
+use mk_net::frame::{FIRST_BYTE, FrameError, FrameHeader, HEADER_LEN, Kind};
+use mk_net::kafka::frame::LENGTH_LEN;
 
 use crate::edit::{edit, edit_head};
 use crate::input::Input;
@@ -10,10 +11,11 @@ use crate::input::Input;
 /// Bytes of a stream that is made, about.
 const MOST_STREAM: usize = 100_000;
 
-/// What came out of a stream, in the end.
-#[derive(Debug, PartialEq)]
+/// What came out of a stream, in the end: frames, or requests of Kafka's protocol.
+#[derive(Debug, Default, PartialEq)]
 struct Outcome {
     frames: Vec<(FrameHeader, Vec<u8>, Vec<u8>)>,
+    requests: Vec<Vec<u8>>,
     error: Option<FrameError>,
 }
 
@@ -24,6 +26,11 @@ pub fn frame(bytes: &[u8]) {
     let stream = if input.one_in(4) { input.rest().to_vec() } else { stream(&mut input) };
     for head in stream.windows(HEADER_LEN).step_by(7).chain(stream.windows(HEADER_LEN).take(1)) {
         a_header_that_parses_encodes_to_its_bytes(head, limit);
+    }
+    if stream.first().is_some_and(|first| *first != FIRST_BYTE) {
+        let at_once = served(&stream, &[usize::MAX], limit);
+        assert_eq!(served(&stream, &pieces, limit), at_once, "Kafka's requests, cut {pieces:?}");
+        return;
     }
     let whole = whole(&stream, limit);
     assert_eq!(served(&stream, &pieces, limit), whole, "the server's side, cut {pieces:?}");
@@ -104,7 +111,7 @@ fn whole(stream: &[u8], limit: u32) -> Outcome {
         frames.push((header, fields.to_vec(), payload.to_vec()));
         rest = behind;
     };
-    Outcome { frames, error }
+    Outcome { frames, error, ..Outcome::default() }
 }
 
 /// The second byte of a wrong magic may not have come when the first is refused.
@@ -117,7 +124,7 @@ fn alike(error: FrameError) -> FrameError {
 
 fn served(stream: &[u8], pieces: &[usize], limit: u32) -> Outcome {
     let mut deframer = Deframer::new(limit);
-    let (mut frames, mut error) = (Vec::new(), None);
+    let (mut frames, mut requests, mut error) = (Vec::new(), Vec::new(), None);
     let (mut rest, mut pieces) = (stream, pieces.iter().cycle());
     while !rest.is_empty() {
         let space = deframer.space();
@@ -127,24 +134,33 @@ fn served(stream: &[u8], pieces: &[usize], limit: u32) -> Outcome {
         deframer.filled(count);
         rest = &rest[count..];
         if error.is_none() {
-            while let Ok(Some(frame)) = deframer.next_frame() {
-                frames.push((frame.header, frame.fields.to_vec(), frame.payload.to_vec()));
+            while let Ok(Some(incoming)) = deframer.take_next() {
+                match incoming {
+                    Incoming::Own(frame) => {
+                        frames.push((frame.header, frame.fields.to_vec(), frame.payload.to_vec()));
+                    }
+                    Incoming::Kafka(request) => requests.push(request.to_vec()),
+                }
             }
             let waiting = (HEADER_LEN as u64 + u64::from(limit)).min(stream.len() as u64);
             assert!(deframer.capacity() as u64 <= 4 * waiting + (64 << 10), "holds too much");
         }
-        let now = deframer.next_frame().err().map(alike);
+        let now = deframer.take_next().err().map(alike);
         assert!(error.is_none() || now == error, "{error:?} was not the last word, {now:?}");
         error = now;
         deframer.shrink();
     }
-    assert!(error.is_some() || deframer.is_mid_frame() == is_mid_frame(stream, &frames));
-    Outcome { frames, error }
+    let outcome = Outcome { frames, requests, error };
+    assert!(outcome.error.is_some() || deframer.is_mid_frame() == outcome.is_mid_frame(stream));
+    outcome
 }
 
-fn is_mid_frame(stream: &[u8], frames: &[(FrameHeader, Vec<u8>, Vec<u8>)]) -> bool {
-    let taken: usize = frames.iter().map(|(header, ..)| HEADER_LEN + header.body_len()).sum();
-    taken < stream.len()
+impl Outcome {
+    fn is_mid_frame(&self, stream: &[u8]) -> bool {
+        let frames = self.frames.iter().map(|(header, ..)| HEADER_LEN + header.body_len());
+        let requests = self.requests.iter().map(|request| LENGTH_LEN + request.len());
+        frames.chain(requests).sum::<usize>() < stream.len()
+    }
 }
 
 fn taken(stream: &[u8], pieces: &[usize], limit: u32) -> Outcome {
@@ -167,5 +183,5 @@ fn taken(stream: &[u8], pieces: &[usize], limit: u32) -> Outcome {
         assert!(error.is_none() || now == error, "{error:?} was not the last word, {now:?}");
         error = now;
     }
-    Outcome { frames, error }
+    Outcome { frames, error, ..Outcome::default() }
 }

@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use mio::net::TcpListener;
 use tracing::error;
 
@@ -37,7 +36,10 @@ pub trait Service {
     type Note: Send + 'static;
 
     /// A request came. It must be answered, or declared to have no answer, now or later.
-    fn on_request(&mut self, context: &mut Context, from: ConnectionId, frame: Frame<'_>);
+    fn on_request(&mut self, context: &mut Context, from: RequestId, frame: Frame<'_>);
+    /// A request of Kafka's protocol came, here without its length. It must be answered, or declared to have no
+    /// answer, now or later; answers go out in the order of the requests.
+    fn on_kafka_request(&mut self, context: &mut Context, from: RequestId, request: &[u8]);
     /// A note came.
     fn on_note(&mut self, context: &mut Context, note: Self::Note);
     /// The time it asked for with [`Service::next_deadline`] has come.
@@ -60,6 +62,14 @@ pub struct ConnectionId {
     generation: u64,
 }
 
+/// Names a request, for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// The connection that it came over.
+    pub connection: ConnectionId,
+    number: u64,
+}
+
 /// What a service says while it handles something.
 #[derive(Debug)]
 pub struct Context {
@@ -70,9 +80,11 @@ pub struct Context {
 
 #[derive(Debug)]
 enum Output {
-    Chunk(Chunk),
-    Answered,
+    /// A part of the answer to the request of this number.
+    Chunk(u64, Chunk),
+    Answered(u64),
     Hold(Instant),
+    End(String),
 }
 
 /// Limits of a server.
@@ -146,20 +158,16 @@ impl Context {
     }
 
     /// Answers a request.
-    pub fn respond(&mut self, to: ConnectionId, message: Bytes) {
-        self.respond_with(to, message, std::iter::empty());
+    pub fn respond(&mut self, to: RequestId, answer: impl IntoIterator<Item = Chunk>) {
+        let RequestId { connection, number } = to;
+        let chunks = answer.into_iter().map(|chunk| (connection, Output::Chunk(number, chunk)));
+        self.outputs.extend(chunks);
+        self.no_response(to);
     }
 
-    /// Answers a request, with a payload behind the message.
-    pub fn respond_with(
-        &mut self,
-        to: ConnectionId,
-        message: Bytes,
-        payload: impl Iterator<Item = Chunk>,
-    ) {
-        self.outputs.push((to, Output::Chunk(Chunk::Bytes(message))));
-        self.outputs.extend(payload.map(|chunk| (to, Output::Chunk(chunk))));
-        self.outputs.push((to, Output::Answered));
+    /// Ends a connection once what is queued for it is sent: a request cannot be answered, for this reason.
+    pub fn end(&mut self, connection: ConnectionId, why: String) {
+        self.outputs.push((connection, Output::End(why)));
     }
 
     /// Takes no further request of a connection until then; what it sends meanwhile waits in its socket.
@@ -169,8 +177,8 @@ impl Context {
     }
 
     /// Says that a request has no answer.
-    pub fn no_response(&mut self, to: ConnectionId) {
-        self.outputs.push((to, Output::Answered));
+    pub fn no_response(&mut self, to: RequestId) {
+        self.outputs.push((to.connection, Output::Answered(to.number)));
     }
 }
 

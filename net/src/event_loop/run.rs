@@ -1,7 +1,9 @@
 //! The loop itself.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt::Display;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -14,7 +16,8 @@ use tracing::{debug, error, warn};
 use super::acceptor::{Acceptor, LISTENER};
 use super::mailbox::{Inbox, Mailbox, Message, WAKE};
 use super::socket::{Sent, Socket, Step};
-use super::{ConnectionId, Context, Counters, Limits, Output, Service};
+use super::{ConnectionId, Context, Counters, Limits, Output, RequestId, Service};
+use crate::deframer::Incoming;
 use crate::fault::{ErrorCode, Fault};
 
 pub(super) struct EventLoop<S: Service> {
@@ -289,19 +292,20 @@ impl<S: Service> EventLoop<S> {
         loop {
             let Some(socket) = &mut self.sockets[id.index] else { return false };
             match socket.connection.next_request() {
-                Ok(Some(frame)) => {
+                Ok(Some((number, incoming))) => {
                     self.counters.requests.fetch_add(1, Relaxed);
                     self.context.peer = socket.peer;
-                    self.service.on_request(&mut self.context, id, frame);
+                    let (from, context) = (RequestId { connection: id, number }, &mut self.context);
+                    match incoming {
+                        Incoming::Own(frame) => self.service.on_request(context, from, frame),
+                        Incoming::Kafka(request) => {
+                            self.service.on_kafka_request(context, from, request);
+                        }
+                    }
                 }
                 Ok(None) => return !socket.connection.is_refused(),
                 Err(error) => {
-                    let before = self.counters.refused.fetch_add(1, Relaxed);
-                    // Whoever knocks at the wrong door all day shall not fill the log.
-                    if before < 10 || before.is_power_of_two() {
-                        let peer = socket.stream.peer_addr().ok();
-                        warn!(?peer, %error, refused = before + 1, "a connection is refused");
-                    }
+                    tell_refused(&self.counters, socket.peer, &error);
                     return false;
                 }
             }
@@ -318,9 +322,14 @@ impl<S: Service> EventLoop<S> {
                 continue;
             };
             match output {
-                Output::Chunk(chunk) => socket.connection.send(chunk),
-                Output::Answered => {
-                    socket.connection.answered();
+                Output::Chunk(number, chunk) => socket.connection.send(number, chunk),
+                Output::Answered(number) => {
+                    socket.connection.answered(number);
+                    self.enqueue(id.index);
+                }
+                Output::End(why) => {
+                    tell_refused(&self.counters, socket.peer, &why);
+                    socket.connection.end();
                     self.enqueue(id.index);
                 }
                 Output::Hold(until) => {
@@ -424,6 +433,14 @@ impl<S: Service> EventLoop<S> {
             socket.connection.pending() > 0 || socket.connection.outgoing_bytes() > 0
         };
         Instant::now() >= deadline || !self.sockets.iter().flatten().any(busy)
+    }
+}
+
+/// Whoever knocks at the wrong door all day shall not fill the log.
+fn tell_refused(counters: &Counters, peer: Option<SocketAddr>, error: &dyn Display) {
+    let before = counters.refused.fetch_add(1, Relaxed);
+    if before < 10 || before.is_power_of_two() {
+        warn!(?peer, %error, refused = before + 1, "a connection is refused");
     }
 }
 

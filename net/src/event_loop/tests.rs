@@ -3,20 +3,22 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::codec::{decode, encode};
 use crate::envelope::{request, response};
 use crate::fault::{ErrorCode, Fault};
-use crate::frame::{FrameHeader, HEADER_LEN};
+use crate::frame::{FrameHeader, HEADER_LEN, KAFKA_HEADER_LEN};
 use crate::message::{DeleteTopics, Kind, Request};
-use crate::outgoing::FileRange;
+use crate::outgoing::{Chunk, FileRange};
 
 const HOLD: Duration = Duration::from_millis(300);
 
 /// Sends the payload back; a name is an order.
 struct Echo {
     file: Arc<File>,
-    parked: Vec<(ConnectionId, FrameHeader)>,
+    parked: Vec<(RequestId, FrameHeader)>,
     mailboxes: Arc<[Mailbox<()>]>,
     deadline: Option<Instant>,
 }
@@ -24,7 +26,7 @@ struct Echo {
 impl Service for Echo {
     type Note = ();
 
-    fn on_request(&mut self, context: &mut Context, from: ConnectionId, frame: Frame<'_>) {
+    fn on_request(&mut self, context: &mut Context, from: RequestId, frame: Frame<'_>) {
         let order: DeleteTopics = decode(frame.fields).unwrap();
         match order.names.first().map(String::as_str) {
             Some("park") => self.parked.push((from, frame.header)),
@@ -36,28 +38,35 @@ impl Service for Echo {
                 };
                 let fields = response(&frame.header, &0u32, length as usize);
                 let ranges = [range(0, half), range(half, length - half)];
-                context.respond_with(from, fields, ranges.into_iter());
+                context.respond(from, [Chunk::Bytes(fields)].into_iter().chain(ranges));
             }
             Some("hold") => {
-                context.hold(from, context.now() + HOLD);
-                context.respond(from, response(&frame.header, &0u32, 0));
+                context.hold(from.connection, context.now() + HOLD);
+                context.respond(from, [message(&frame.header, 0)]);
             }
             Some("silent") => context.no_response(from),
             Some("wake all") => {
                 self.mailboxes.iter().for_each(|mailbox| mailbox.send(()));
-                context.respond(from, response(&frame.header, &0u32, 0));
+                context.respond(from, [message(&frame.header, 0)]);
             }
             Some("soon") => {
                 self.parked.push((from, frame.header));
                 self.deadline = Some(context.now() + Duration::from_millis(20));
             }
-            _ => context.respond(from, response(&frame.header, &(frame.payload.len() as u32), 0)),
+            _ => context.respond(from, [message(&frame.header, frame.payload.len() as u32)]),
+        }
+    }
+
+    fn on_kafka_request(&mut self, context: &mut Context, from: RequestId, request: &[u8]) {
+        match request[KAFKA_HEADER_LEN..] {
+            [b'e', ..] => context.end(from.connection, "asked for".to_owned()),
+            _ => context.respond(from, [Chunk::Bytes(Bytes::copy_from_slice(request))]),
         }
     }
 
     fn on_note(&mut self, context: &mut Context, (): ()) {
         for (id, header) in self.parked.drain(..) {
-            context.respond(id, response(&header, &1u32, 0));
+            context.respond(id, [message(&header, 1)]);
         }
     }
 
@@ -71,18 +80,22 @@ impl Service for Echo {
     }
 
     fn on_ended(&mut self, context: &mut Context, connection: ConnectionId) {
-        for (id, header) in self.parked.extract_if(.., |(id, _)| *id == connection) {
-            context.respond(id, response(&header, &2u32, 0));
+        for (id, header) in self.parked.extract_if(.., |(id, _)| id.connection == connection) {
+            context.respond(id, [message(&header, 2)]);
         }
     }
 
     fn on_closed(&mut self, connection: ConnectionId) {
-        self.parked.retain(|(id, _)| *id != connection);
+        self.parked.retain(|(id, _)| id.connection != connection);
     }
 
     fn on_stop(&mut self, context: &mut Context) {
         self.on_note(context, ());
     }
+}
+
+fn message(to: &FrameHeader, number: u32) -> Chunk {
+    Chunk::Bytes(response(to, &number, 0))
 }
 
 const LIMITS: Limits = Limits {
@@ -339,4 +352,23 @@ fn kinds_have_their_numbers_once() {
     numbers.dedup();
     assert_eq!(numbers.len(), Kind::ALL.len());
     assert!(Kind::ALL.contains(&(DeleteTopics::KIND, 1, DeleteTopics::VERSION)));
+}
+
+/// Both protocols on one port: whose they are is seen at the first byte.
+#[test]
+fn a_client_of_kafkas_protocol_is_served_and_ended_when_it_asks_for_what_has_no_answer() {
+    let server = start(LIMITS, 1);
+    let request = |what: &[u8]| {
+        let length = (KAFKA_HEADER_LEN + what.len()) as i32;
+        [&length.to_be_bytes()[..], &[1; KAFKA_HEADER_LEN], what].concat()
+    };
+    let mut stream = connect(&server);
+    stream.write_all(&[request(b"hello"), request(b"again"), request(b"end")].concat()).unwrap();
+    let answer = until_closed(&mut stream);
+    assert_eq!(answer, [&[1; 8][..], b"hello", &[1; 8], b"again"].concat());
+    assert_eq!(server.counters().refused.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let mut ours = connect(&server);
+    ours.write_all(&order(5, &["x"], 0)).unwrap();
+    assert_eq!(read_frame(&mut ours).0.correlation, 5);
+    server.stop(Duration::ZERO);
 }

@@ -52,13 +52,13 @@ use crate::fault::{ErrorCode, Fault};
 pub use crate::frame::Kind;
 
 /// A request, and what answers it.
-pub trait Request: Wire {
+pub trait Request: Wire + Send + 'static {
     /// Its number.
     const KIND: Kind;
     /// Its newest version.
     const VERSION: u16;
     /// What answers it.
-    type Response: Wire;
+    type Response: Wire + Send;
 }
 
 macro_rules! requests {

@@ -8,13 +8,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use bytes::Bytes;
-use mk_net::codec::Wire;
-use mk_net::envelope::{failure, response};
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     CommitOffsets, DeleteGroup, DescribeGroup, FetchOffsets, GroupHeartbeat, LeaveGroup,
-    LeaveGroupResponse, ListGroupsResponse,
+    LeaveGroupResponse, ListGroups, ListGroupsResponse, Request,
 };
 use mk_storage::batch::CheckedBatch;
 use tracing::{error, info, warn};
@@ -30,7 +27,7 @@ use crate::broker::partition::Partition;
 use crate::broker::produce::Uncommitted;
 use crate::broker::promise::Promise;
 use crate::broker::replication::replica::{Replica, Standing};
-use crate::broker::reply::Reply;
+use crate::broker::reply::{Kept, Reply};
 use crate::broker::shared::{Shared, replica_of};
 use crate::clock::now_ms;
 use crate::settings::BrokerSettings;
@@ -40,25 +37,25 @@ use crate::zoo::state::LeaderEpoch;
 #[derive(Debug)]
 pub enum Ask {
     /// It is there; where it connects from.
-    Heartbeat(GroupHeartbeat, String),
+    Heartbeat(Reply<GroupHeartbeat>, GroupHeartbeat, String),
     /// It leaves.
-    Leave(LeaveGroup),
+    Leave(Reply<LeaveGroup>, LeaveGroup),
     /// It has come so far.
-    Commit(CommitOffsets),
+    Commit(Reply<CommitOffsets>, CommitOffsets),
     /// How far has the group come?
-    Offsets(FetchOffsets),
+    Offsets(Reply<FetchOffsets>, FetchOffsets),
     /// What is known of it?
-    Describe(DescribeGroup),
+    Describe(Reply<DescribeGroup>, DescribeGroup),
     /// It is to be forgotten.
-    Delete(DeleteGroup),
+    Delete(Reply<DeleteGroup>, DeleteGroup),
     /// Which groups are there?
-    List,
+    List(Reply<ListGroups>),
 }
 
 /// What the thread is told.
 #[derive(Debug)]
 enum Job {
-    Ask(Reply, Box<Ask>),
+    Ask(Box<Ask>),
     /// The state of the cluster has changed.
     Changed,
     /// The broker is about to stop: nobody is to wait any more.
@@ -97,9 +94,9 @@ impl Coordinator {
     }
 
     /// Lets the thread answer.
-    pub fn ask(&self, reply: Reply, ask: Ask) {
+    pub fn ask(&self, ask: Ask) {
         // A thread that has ended is that of a broker that stops: its clients turn to another.
-        let _ = self.jobs.send(Job::Ask(reply, Box::new(ask)));
+        let _ = self.jobs.send(Job::Ask(Box::new(ask)));
     }
 
     /// The broker is about to stop: who waits is answered.
@@ -152,9 +149,17 @@ struct Held {
     partition: Arc<Partition>,
     /// What it knows holds in this epoch only.
     epoch: LeaderEpoch,
-    shard: Shard<Reply>,
+    shard: Shard<Reply<GroupHeartbeat>>,
     /// What is to be answered once all that was done is committed.
-    answers: Vec<(Reply, Bytes)>,
+    answers: Vec<Kept>,
+}
+
+/// What became of a heartbeat.
+enum Heard {
+    /// What is to be answered, at once if it is news.
+    Now(Answer),
+    /// A later one has come before it; that one may wait on.
+    Overtaken(Answer),
 }
 
 impl Serving {
@@ -197,7 +202,7 @@ impl Serving {
             };
             for job in first.into_iter().chain(jobs.try_iter()).take(AT_ONCE) {
                 match job {
-                    Job::Ask(reply, ask) => self.obey(reply, *ask),
+                    Job::Ask(ask) => self.obey(*ask),
                     Job::Changed => self.follow(),
                     Job::Close => self.closing = true,
                     Job::Stop => return,
@@ -217,91 +222,69 @@ impl Serving {
         Now { since_start: self.shared.cluster.now(), ms: now_ms() }
     }
 
-    fn fail(&self, reply: Reply, fault: &Fault) {
-        reply.send(&self.shared, failure(&reply.header, fault));
-    }
-
-    fn obey(&mut self, reply: Reply, ask: Ask) {
-        let result = match ask {
-            Ask::List => self.list(reply),
-            Ask::Heartbeat(request, host) => self.heartbeat(reply, request, host),
-            Ask::Leave(request) => self.leave(reply, &request),
-            Ask::Commit(request) => self.commit(reply, request),
-            Ask::Offsets(request) => self.with(&request.group, reply, |held, topics, now| {
-                Ok(serve::offsets(&held.shard, &request, topics, now))
-            }),
-            Ask::Describe(request) => self.with(&request.group, reply, |held, _, now| {
+    fn obey(&mut self, ask: Ask) {
+        match ask {
+            Ask::List(reply) => {
+                let answer = self.list();
+                reply.send(&self.shared, answer);
+            }
+            Ask::Heartbeat(reply, request, host) => self.heartbeat(reply, request, host),
+            Ask::Leave(reply, request) => self.leave(reply, &request),
+            Ask::Commit(reply, request) => self.commit(reply, request),
+            Ask::Offsets(reply, request) => {
+                self.with(&request.group, reply, |held, topics, now| {
+                    Ok(serve::offsets(&held.shard, &request, topics, now))
+                })
+            }
+            Ask::Describe(reply, request) => self.with(&request.group, reply, |held, _, now| {
                 serve::describe(&held.shard, &request, now)
             }),
-            Ask::Delete(request) => self.with(&request.group, reply, |held, _, _| {
+            Ask::Delete(reply, request) => self.with(&request.group, reply, |held, _, _| {
                 held.require_enough()?;
                 serve::delete(&mut held.shard, &request)
             }),
-        };
-        if let Err(fault) = result {
-            self.fail(reply, &fault);
         }
     }
 
     /// Does something with the groups of a partition; what comes of it is answered when it is committed.
-    fn with<A: Wire>(
+    fn with<R: Request>(
         &mut self,
         group: &str,
-        reply: Reply,
-        work: impl FnOnce(&mut Held, Topics<'_>, Now) -> Result<A, Fault>,
-    ) -> Result<(), Fault> {
+        reply: Reply<R>,
+        work: impl FnOnce(&mut Held, Topics<'_>, Now) -> Result<R::Response, Fault>,
+    ) {
         let (now, shared) = (self.now(), self.shared.clone());
-        let held = self.hold_for(group)?;
-        let answer = work(held, &TopicsOf(&shared), now)?;
-        held.answers.push((reply, response(&reply.header, &answer, 0)));
-        Ok(())
+        let held = self.hold_for(group);
+        match held.and_then(|held| Ok((work(held, &TopicsOf(&shared), now)?, held))) {
+            Ok((answer, held)) => held.answers.push(reply.keep(answer)),
+            Err(fault) => reply.send(&shared, Err(fault)),
+        }
     }
 
-    fn heartbeat(
-        &mut self,
-        reply: Reply,
-        request: GroupHeartbeat,
-        host: String,
-    ) -> Result<(), Fault> {
+    fn heartbeat(&mut self, reply: Reply<GroupHeartbeat>, request: GroupHeartbeat, host: String) {
         let (now, limits, rhythm) = (self.now(), self.limits, self.rhythm);
         let shared = self.shared.clone();
         let most = if self.closing { 0 } else { rhythm.heartbeat_interval_ms };
-        let wait = request.max_wait_ms.min(most);
-        let (group, member) = (request.group.clone(), request.member.clone());
-        let (said, beat) = (request.epoch, request.beat);
-        let held = self.hold_for(&group)?;
-        if said == JOIN {
-            held.require_enough()?;
+        let wait = Duration::from_millis(request.max_wait_ms.min(most).into());
+        let (group, member, said) = (request.group.clone(), request.member.clone(), request.epoch);
+        let held = self.hold_for(&group);
+        let heard = held.and_then(|held| {
+            Ok((held.hear(request, host, now, &TopicsOf(&shared), (&limits, rhythm))?, held))
+        });
+        match heard {
+            Ok((Heard::Now(answer), held))
+                if answer.assigned.is_none() && answer.epoch == said && !wait.is_zero() =>
+            {
+                held.shard.wait(&group, &member, reply, now.since_start + wait);
+            }
+            Ok((Heard::Now(answer) | Heard::Overtaken(answer), held)) => {
+                held.answer(reply, answer, &group, rhythm);
+            }
+            Err(fault) => reply.send(&shared, Err(fault)),
         }
-        if let Some(known) =
-            held.shard.group(&group).filter(|known| !known.is_newest(&member, beat))
-        {
-            // What has overtaken it waits on.
-            let epoch = known.members().get(&member).map_or(said, |member| member.state.epoch);
-            held.answer(reply, Answer { epoch, assigned: None }, &group, rhythm);
-            return Ok(());
-        }
-        let heartbeat = serve::heartbeat(request, host)?;
-        if let Some(earlier) = held.shard.take_waiting(&group, &member) {
-            let known = held.shard.group(&group).and_then(|group| group.members().get(&member));
-            let epoch = known.map_or(said, |member| member.state.epoch);
-            held.answer(earlier, Answer { epoch, assigned: None }, &group, rhythm);
-        }
-        let answer = held
-            .shard
-            .group_mut(&group)
-            .heartbeat(heartbeat, now, &TopicsOf(&shared), &limits)
-            .map_err(|error| serve::refused(&error))?;
-        if answer.assigned.is_none() && answer.epoch == said && wait > 0 {
-            let until = now.since_start + Duration::from_millis(wait.into());
-            held.shard.wait(&group, &member, reply, until);
-        } else {
-            held.answer(reply, answer, &group, rhythm);
-        }
-        Ok(())
     }
 
-    fn leave(&mut self, reply: Reply, request: &LeaveGroup) -> Result<(), Fault> {
+    fn leave(&mut self, reply: Reply<LeaveGroup>, request: &LeaveGroup) {
         let LeaveGroup { group, member, comes_back } = request;
         self.with(group, reply, |held, topics, now| {
             held.require_enough()?;
@@ -310,19 +293,19 @@ impl Serving {
                 .leave(member, *comes_back, now, topics)
                 .map_err(|error| serve::refused(&error))?;
             Ok(LeaveGroupResponse {})
-        })
+        });
     }
 
-    fn commit(&mut self, reply: Reply, request: CommitOffsets) -> Result<(), Fault> {
+    fn commit(&mut self, reply: Reply<CommitOffsets>, request: CommitOffsets) {
         let (group, limits) = (request.group.clone(), self.limits);
         self.with(&group, reply, |held, topics, now| {
             held.require_enough()?;
             Ok(serve::commit(&mut held.shard, request, now, topics, &limits))
-        })
+        });
     }
 
     /// All groups that this broker coordinates.
-    fn list(&mut self, reply: Reply) -> Result<(), Fault> {
+    fn list(&mut self) -> Result<ListGroupsResponse, Fault> {
         let count = self.shared.topic(OFFSETS_TOPIC).map_or(0, |topic| topic.partitions().len());
         let mut groups = Vec::new();
         for number in 0..count as u32 {
@@ -336,8 +319,7 @@ impl Serving {
             }
         }
         groups.sort_by(|a, b| a.group.cmp(&b.group));
-        reply.send(&self.shared, response(&reply.header, &ListGroupsResponse { groups }, 0));
-        Ok(())
+        Ok(ListGroupsResponse { groups })
     }
 
     fn hold_for(&mut self, group: &str) -> Result<&mut Held, Fault> {
@@ -401,9 +383,11 @@ impl Serving {
     fn let_go(&mut self, number: u32) {
         let Some(mut held) = self.held.remove(&number) else { return };
         let fault = Fault::new(ErrorCode::NOT_COORDINATOR, "another broker coordinates the group");
-        let waiting = held.shard.take_all();
-        for reply in waiting.into_iter().chain(held.answers.into_iter().map(|(reply, _)| reply)) {
-            self.fail(reply, &fault);
+        for reply in held.shard.take_all() {
+            reply.send(&self.shared, Err(fault.clone()));
+        }
+        for answer in held.answers {
+            answer.send(&self.shared, Err(fault.clone()));
         }
     }
 
@@ -439,7 +423,7 @@ impl Serving {
             let (told, orphans) = held.shard.told(now.since_start, until);
             for ((member, reply), ()) in orphans {
                 let fault = serve::refused(&GroupError::UnknownMember(member));
-                reply.send(&self.shared, failure(&reply.header, &fault));
+                reply.send(&self.shared, Err(fault));
             }
             for ((group, reply), answer) in told {
                 held.answer(reply, answer, &group, rhythm);
@@ -474,9 +458,47 @@ impl Held {
         }
     }
 
-    fn answer(&mut self, reply: Reply, answer: Answer, group: &str, rhythm: Rhythm) {
+    /// A member says that it is there.
+    fn hear(
+        &mut self,
+        request: GroupHeartbeat,
+        host: String,
+        now: Now,
+        topics: Topics<'_>,
+        (limits, rhythm): (&GroupLimits, Rhythm),
+    ) -> Result<Heard, Fault> {
+        let (group, member) = (request.group.clone(), request.member.clone());
+        let said = request.epoch;
+        if said == JOIN {
+            self.require_enough()?;
+        }
+        let epoch_of = |shard: &Shard<_>| {
+            let known = shard.group(&group).and_then(|group| group.members().get(&member));
+            known.map_or(said, |member| member.state.epoch)
+        };
+        let known = self.shard.group(&group);
+        if known.is_some_and(|known| !known.is_newest(&member, request.beat)) {
+            let answer = Answer { epoch: epoch_of(&self.shard), assigned: None };
+            return Ok(Heard::Overtaken(answer));
+        }
+        let heartbeat = serve::heartbeat(request, host)?;
+        if let Some(earlier) = self.shard.take_waiting(&group, &member) {
+            let answer = Answer { epoch: epoch_of(&self.shard), assigned: None };
+            self.answer(earlier, answer, &group, rhythm);
+        }
+        let answer = self.shard.group_mut(&group).heartbeat(heartbeat, now, topics, limits);
+        answer.map(Heard::Now).map_err(|error| serve::refused(&error))
+    }
+
+    fn answer(
+        &mut self,
+        reply: Reply<GroupHeartbeat>,
+        answer: Answer,
+        group: &str,
+        rhythm: Rhythm,
+    ) {
         let answer = serve::answer_of(self.shard.group(group), answer, rhythm);
-        self.answers.push((reply, response(&reply.header, &answer, 0)));
+        self.answers.push(reply.keep(answer));
     }
 
     /// Appends what has changed, and hands the answers to the event loops.
@@ -499,11 +521,12 @@ impl Held {
         }
         // All that was done before is committed when this is.
         let end = replica.log().end();
-        for (reply, message) in self.answers.drain(..) {
+        for answer in self.answers.drain(..) {
             let (partition, epoch) = (self.partition.clone(), self.epoch);
             let uncommitted = Uncommitted { partition, end, epoch };
-            let promise = Box::new(Promise { reply, message, uncommitted });
-            shared.mailboxes[reply.index].send(Note::Promise(promise));
+            let index = answer.index();
+            let promise = Box::new(Promise { answer, uncommitted });
+            shared.mailboxes[index].send(Note::Promise(promise));
         }
         Ok(())
     }

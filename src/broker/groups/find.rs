@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use mk_net::envelope::response;
 use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{BrokerAddress, FindCoordinator, FindCoordinatorResponse, NewTopic, Setting};
@@ -20,19 +19,17 @@ const MOST_BYTES: &str = "16MiB";
 pub fn find(
     shared: &Arc<Shared>,
     context: &mut Context,
-    reply: Reply,
+    reply: Reply<FindCoordinator>,
     request: FindCoordinator,
-) -> Result<(), Fault> {
+) {
     if shared.cluster.state().topics.contains_key(OFFSETS_TOPIC) {
-        let answer = coordinator(shared, &request)?;
-        context.respond(reply.to, response(&reply.header, &answer, 0));
+        reply.answer(context, coordinator(shared, &request));
     } else {
         reply.later(shared, request, |shared, request| {
             make_topic(shared)?;
             coordinator(shared, &request)
         });
     }
-    Ok(())
 }
 
 fn make_topic(shared: &Arc<Shared>) -> Result<(), Fault> {

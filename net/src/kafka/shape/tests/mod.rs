@@ -104,6 +104,24 @@ fn what_is_accepted_is_decoded_whichever_byte_is_wrong() {
     }
 }
 
+/// Wherever a field begins and ends, once it is null.
+#[test]
+fn what_is_accepted_is_decoded_whichever_field_is_null() {
+    for (api, version) in shaped() {
+        let fields = encode(api.key, version, Fill::All);
+        let nulls: &[&[u8]] =
+            if api.is_flexible(version) { &[&[0]] } else { &[&[0xff; 2], &[0xff; 4]] };
+        for from in 0..fields.len() {
+            for to in from + 1..=fields.len() {
+                for null in nulls {
+                    let changed = [&fields[..from], null, &fields[to..]].concat();
+                    holds(api.key, version, &changed);
+                }
+            }
+        }
+    }
+}
+
 /// A client's request of some ten bytes claimed 2^31-2 topics: the library reserved 100 GB for them.
 #[test]
 fn two_billion_topics_are_refused_at_once() {

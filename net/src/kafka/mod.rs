@@ -2,6 +2,7 @@
 //!
 //! * [`api`]: which requests are served, in which versions.
 //! * [`frame`]: the length before a request, and its header.
+//! * [`shape`]: whether a request is what it claims to be, before it is decoded.
 //! * [`wire`]: fields: big-endian, in the old form or the compact one (KIP-482).
 //!
 //! The protocol is described at <https://kafka.apache.org/protocol> and by the message definitions in Kafka's
@@ -9,4 +10,5 @@
 
 pub mod api;
 pub mod frame;
+pub mod shape;
 pub mod wire;

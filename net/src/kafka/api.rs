@@ -31,14 +31,16 @@ macro_rules! apis {
         }
 
         impl Api {
-            /// All that are served, by key.
-            pub const ALL: &[Api] = &[$(Api {
+            $(#[doc = concat!("`", stringify!($name), "`.")] pub const $constant: Api = Api {
                 key: ApiKey::$constant,
                 name: stringify!($name),
                 min: $min,
                 max: $max,
                 flexible: $flexible,
-            }),*];
+            };)*
+
+            /// All that are served, by key.
+            pub const ALL: &[Api] = &[$(Api::$constant),*];
         }
     };
 }

@@ -52,10 +52,15 @@ pub fn response(api: &Api, version: i16, correlation: i32) -> KafkaWriter {
 }
 
 /// A response with its length; `payload` bytes follow it that are not in it.
+///
+/// # Panics
+///
+/// If both are longer than an `INT32` can say: with a wrong length all that follows on the connection would be read
+/// as what it is not.
 pub fn finish(writer: KafkaWriter, payload: u64) -> Vec<u8> {
     let mut bytes = writer.into_bytes();
-    let length = (bytes.len() - LENGTH_LEN) as u64 + payload;
-    debug_assert!(length <= i32::MAX as u64);
+    let length = ((bytes.len() - LENGTH_LEN) as u64).saturating_add(payload);
+    assert!(length <= i32::MAX as u64, "a response of {length} bytes");
     bytes[..LENGTH_LEN].copy_from_slice(&(length as i32).to_be_bytes());
     bytes
 }

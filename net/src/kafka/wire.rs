@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use crate::codec::DecodeError;
+use crate::codec::{DecodeError, MAX_LIST};
 
 /// Bytes that are being read. Invariant: `at <= bytes.len()`.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct KafkaReader<'a> {
     at: usize,
     /// Lengths are compact, and structs end with tags.
     flexible: bool,
+    /// How many items its lists have until now, those of inner ones, too. Invariant: `items <= MAX_LIST`.
+    items: usize,
 }
 
 /// Bytes that are being written.
@@ -24,7 +26,7 @@ pub struct KafkaWriter {
 impl<'a> KafkaReader<'a> {
     /// Reads fields of the old form, or of the flexible one.
     pub fn new(bytes: &'a [u8], flexible: bool) -> KafkaReader<'a> {
-        KafkaReader { bytes, at: 0, flexible }
+        KafkaReader { bytes, at: 0, flexible, items: 0 }
     }
 
     /// What is not read yet.
@@ -180,6 +182,28 @@ impl<'a> KafkaReader<'a> {
         self.nullable_array(what, min_size)?.ok_or_else(|| self.invalid(what, at, -1))
     }
 
+    /// An `ARRAY` of items, each of which takes at least `min_size` bytes and is read by `item`. All that are read
+    /// have together at most [`MAX_LIST`] items: the answer to an item can be many times as long as the item.
+    pub fn list<T>(
+        &mut self,
+        what: &'static str,
+        min_size: usize,
+        mut item: impl FnMut(&mut KafkaReader<'a>) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let at = self.at;
+        let count = self.array_len(what, min_size)?;
+        if count > MAX_LIST - self.items {
+            return Err(self.invalid(what, at, count as i64));
+        }
+        self.items += count;
+        // Items in memory may be larger than on the wire; the vector grows with what is read.
+        let mut items = Vec::with_capacity(count.min(1024));
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
     /// The tags at the end of a struct, if it is of the flexible form; each with its bytes.
     pub fn tags(
         &mut self,
@@ -291,6 +315,23 @@ impl KafkaWriter {
         }
     }
 
+    /// An `ARRAY` of items, each of which is written by `item`.
+    pub fn list<T>(&mut self, items: &[T], mut item: impl FnMut(&mut KafkaWriter, &T)) {
+        self.length(Some(items.len()));
+        for value in items {
+            item(self, value);
+        }
+    }
+
+    /// A tag, whose bytes are written by `fields`. Before the first of a struct stands their count, as a varint.
+    pub fn tag(&mut self, tag: u32, fields: impl FnOnce(&mut KafkaWriter)) {
+        let mut value = KafkaWriter::new(self.flexible);
+        fields(&mut value);
+        self.varint(tag);
+        self.varint(value.len() as u32);
+        self.raw(&value.bytes);
+    }
+
     /// The end of a struct without tags, if it is of the flexible form.
     pub fn no_tags(&mut self) {
         if self.flexible {
@@ -332,6 +373,45 @@ mod tests {
             reader.skip_tags().unwrap();
             reader.finish().unwrap();
         }
+    }
+
+    #[test]
+    fn lists_come_back_and_are_bounded_together() {
+        for flexible in [false, true] {
+            let lists = |outer: usize, inner: usize| {
+                let mut writer = KafkaWriter::new(flexible);
+                writer.list(&vec![vec![7; inner]; outer], |writer, list| {
+                    writer.list(list, |writer, &item| writer.i8(item));
+                });
+                writer.into_bytes()
+            };
+            let read = |bytes: &[u8]| {
+                KafkaReader::new(bytes, flexible)
+                    .list("outer", 1, |reader| reader.list("inner", 1, |reader| reader.i8("item")))
+            };
+            assert_eq!(read(&lists(3, 2)), Ok(vec![vec![7; 2]; 3]));
+            assert!(read(&lists(1, MAX_LIST - 1)).is_ok());
+            let error = read(&lists(1, MAX_LIST)).unwrap_err();
+            assert!(matches!(error, DecodeError::Invalid { what: "inner", .. }), "{error}");
+            let error = read(&lists(1000, 100)).unwrap_err();
+            assert!(matches!(error, DecodeError::Invalid { what: "inner", .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tag_has_its_length_before_it() {
+        let mut writer = KafkaWriter::new(true);
+        writer.varint(1);
+        writer.tag(5, |writer| writer.string("me"));
+        let bytes = writer.into_bytes();
+        assert_eq!(bytes, [1, 5, 3, 3, b'm', b'e']);
+        let mut reader = KafkaReader::new(&bytes, true);
+        let is_mine = |tag, bytes: &[u8]| {
+            assert_eq!((tag, bytes), (5, &[3, b'm', b'e'][..]));
+            Ok(())
+        };
+        reader.tags(is_mine).unwrap();
+        reader.finish().unwrap();
     }
 
     #[test]

@@ -75,6 +75,8 @@ error_codes! {
     KAFKA_STORAGE_ERROR = 56, true, "Look at the broker's disk and its log; try again";
     NON_EMPTY_GROUP = 68, false, "Stop the group's members first";
     GROUP_ID_NOT_FOUND = 69, false, "Check the name; a group is forgotten when its offsets expire";
+    FETCH_SESSION_ID_NOT_FOUND = 70, true, "Fetch without a session";
+    INVALID_FETCH_SESSION_EPOCH = 71, true, "Fetch without a session";
     FENCED_LEADER_EPOCH = 74, true, "Ask for the metadata again";
     UNKNOWN_LEADER_EPOCH = 75, true, "Try again; the broker is behind";
     UNSUPPORTED_COMPRESSION_TYPE = 76, false, "Use none, gzip, snappy, lz4 or zstd";

@@ -16,6 +16,7 @@ use super::partition::{Absent, Partition};
 use super::reply::Reply;
 use super::shared::{Shared, log_of};
 use crate::settings::TopicSettings;
+use crate::zoo::state::Broker;
 
 /// Brokers and topics. Topics that there are not are created first, if client and broker want it;
 /// another thread waits for that.
@@ -73,16 +74,19 @@ fn answer(shared: &Shared, topics: Vec<(String, Result<Arc<Topic>, Fault>)>) -> 
         TopicMetadata { name, result }
     });
     let brokers = state.brokers.iter().filter(|(_, broker)| !broker.fenced);
-    let brokers = brokers.filter_map(|(id, broker)| {
-        let (host, port) = broker.address.rsplit_once(':')?;
-        let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
-        Some(BrokerAddress { id: *id, host, port, rack: broker.rack.clone() })
-    });
+    let brokers = brokers.filter_map(|(id, broker)| address_of(*id, broker));
     MetadataResponse {
         cluster_id: state.cluster_id.to_string(),
         brokers: brokers.collect(),
         topics: topics.collect(),
     }
+}
+
+/// Where a broker is found.
+pub fn address_of(id: u32, broker: &Broker) -> Option<BrokerAddress> {
+    let (host, port) = broker.address.rsplit_once(':')?;
+    let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
+    Some(BrokerAddress { id, host, port, rack: broker.rack.clone() })
 }
 
 /// Settings and sizes of topics.

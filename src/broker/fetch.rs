@@ -368,7 +368,12 @@ fn check_consumer(partition: &Partition, replica: &Replica, part: &FetchPart) ->
             epoch
         }
     };
-    match LeaderEpoch(part.leader_epoch) {
+    check_epoch(part.leader_epoch, epoch)
+}
+
+/// A client that knows of another leader's epoch than this is told so (KIP-320).
+pub fn check_epoch(asked: i32, epoch: LeaderEpoch) -> Result<(), Fault> {
+    match LeaderEpoch(asked) {
         LeaderEpoch(-1) => Ok(()),
         asked if asked < epoch => Err(fenced(Fenced::Old(asked))),
         asked if asked > epoch => Err(fenced(Fenced::Unknown(asked))),

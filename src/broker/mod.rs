@@ -19,6 +19,7 @@ mod describe;
 mod fetch;
 mod flusher;
 mod groups;
+mod kafka;
 mod membership;
 mod note;
 mod offsets;

@@ -8,6 +8,7 @@ use mk_net::message::{At, FoundOffset, ListOffsets, ListOffsetsPart, ListOffsets
 use mk_storage::{Offset, Timestamp};
 use uuid::Uuid;
 
+use super::fetch::check_epoch;
 use super::replication::replica::{Replica, Standing};
 use super::reply::Reply;
 use super::shared::{Shared, not_leader, replica_of};
@@ -41,6 +42,7 @@ fn find(shared: &Shared, part: &ListOffsetsPart) -> Result<FoundOffset, Fault> {
     let (_, partition) = shared.partition(&part.topic, Uuid::nil(), part.partition)?;
     let replica = replica_of(&partition)?;
     let Standing::Leader(epoch) = replica.standing() else { return Err(not_leader(&partition)) };
+    check_epoch(part.leader_epoch, epoch)?;
     let log = replica.log();
     let place = |offset, timestamp_ms| FoundOffset { offset, timestamp_ms, leader_epoch: epoch.0 };
     let found = match part.at {

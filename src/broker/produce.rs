@@ -89,7 +89,8 @@ impl Produces {
             }
         }
         if request.acks == ACKS_NONE {
-            return reply.no_answer(context);
+            let failed = parts.iter().find_map(|part| part.as_ref().err());
+            return reply.no_answer(context, failed);
         }
         let mut produce = WaitingProduce { reply, parts };
         if settle(&self.shared, self.index, &mut produce) {

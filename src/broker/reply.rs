@@ -78,9 +78,14 @@ impl<R: Request> Reply<R> {
         context.respond(self.to, self.form.encode(Ok(answer), payload, bytes));
     }
 
-    /// Says that there is no answer.
-    pub fn no_answer(self, context: &mut Context) {
+    /// Says that there is no answer. Whoever speaks Kafka's protocol learns by the end of its connection that what was
+    /// asked for has failed.
+    pub fn no_answer(self, context: &mut Context, failed: Option<&Fault>) {
         context.no_response(self.to);
+        if let (Form::Kafka(_), Some(fault)) = (self.form, failed) {
+            let why = format!("what nobody is to be told of has failed: {fault}");
+            context.end(self.to.connection, why);
+        }
     }
 
     /// Answers by way of the connection's loop.

@@ -29,10 +29,10 @@ use super::{control, describe, offsets, operate, produce, readers};
 
 /// Answers the requests of one event loop.
 pub struct BrokerService {
-    index: usize,
-    shared: Arc<Shared>,
-    fetches: Fetches,
-    produces: Produces,
+    pub(super) index: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) fetches: Fetches,
+    pub(super) produces: Produces,
     promises: Promises,
     watches: Watches,
     /// The clients of this loop.
@@ -75,15 +75,9 @@ impl BrokerService {
             let what = format!("{} bytes of payload behind {}", payload.len(), header.kind);
             return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
         }
-        let shared = &self.shared;
         let to = from.connection;
-        let connected = self.clients.entry(to).or_insert_with(|| {
-            let place = (self.index, to);
-            let nobody = clients::nobody();
-            let client = shared.clients.register(place, &nobody, context.peer(), &shared.quotas);
-            Connected { client, has_carried: false }
-        });
-        let client = connected.client.clone();
+        let client = self.connected(context, to, clients::nobody);
+        let shared = self.shared.clone();
         client.asked(context.now());
         // A fetch may be a follower's, which has no quota.
         if header.kind != Kind::FETCH
@@ -104,7 +98,7 @@ impl BrokerService {
         let asked = Asked { index: self.index, from, header, fields };
         match header.kind {
             Kind::PRODUCE => {
-                connected.carry(context, to)?;
+                self.carry(context, to)?;
                 let (reply, request) = asked.parse()?;
                 let batches = produce::split(&request, payload)?;
                 self.produces.request(context, (reply, &client), &request, &batches);
@@ -112,17 +106,17 @@ impl BrokerService {
             Kind::FETCH => {
                 let (reply, request) = asked.parse::<Fetch>()?;
                 if request.replica.is_none() {
-                    connected.carry(context, to)?;
+                    self.carry(context, to)?;
                 }
                 self.fetches.request(context, (reply, &client), request);
             }
             Kind::LIST_OFFSETS => {
                 let (reply, request) = asked.parse()?;
-                offsets::list(shared, context, reply, request);
+                offsets::list(&shared, context, reply, request);
             }
             Kind::METADATA => {
                 let (reply, request) = asked.parse()?;
-                describe::metadata(shared, context, reply, request);
+                describe::metadata(&shared, context, reply, request);
             }
             Kind::WATCH_TOPICS => {
                 let (reply, request) = asked.parse()?;
@@ -143,40 +137,37 @@ impl BrokerService {
             }
             Kind::DESCRIBE_TOPICS => {
                 let (reply, request) = asked.parse()?;
-                reply.answer(context, Ok(describe::topics(shared, request)));
+                reply.answer(context, Ok(describe::topics(&shared, request)));
             }
-            Kind::CREATE_TOPICS => asked.later(shared, control::create)?,
-            Kind::DELETE_TOPICS => asked.later(shared, control::delete)?,
-            Kind::ALTER_TOPIC => asked.later(shared, control::alter)?,
-            Kind::ADD_PARTITIONS => asked.later(shared, control::add_partitions)?,
-            Kind::TRIM_TOPIC => asked.later(shared, control::trim)?,
-            Kind::DESCRIBE_CLUSTER => asked.later(shared, operate::describe)?,
-            Kind::ELECT_LEADERS => asked.later(shared, operate::elect)?,
-            Kind::MOVE_PARTITIONS => asked.later(shared, operate::move_partitions)?,
-            Kind::CLUSTER_EVENTS => asked.later(shared, operate::events)?,
+            Kind::CREATE_TOPICS => asked.later(&shared, control::create)?,
+            Kind::DELETE_TOPICS => asked.later(&shared, control::delete)?,
+            Kind::ALTER_TOPIC => asked.later(&shared, control::alter)?,
+            Kind::ADD_PARTITIONS => asked.later(&shared, control::add_partitions)?,
+            Kind::TRIM_TOPIC => asked.later(&shared, control::trim)?,
+            Kind::DESCRIBE_CLUSTER => asked.later(&shared, operate::describe)?,
+            Kind::ELECT_LEADERS => asked.later(&shared, operate::elect)?,
+            Kind::MOVE_PARTITIONS => asked.later(&shared, operate::move_partitions)?,
+            Kind::CLUSTER_EVENTS => asked.later(&shared, operate::events)?,
             Kind::FIND_COORDINATOR => {
                 let (reply, request) = asked.parse()?;
-                find::find(shared, context, reply, request);
+                find::find(&shared, context, reply, request);
             }
             Kind::GROUP_HEARTBEAT => {
                 let host = context.peer().map_or_else(String::new, |peer| peer.ip().to_string());
                 let (reply, request) = asked.parse()?;
                 shared.groups.ask(Ask::Heartbeat(reply, request, host));
             }
-            Kind::LEAVE_GROUP => asked.of_groups(shared, Ask::Leave)?,
-            Kind::COMMIT_OFFSETS => asked.of_groups(shared, Ask::Commit)?,
-            Kind::FETCH_OFFSETS => asked.of_groups(shared, Ask::Offsets)?,
-            Kind::DESCRIBE_GROUP => asked.of_groups(shared, Ask::Describe)?,
-            Kind::DELETE_GROUP => asked.of_groups(shared, Ask::Delete)?,
+            Kind::LEAVE_GROUP => asked.of_groups(&shared, Ask::Leave)?,
+            Kind::COMMIT_OFFSETS => asked.of_groups(&shared, Ask::Commit)?,
+            Kind::FETCH_OFFSETS => asked.of_groups(&shared, Ask::Offsets)?,
+            Kind::DESCRIBE_GROUP => asked.of_groups(&shared, Ask::Describe)?,
+            Kind::DELETE_GROUP => asked.of_groups(&shared, Ask::Delete)?,
             Kind::LIST_GROUPS => {
-                asked.of_groups(shared, |reply, ListGroups {}| Ask::List(reply))?
+                asked.of_groups(&shared, |reply, ListGroups {}| Ask::List(reply))?
             }
             Kind::REGISTER_CLIENT => {
-                let (place, quotas) = ((self.index, to), &shared.quotas);
                 let (reply, who) = asked.parse::<RegisterClient>()?;
-                let client = shared.clients.register(place, &who, context.peer(), quotas);
-                let owes = client.owes(context.now());
-                connected.client = client;
+                let owes = self.register(context, to, &who).owes(context.now());
                 if let Some(until) = owes.filter(|_| who.carries_records) {
                     context.hold(to, until);
                 }
@@ -203,6 +194,53 @@ impl BrokerService {
         Ok(())
     }
 
+    /// The client at the other end; at its first request, it is this one.
+    pub(super) fn connected(
+        &mut self,
+        context: &mut Context,
+        connection: ConnectionId,
+        who: impl FnOnce() -> RegisterClient,
+    ) -> Arc<Client> {
+        match self.clients.get(&connection) {
+            Some(connected) => connected.client.clone(),
+            None => self.register(context, connection, &who()),
+        }
+    }
+
+    /// The client at the other end says who it is.
+    pub(super) fn register(
+        &mut self,
+        context: &mut Context,
+        connection: ConnectionId,
+        who: &RegisterClient,
+    ) -> Arc<Client> {
+        let (place, quotas) = ((self.index, connection), &self.shared.quotas);
+        let client = self.shared.clients.register(place, who, context.peer(), quotas);
+        let connected = self
+            .clients
+            .entry(connection)
+            .or_insert_with(|| Connected { client: client.clone(), has_carried: false });
+        connected.client = client.clone();
+        client
+    }
+
+    /// Records are to go over a connection. Whoever owes for some does not get round that by a new one.
+    pub(super) fn carry(
+        &mut self,
+        context: &mut Context,
+        connection: ConnectionId,
+    ) -> Result<(), Fault> {
+        let Some(connected) = self.clients.get_mut(&connection) else { return Ok(()) };
+        if !std::mem::replace(&mut connected.has_carried, true)
+            && let Some(until) = connected.client.owes(context.now())
+        {
+            context.hold(connection, until);
+            let what = "the client has not paid for what it did on an earlier connection";
+            return Err(Fault::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, what));
+        }
+        Ok(())
+    }
+
     fn api_versions(&self) -> ApiVersionsResponse {
         let kinds = Kind::ALL.iter().map(|(kind, min_version, max_version)| KindVersions {
             kind: kind.0,
@@ -214,20 +252,6 @@ impl BrokerService {
             kinds: kinds.collect(),
             max_frame_bytes: self.shared.settings.number("socket.request.max.bytes") as u32,
         }
-    }
-}
-
-impl Connected {
-    /// Records are to go over the connection. Whoever owes for some does not get round that by a new one.
-    fn carry(&mut self, context: &mut Context, to: ConnectionId) -> Result<(), Fault> {
-        if !std::mem::replace(&mut self.has_carried, true)
-            && let Some(until) = self.client.owes(context.now())
-        {
-            context.hold(to, until);
-            let what = "the client has not paid for what it did on an earlier connection";
-            return Err(Fault::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, what));
-        }
-        Ok(())
     }
 }
 
@@ -281,8 +305,10 @@ impl Service for BrokerService {
         }
     }
 
-    fn on_kafka_request(&mut self, context: &mut Context, from: RequestId, _request: &[u8]) {
-        context.end(from.connection, "Kafka's protocol is not served".to_owned());
+    fn on_kafka_request(&mut self, context: &mut Context, from: RequestId, request: &[u8]) {
+        if let Err(why) = self.dispatch_kafka(context, from, request) {
+            context.end(from.connection, why);
+        }
     }
 
     fn on_note(&mut self, context: &mut Context, note: Note) {

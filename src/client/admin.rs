@@ -193,7 +193,7 @@ impl Admin {
     ) -> Result<Vec<Result<FoundOffset, Fault>>, ClientError> {
         let part = |partition: &u32| {
             let (topic, partition) = (topic.to_owned(), *partition);
-            (partition, ListOffsetsPart { topic, partition, at })
+            (partition, ListOffsetsPart { topic, partition, leader_epoch: -1, at })
         };
         let parts = partitions.iter().map(part).collect();
         let request = |parts| ListOffsets { parts };

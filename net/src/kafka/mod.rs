@@ -12,8 +12,8 @@
 pub mod api;
 pub mod fetch;
 pub mod frame;
-pub mod shape;
 #[cfg(test)]
 mod oracle;
 pub mod produce;
+pub mod shape;
 pub mod wire;

@@ -94,7 +94,7 @@ requests! {
     ADD_PARTITIONS = 7, 1..=1, AddPartitions -> AddPartitionsResponse;
     PRODUCE = 8, 1..=1, Produce -> ProduceResponse;
     FETCH = 9, 3..=3, Fetch -> FetchResponse;
-    LIST_OFFSETS = 10, 1..=1, ListOffsets -> ListOffsetsResponse;
+    LIST_OFFSETS = 10, 2..=2, ListOffsets -> ListOffsetsResponse;
     TRIM_TOPIC = 11, 1..=1, TrimTopic -> TrimTopicResponse;
     DESCRIBE_CLUSTER = 12, 1..=1, DescribeCluster -> DescribeClusterResponse;
     ELECT_LEADERS = 13, 1..=1, ElectLeaders -> ElectLeadersResponse;

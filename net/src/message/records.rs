@@ -163,6 +163,8 @@ message! {
         pub topic: String,
         /// Which partition.
         pub partition: u32,
+        /// The leader's epoch as the client knows it; -1: not known.
+        pub leader_epoch: i32,
         /// Which time.
         pub at: At,
     }
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn messages_come_back_and_wrong_ones_do_not() {
-        let part = |at| ListOffsetsPart { topic: "t".into(), partition: 3, at };
+        let part = |at| ListOffsetsPart { topic: "t".into(), partition: 3, leader_epoch: 4, at };
         let places = [At::Earliest, At::Latest, At::Timestamp(-5), At::MaxTimestamp];
         let message = ListOffsets { parts: places.map(part).to_vec() };
         let bytes = encode(&message);

@@ -8,9 +8,9 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{BrokerAddress, FindCoordinator, FindCoordinatorResponse, NewTopic, Setting};
 
 use super::{OFFSETS_TOPIC, partition_of_group};
-use crate::broker::control;
 use crate::broker::reply::Reply;
 use crate::broker::shared::Shared;
+use crate::broker::{control, describe};
 
 /// Largest batch of the offsets topic: a member that reads ten thousand partitions is one record.
 const MOST_BYTES: &str = "16MiB";
@@ -22,17 +22,27 @@ pub fn find(
     reply: Reply<FindCoordinator>,
     request: FindCoordinator,
 ) {
-    if shared.cluster.state().topics.contains_key(OFFSETS_TOPIC) {
-        reply.answer(context, coordinator(shared, &request));
+    let found = |shared: &Shared, request: &FindCoordinator| {
+        let coordinator = coordinator(shared, &request.group)?;
+        Ok(FindCoordinatorResponse { coordinator })
+    };
+    if has_topic(shared) {
+        reply.answer(context, found(shared, &request));
     } else {
-        reply.later(shared, request, |shared, request| {
+        reply.later(shared, request, move |shared, request| {
             make_topic(shared)?;
-            coordinator(shared, &request)
+            found(shared, &request)
         });
     }
 }
 
-fn make_topic(shared: &Arc<Shared>) -> Result<(), Fault> {
+/// True if the offsets topic is there.
+pub fn has_topic(shared: &Shared) -> bool {
+    shared.cluster.state().topics.contains_key(OFFSETS_TOPIC)
+}
+
+/// Makes the offsets topic, if there is none.
+pub fn make_topic(shared: &Arc<Shared>) -> Result<(), Fault> {
     let setting =
         |name: &str, value: &str| Setting { name: name.to_owned(), value: value.to_owned() };
     let new = NewTopic {
@@ -53,24 +63,17 @@ fn make_topic(shared: &Arc<Shared>) -> Result<(), Fault> {
     })
 }
 
-fn coordinator(
-    shared: &Shared,
-    request: &FindCoordinator,
-) -> Result<FindCoordinatorResponse, Fault> {
+/// The coordinator of a group.
+pub fn coordinator(shared: &Shared, group: &str) -> Result<BrokerAddress, Fault> {
     let state = shared.cluster.state();
     let not_available = |what: String| Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, what);
     let topic = state.topics.get(OFFSETS_TOPIC);
     let topic = topic.ok_or_else(|| not_available("there is no offsets topic yet".to_owned()))?;
-    let number = partition_of_group(&request.group, topic.partitions.len() as u32);
+    let number = partition_of_group(group, topic.partitions.len() as u32);
     let leader = topic.partition(number).and_then(|partition| partition.leader);
     let broker = leader.and_then(|id| Some((id, state.brokers.get(&id)?)));
-    let address = broker.and_then(|(id, broker)| {
-        let (host, port) = broker.address.rsplit_once(':')?;
-        let (host, port) = (host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?);
-        Some(BrokerAddress { id, host, port, rack: broker.rack.clone() })
-    });
-    let coordinator = address.ok_or_else(|| {
+    let address = broker.and_then(|(id, broker)| describe::address_of(id, broker));
+    address.ok_or_else(|| {
         not_available(format!("partition {number} of the offsets topic has no leader"))
-    })?;
-    Ok(FindCoordinatorResponse { coordinator })
+    })
 }

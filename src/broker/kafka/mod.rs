@@ -1,0 +1,90 @@
+//! Kafka's own protocol on the port of ours. Requests are turned into ours and go to the same handlers, whose
+//! answers are turned back: whoever handles a request does not know in which protocol it came.
+//!
+//! A request that cannot be read, or whose version is not served, ends its connection, as Kafka does: there is no
+//! answer that its client could read.
+
+mod coordinator;
+mod fetch;
+mod metadata;
+mod offsets;
+mod place;
+mod produce;
+mod producer_id;
+mod versions;
+
+use mk_net::event_loop::{Context, RequestId};
+use mk_net::kafka::api::ApiKey;
+use mk_net::kafka::frame::RequestHeader;
+use mk_net::message::RegisterClient;
+
+use super::clients;
+use super::service::BrokerService;
+use place::Place;
+
+/// Why a request has no answer: for the broker's log.
+type NoAnswer = String;
+
+/// Most bytes of a request that is no Produce: what waits is kept decoded, so this bounds it.
+const MOST_FIELDS: usize = 1 << 20;
+
+impl BrokerService {
+    /// Answers a request of Kafka's protocol, or says why it cannot be answered.
+    pub(super) fn dispatch_kafka(
+        &mut self,
+        context: &mut Context,
+        from: RequestId,
+        request: &[u8],
+    ) -> Result<(), NoAnswer> {
+        let header = RequestHeader::parse(request).map_err(|error| error.to_string())?;
+        let (header, fields) = header;
+        let client = self.connected(context, from.connection, || RegisterClient {
+            client_id: header.client_id.unwrap_or_default().to_owned(),
+            ..clients::nobody()
+        });
+        client.asked(context.now());
+        let RequestHeader { key, version, correlation, .. } = header;
+        let served = key.served().filter(|api| (api.min..=api.max).contains(&version));
+        let Some(api) = served else {
+            if key == ApiKey::API_VERSIONS {
+                versions::refuse(context, from, correlation);
+                return Ok(());
+            }
+            return Err(format!("{key} in version {version} is not served"));
+        };
+        if key != ApiKey::PRODUCE && fields.len() > MOST_FIELDS {
+            return Err(format!("{} bytes of {key}, {MOST_FIELDS} are allowed", fields.len()));
+        }
+        if key != ApiKey::FETCH
+            && let Some(until) = client.charge_request(context.now())
+        {
+            context.hold(from.connection, until);
+        }
+        let place = Place { index: self.index, to: from, api, version, correlation };
+        let shared = self.shared.clone();
+        match key {
+            ApiKey::API_VERSIONS => {
+                let who = versions::answer(context, place, fields)?;
+                if let Some((software_name, software_version)) = who {
+                    let client_id = header.client_id.unwrap_or_default().to_owned();
+                    let nobody = clients::nobody();
+                    let who =
+                        RegisterClient { client_id, software_name, software_version, ..nobody };
+                    self.register(context, from.connection, &who);
+                }
+                return Ok(());
+            }
+            ApiKey::PRODUCE => return self.kafka_produce(context, place, fields),
+            ApiKey::FETCH => return self.kafka_fetch(context, place, fields),
+            ApiKey::INIT_PRODUCER_ID => return producer_id::init(context, place, fields),
+            _ => {}
+        }
+        shared.cluster.require_known().map_err(|fault| fault.message)?;
+        match key {
+            ApiKey::METADATA => metadata::metadata(&shared, context, place, fields),
+            ApiKey::LIST_OFFSETS => offsets::list(&shared, context, place, fields),
+            ApiKey::FIND_COORDINATOR => coordinator::find(&shared, context, place, fields),
+            other => Err(format!("{other} is not served")),
+        }
+    }
+}

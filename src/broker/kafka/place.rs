@@ -1,0 +1,87 @@
+//! Where a response of Kafka's protocol goes, and how it is written.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use mk_net::event_loop::{Context, RequestId};
+use mk_net::fault::Fault;
+use mk_net::kafka::api::Api;
+use mk_net::kafka::{frame, shape};
+use mk_net::message::Request;
+use mk_net::outgoing::Chunk;
+use tracing::error;
+
+use super::NoAnswer;
+use crate::broker::note::Note;
+use crate::broker::reply::Reply;
+use crate::broker::shared::Shared;
+
+/// Where the response to a request goes, and how it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The loop.
+    pub index: usize,
+    /// The request.
+    pub to: RequestId,
+    /// What was asked for.
+    pub api: &'static Api,
+    /// In which version, which is served.
+    pub version: i16,
+    /// The response has it, too.
+    pub correlation: i32,
+}
+
+impl Place {
+    /// Reads a request's fields.
+    pub fn read<K: Decodable>(self, fields: &[u8]) -> Result<K, NoAnswer> {
+        let (name, version) = (self.api.name, self.version);
+        let unreadable = |error: &dyn std::fmt::Display| {
+            format!("{name} in version {version} cannot be read: {error}")
+        };
+        // What reads it reserves what a length claims.
+        shape::check(self.api.key, version, fields).map_err(|error| unreadable(&error))?;
+        let mut bytes = Bytes::copy_from_slice(fields);
+        K::decode(&mut bytes, version).map_err(|error| unreadable(&error))
+    }
+
+    /// Writes a response.
+    pub fn write(self, response: &impl Encodable) -> Vec<Chunk> {
+        let mut bytes = BytesMut::new();
+        if let Err(error) = response.encode(&mut bytes, self.version) {
+            // Its client waits in vain, and connects anew.
+            error!(api = self.api.name, version = self.version, %error, "a response cannot be written");
+            return Vec::new();
+        }
+        let mut writer = frame::response(self.api, self.version, self.correlation);
+        writer.raw(&bytes);
+        vec![Chunk::Bytes(frame::finish(writer, 0).into())]
+    }
+
+    /// Answers, in the connection's own loop.
+    pub fn answer(self, context: &mut Context, response: &impl Encodable) {
+        context.respond(self.to, self.write(response));
+    }
+
+    /// Answers by way of the connection's loop.
+    pub fn send(self, shared: &Shared, response: &impl Encodable) {
+        let message = self.write(response);
+        shared.mailboxes[self.index].send(Note::Reply { to: self.to, message });
+    }
+
+    /// The reply to one of our own requests, into which the request was turned; `translate` turns its answer back.
+    pub fn reply<R: Request, K: Encodable>(
+        self,
+        translate: impl FnOnce(Result<R::Response, Fault>) -> K + Send + 'static,
+    ) -> Reply<R> {
+        Reply::kafka(self.index, self.to, move |answer, _| self.write(&translate(answer)))
+    }
+}
+
+/// The number of an error, or 0.
+pub fn code_of<T>(result: &Result<T, Fault>) -> i16 {
+    result.as_ref().err().map_or(0, |fault| fault.code.0)
+}
+
+/// A text as Kafka's messages have it.
+pub fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}

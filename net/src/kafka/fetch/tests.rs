@@ -342,6 +342,20 @@ fn the_smallest_items_are_read() {
 }
 
 #[test]
+fn the_tag_of_the_cluster_is_all_of_its_name() {
+    let theirs = TheirRequest::default().with_cluster_id(Some(StrBytes::from_static_str("it")));
+    let bytes = oracle::encoded(&theirs, 12);
+    let tag = [1, 0, 3, 3, b'i', b't'];
+    assert_eq!(bytes[bytes.len() - tag.len()..], tag);
+    let fields = &bytes[..bytes.len() - tag.len()];
+    let with = |tag: &[u8]| [fields, tag].concat();
+    assert_eq!(parse(&with(&tag), 12).map(|request| request.cluster_id), Ok(Some("it")));
+    assert_eq!(parse(&with(&[1, 0, 1, 0]), 12).map(|request| request.cluster_id), Ok(None));
+    assert!(parse(&with(&[1, 0, 4, 3, b'i', b't', 0]), 12).is_err(), "longer than the name");
+    assert!(parse(&with(&[1, 0, 2, 3, b'i', b't']), 12).is_err(), "shorter than the name");
+}
+
+#[test]
 fn other_versions_are_refused() {
     let bytes = oracle::encoded(&TheirRequest::default(), 4);
     assert!(parse(&bytes, 4).is_ok());

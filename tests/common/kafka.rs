@@ -1,0 +1,86 @@
+//! A client of Kafka's protocol that sends what it is told, in the version that it is told.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+
+/// A connection.
+pub struct KafkaClient {
+    stream: TcpStream,
+    correlation: i32,
+}
+
+impl KafkaClient {
+    pub fn connect(address: &str) -> KafkaClient {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        KafkaClient { stream, correlation: 0 }
+    }
+
+    /// Sends a request and reads its response.
+    pub fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
+        self.send(version, request);
+        self.receive::<R>(version)
+    }
+
+    pub fn send<R: Request>(&mut self, version: i16, request: &R) {
+        self.correlation += 1;
+        let frame = frame(version, self.correlation, request);
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    /// Reads the response to a request of this type, which must be the next one.
+    pub fn receive<R: Request>(&mut self, version: i16) -> R::Response {
+        let mut bytes = self.receive_bytes();
+        let header_version = R::Response::header_version(version);
+        ResponseHeader::decode(&mut bytes, header_version).unwrap();
+        let response = R::Response::decode(&mut bytes, version).unwrap();
+        assert!(!bytes.has_remaining(), "{} bytes behind the response", bytes.len());
+        response
+    }
+
+    /// A whole response without its length.
+    pub fn receive_bytes(&mut self) -> Bytes {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).unwrap();
+        let mut bytes = vec![0; i32::from_be_bytes(length) as usize];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes.into()
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// True once the broker has closed the connection; fails if it sends something, or after a minute.
+    pub fn is_closed(&mut self) -> bool {
+        match self.stream.read(&mut [0; 1]) {
+            Ok(0) => true,
+            Ok(_) => panic!("an answer instead of the end"),
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// A request with its header and its length.
+pub fn frame<R: Request>(version: i16, correlation: i32, request: &R) -> Vec<u8> {
+    let mut body = BytesMut::new();
+    RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation)
+        .with_client_id(Some(StrBytes::from_static_str("raw")))
+        .encode(&mut body, R::header_version(version))
+        .unwrap();
+    request.encode(&mut body, version).unwrap();
+    [&(body.len() as i32).to_be_bytes()[..], &body].concat()
+}
+
+pub fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}

@@ -23,7 +23,7 @@ use crate::zoo::state::Broker;
 pub fn metadata(
     shared: &Arc<Shared>,
     context: &mut Context,
-    reply: Reply<Metadata>,
+    reply: Reply<MetadataResponse>,
     request: Metadata,
 ) {
     let may_create =

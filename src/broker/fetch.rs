@@ -34,7 +34,7 @@ pub struct Fetches {
 
 /// A fetch that found too little.
 struct WaitingFetch {
-    reply: Reply<Fetch>,
+    reply: Reply<FetchResponse>,
     /// Who asks.
     client: Arc<Client>,
     request: Fetch,
@@ -69,7 +69,7 @@ impl Fetches {
     pub fn request(
         &mut self,
         context: &mut Context,
-        (reply, client): (Reply<Fetch>, &Arc<Client>),
+        (reply, client): (Reply<FetchResponse>, &Arc<Client>),
         request: Fetch,
     ) {
         let wait = Duration::from_millis(request.max_wait_ms.into()).min(LONGEST_WAIT);

@@ -19,7 +19,7 @@ use crate::zoo::state::LeaderEpoch;
 pub fn list(
     shared: &Arc<Shared>,
     context: &mut Context,
-    reply: Reply<ListOffsets>,
+    reply: Reply<ListOffsetsResponse>,
     request: ListOffsets,
 ) {
     let searches = |part: &ListOffsetsPart| !matches!(part.at, At::Earliest | At::Latest);

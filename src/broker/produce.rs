@@ -37,7 +37,7 @@ pub struct Produces {
 
 /// A request whose records are in the log and not yet committed.
 struct WaitingProduce {
-    reply: Reply<Produce>,
+    reply: Reply<ProduceResponse>,
     parts: Vec<Result<Part, Fault>>,
 }
 
@@ -71,7 +71,7 @@ impl Produces {
     pub fn request(
         &mut self,
         context: &mut Context,
-        (reply, client): (Reply<Produce>, &Client),
+        (reply, client): (Reply<ProduceResponse>, &Client),
         request: &Produce,
         batches: &[&[u8]],
     ) {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use mk_net::codec::Wire;
 use mk_net::envelope::{failure, response};
 use mk_net::event_loop::{Context, RequestId};
 use mk_net::fault::Fault;
@@ -13,47 +15,57 @@ use mk_net::outgoing::Chunk;
 use super::note::Note;
 use super::shared::Shared;
 
-/// Where the answer to a request goes. Whoever handles a request does not know in which protocol it came.
-pub struct Reply<R: Request> {
+/// Where an answer goes that is an `A`, or a fault. Whoever handles a request does not know in which protocol it came.
+pub struct Reply<A> {
     /// The loop.
     index: usize,
     /// The request, on one of its connections.
     to: RequestId,
-    form: Form<R>,
+    form: Form<A>,
 }
 
 /// How an answer is written.
-enum Form<R: Request> {
+enum Form<A> {
     /// In our own protocol.
-    Own(FrameHeader),
+    Own(FrameHeader, fn(&FrameHeader, &A, usize) -> Bytes),
     /// In Kafka's.
-    Kafka(Box<Encode<R>>),
+    Kafka(Box<Encode<A>>),
 }
 
-/// Writes an answer, with a payload that is sent as it is.
-type Encode<R> =
-    dyn FnOnce(Result<<R as Request>::Response, Fault>, Vec<Chunk>) -> Vec<Chunk> + Send;
+/// Writes an answer, with a payload that is sent as it is. Nothing: it is a part of one that others complete.
+type Encode<A> = dyn FnOnce(Result<A, Fault>, Vec<Chunk>) -> Option<Vec<Chunk>> + Send;
 
 /// An answer that is known, and is given once it is known whether it holds.
 pub struct Kept {
     /// The loop.
     index: usize,
     to: RequestId,
-    encode: Box<dyn FnOnce(Result<(), Fault>) -> Vec<Chunk> + Send>,
+    encode: Box<dyn FnOnce(Result<(), Fault>) -> Option<Vec<Chunk>> + Send>,
 }
 
-impl<R: Request> Reply<R> {
+impl<A: Send + 'static> Reply<A> {
     /// The answer to a request of our own protocol.
-    pub fn own(index: usize, to: RequestId, header: FrameHeader) -> Reply<R> {
-        Reply { index, to, form: Form::Own(header) }
+    pub fn own<R: Request<Response = A>>(
+        index: usize,
+        to: RequestId,
+        header: FrameHeader,
+    ) -> Reply<A>
+    where
+        A: Wire,
+    {
+        Reply {
+            index,
+            to,
+            form: Form::Own(header, |to, answer, payload| response(to, answer, payload)),
+        }
     }
 
-    /// The answer to a request of Kafka's protocol, written by `encode`.
+    /// The answer to a request of Kafka's protocol, or a part of it, written by `encode`.
     pub fn kafka(
         index: usize,
         to: RequestId,
-        encode: impl FnOnce(Result<R::Response, Fault>, Vec<Chunk>) -> Vec<Chunk> + Send + 'static,
-    ) -> Reply<R> {
+        encode: impl FnOnce(Result<A, Fault>, Vec<Chunk>) -> Option<Vec<Chunk>> + Send + 'static,
+    ) -> Reply<A> {
         Reply { index, to, form: Form::Kafka(Box::new(encode)) }
     }
 
@@ -63,19 +75,17 @@ impl<R: Request> Reply<R> {
     }
 
     /// Answers, in the connection's own loop.
-    pub fn answer(self, context: &mut Context, answer: Result<R::Response, Fault>) {
-        context.respond(self.to, self.form.encode(answer, Vec::new(), 0));
+    pub fn answer(self, context: &mut Context, answer: Result<A, Fault>) {
+        if let Some(message) = self.form.encode(answer, Vec::new(), 0) {
+            context.respond(self.to, message);
+        }
     }
 
     /// Answers with a payload of so many bytes.
-    pub fn answer_with(
-        self,
-        context: &mut Context,
-        answer: R::Response,
-        payload: Vec<Chunk>,
-        bytes: u64,
-    ) {
-        context.respond(self.to, self.form.encode(Ok(answer), payload, bytes));
+    pub fn answer_with(self, context: &mut Context, answer: A, payload: Vec<Chunk>, bytes: u64) {
+        if let Some(message) = self.form.encode(Ok(answer), payload, bytes) {
+            context.respond(self.to, message);
+        }
     }
 
     /// Says that there is no answer. Whoever speaks Kafka's protocol learns by the end of its connection that what was
@@ -89,13 +99,14 @@ impl<R: Request> Reply<R> {
     }
 
     /// Answers by way of the connection's loop.
-    pub fn send(self, shared: &Shared, answer: Result<R::Response, Fault>) {
-        let message = self.form.encode(answer, Vec::new(), 0);
-        shared.mailboxes[self.index].send(Note::Reply { to: self.to, message });
+    pub fn send(self, shared: &Shared, answer: Result<A, Fault>) {
+        if let Some(message) = self.form.encode(answer, Vec::new(), 0) {
+            shared.mailboxes[self.index].send(Note::Reply { to: self.to, message });
+        }
     }
 
     /// Keeps an answer until it is known whether it holds.
-    pub fn keep(self, answer: R::Response) -> Kept {
+    pub fn keep(self, answer: A) -> Kept {
         let Reply { index, to, form } = self;
         let encode =
             move |holds: Result<(), Fault>| form.encode(holds.map(|()| answer), Vec::new(), 0);
@@ -103,11 +114,11 @@ impl<R: Request> Reply<R> {
     }
 
     /// Lets the thread answer that may wait for the mini-zookeeper.
-    pub fn later(
+    pub fn later<R: Send + 'static>(
         self,
         shared: &Arc<Shared>,
         request: R,
-        handle: impl FnOnce(&Arc<Shared>, R) -> Result<R::Response, Fault> + Send + 'static,
+        handle: impl FnOnce(&Arc<Shared>, R) -> Result<A, Fault> + Send + 'static,
     ) {
         let worker_shared = shared.clone();
         shared.admin.run(move || {
@@ -117,24 +128,24 @@ impl<R: Request> Reply<R> {
     }
 }
 
-impl<R: Request> Form<R> {
+impl<A> Form<A> {
     fn encode(
         self,
-        answer: Result<R::Response, Fault>,
+        answer: Result<A, Fault>,
         payload: Vec<Chunk>,
         payload_bytes: u64,
-    ) -> Vec<Chunk> {
-        let header = match self {
+    ) -> Option<Vec<Chunk>> {
+        let (header, write) = match self {
             Form::Kafka(encode) => return encode(answer, payload),
-            Form::Own(header) => header,
+            Form::Own(header, write) => (header, write),
         };
         let message = match answer {
-            Ok(answer) => response(&header, &answer, payload_bytes as usize),
+            Ok(answer) => write(&header, &answer, payload_bytes as usize),
             Err(fault) => failure(&header, &fault),
         };
         let mut chunks = payload;
         chunks.insert(0, Chunk::Bytes(message));
-        chunks
+        Some(chunks)
     }
 }
 
@@ -151,17 +162,20 @@ impl Kept {
 
     /// Answers, in the connection's own loop: it holds, or it does not.
     pub fn answer(self, context: &mut Context, holds: Result<(), Fault>) {
-        context.respond(self.to, (self.encode)(holds));
+        if let Some(message) = (self.encode)(holds) {
+            context.respond(self.to, message);
+        }
     }
 
     /// Answers by way of the connection's loop.
     pub fn send(self, shared: &Shared, holds: Result<(), Fault>) {
-        let (to, message) = (self.to, (self.encode)(holds));
-        shared.mailboxes[self.index].send(Note::Reply { to, message });
+        if let Some(message) = (self.encode)(holds) {
+            shared.mailboxes[self.index].send(Note::Reply { to: self.to, message });
+        }
     }
 }
 
-impl<R: Request> fmt::Debug for Reply<R> {
+impl<A> fmt::Debug for Reply<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply").field("index", &self.index).field("to", &self.to).finish()
     }

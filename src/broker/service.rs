@@ -265,12 +265,12 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// Reads it.
-    fn parse<R: Request>(self) -> Result<(Reply<R>, R), Fault> {
+    fn parse<R: Request>(self) -> Result<(Reply<R::Response>, R), Fault> {
         let request = decode(self.fields).map_err(|error| {
             let what = format!("{} cannot be read: {error}", R::KIND);
             Fault::new(ErrorCode::INVALID_REQUEST, what)
         })?;
-        Ok((Reply::own(self.index, self.from, self.header), request))
+        Ok((Reply::own::<R>(self.index, self.from, self.header), request))
     }
 
     /// Lets the thread answer that may wait for the mini-zookeeper.
@@ -288,7 +288,7 @@ impl Asked<'_> {
     fn of_groups<R: Request>(
         self,
         shared: &Shared,
-        ask: impl FnOnce(Reply<R>, R) -> Ask,
+        ask: impl FnOnce(Reply<R::Response>, R) -> Ask,
     ) -> Result<(), Fault> {
         let (reply, request) = self.parse()?;
         shared.groups.ask(ask(reply, request));

@@ -21,7 +21,7 @@ pub struct Watches {
 }
 
 struct Watch {
-    reply: Reply<WatchTopics>,
+    reply: Reply<WatchTopicsResponse>,
     request: WatchTopics,
 }
 
@@ -38,7 +38,7 @@ impl Watches {
     pub fn request(
         &mut self,
         context: &mut Context,
-        reply: Reply<WatchTopics>,
+        reply: Reply<WatchTopicsResponse>,
         request: WatchTopics,
     ) {
         if request.topics.len() > MOST_TOPICS {

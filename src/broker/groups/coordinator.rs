@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
-    CommitOffsets, DeleteGroup, DescribeGroup, FetchOffsets, GroupHeartbeat, LeaveGroup,
-    LeaveGroupResponse, ListGroups, ListGroupsResponse, Request,
+    CommitOffsets, CommitOffsetsResponse, DeleteGroup, DeleteGroupResponse, DescribeGroup,
+    DescribeGroupResponse, FetchOffsets, FetchOffsetsResponse, GroupHeartbeat,
+    GroupHeartbeatResponse, LeaveGroup, LeaveGroupResponse, ListGroupsResponse,
 };
 use mk_storage::batch::CheckedBatch;
 use tracing::{error, info, warn};
@@ -37,19 +38,19 @@ use crate::zoo::state::LeaderEpoch;
 #[derive(Debug)]
 pub enum Ask {
     /// It is there; where it connects from.
-    Heartbeat(Reply<GroupHeartbeat>, GroupHeartbeat, String),
+    Heartbeat(Reply<GroupHeartbeatResponse>, GroupHeartbeat, String),
     /// It leaves.
-    Leave(Reply<LeaveGroup>, LeaveGroup),
+    Leave(Reply<LeaveGroupResponse>, LeaveGroup),
     /// It has come so far.
-    Commit(Reply<CommitOffsets>, CommitOffsets),
+    Commit(Reply<CommitOffsetsResponse>, CommitOffsets),
     /// How far has the group come?
-    Offsets(Reply<FetchOffsets>, FetchOffsets),
+    Offsets(Reply<FetchOffsetsResponse>, FetchOffsets),
     /// What is known of it?
-    Describe(Reply<DescribeGroup>, DescribeGroup),
+    Describe(Reply<DescribeGroupResponse>, DescribeGroup),
     /// It is to be forgotten.
-    Delete(Reply<DeleteGroup>, DeleteGroup),
+    Delete(Reply<DeleteGroupResponse>, DeleteGroup),
     /// Which groups are there?
-    List(Reply<ListGroups>),
+    List(Reply<ListGroupsResponse>),
 }
 
 /// What the thread is told.
@@ -149,7 +150,7 @@ struct Held {
     partition: Arc<Partition>,
     /// What it knows holds in this epoch only.
     epoch: LeaderEpoch,
-    shard: Shard<Reply<GroupHeartbeat>>,
+    shard: Shard<Reply<GroupHeartbeatResponse>>,
     /// What is to be answered once all that was done is committed.
     answers: Vec<Kept>,
 }
@@ -247,11 +248,11 @@ impl Serving {
     }
 
     /// Does something with the groups of a partition; what comes of it is answered when it is committed.
-    fn with<R: Request>(
+    fn with<A: Send + 'static>(
         &mut self,
         group: &str,
-        reply: Reply<R>,
-        work: impl FnOnce(&mut Held, Topics<'_>, Now) -> Result<R::Response, Fault>,
+        reply: Reply<A>,
+        work: impl FnOnce(&mut Held, Topics<'_>, Now) -> Result<A, Fault>,
     ) {
         let (now, shared) = (self.now(), self.shared.clone());
         let held = self.hold_for(group);
@@ -261,7 +262,12 @@ impl Serving {
         }
     }
 
-    fn heartbeat(&mut self, reply: Reply<GroupHeartbeat>, request: GroupHeartbeat, host: String) {
+    fn heartbeat(
+        &mut self,
+        reply: Reply<GroupHeartbeatResponse>,
+        request: GroupHeartbeat,
+        host: String,
+    ) {
         let (now, limits, rhythm) = (self.now(), self.limits, self.rhythm);
         let shared = self.shared.clone();
         let most = if self.closing { 0 } else { rhythm.heartbeat_interval_ms };
@@ -284,7 +290,7 @@ impl Serving {
         }
     }
 
-    fn leave(&mut self, reply: Reply<LeaveGroup>, request: &LeaveGroup) {
+    fn leave(&mut self, reply: Reply<LeaveGroupResponse>, request: &LeaveGroup) {
         let LeaveGroup { group, member, comes_back } = request;
         self.with(group, reply, |held, topics, now| {
             held.require_enough()?;
@@ -296,7 +302,7 @@ impl Serving {
         });
     }
 
-    fn commit(&mut self, reply: Reply<CommitOffsets>, request: CommitOffsets) {
+    fn commit(&mut self, reply: Reply<CommitOffsetsResponse>, request: CommitOffsets) {
         let (group, limits) = (request.group.clone(), self.limits);
         self.with(&group, reply, |held, topics, now| {
             held.require_enough()?;
@@ -492,7 +498,7 @@ impl Held {
 
     fn answer(
         &mut self,
-        reply: Reply<GroupHeartbeat>,
+        reply: Reply<GroupHeartbeatResponse>,
         answer: Answer,
         group: &str,
         rhythm: Rhythm,

@@ -19,7 +19,7 @@ const MOST_BYTES: &str = "16MiB";
 pub fn find(
     shared: &Arc<Shared>,
     context: &mut Context,
-    reply: Reply<FindCoordinator>,
+    reply: Reply<FindCoordinatorResponse>,
     request: FindCoordinator,
 ) {
     let found = |shared: &Shared, request: &FindCoordinator| {

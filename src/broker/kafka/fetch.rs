@@ -42,7 +42,7 @@ impl BrokerService {
         let (asked, fetch) = translate(&request);
         let read_committed = request.isolation_level == READ_COMMITTED;
         let reply = Reply::kafka(place.index, place.to, move |answer, payload| {
-            write(place, answer_of(asked, answer, read_committed), payload.into())
+            Some(write(place, &answer_of(asked, answer, read_committed), payload.into()))
         });
         if let Err(fault) = check_session(&request) {
             reply.answer(context, Err(fault));
@@ -144,8 +144,8 @@ fn fetched(index: i32, result: &Result<Fetched, Fault>) -> FetchedPartition {
 }
 
 /// The answer, with the records of each partition, which come in the same order, in their places.
-fn write(place: Place, response: FetchResponse, mut payload: VecDeque<Chunk>) -> Vec<Chunk> {
-    let pieces = respond(place.correlation, place.version, &response).into_iter();
+fn write(place: Place, response: &FetchResponse, mut payload: VecDeque<Chunk>) -> Vec<Chunk> {
+    let pieces = respond(place.correlation, place.version, response).into_iter();
     let chunks = pieces.filter_map(|piece| match piece {
         Piece::Bytes(bytes) => Some(Chunk::Bytes(bytes)),
         Piece::Records(_) => payload.pop_front(),

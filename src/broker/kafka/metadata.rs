@@ -58,7 +58,7 @@ pub fn metadata(
         }
     }
     let for_answer = shared.clone();
-    let reply = place.reply::<Metadata, _>(move |answer| {
+    let reply = place.reply(move |answer: Result<message::MetadataResponse, Fault>| {
         let state = for_answer.cluster.state();
         let response = MetadataResponse::default()
             .with_controller_id(BrokerId(for_answer.cluster.me().id as i32))

@@ -6,7 +6,6 @@ use mk_net::event_loop::{Context, RequestId};
 use mk_net::fault::Fault;
 use mk_net::kafka::api::Api;
 use mk_net::kafka::{frame, shape};
-use mk_net::message::Request;
 use mk_net::outgoing::Chunk;
 use tracing::error;
 
@@ -68,11 +67,11 @@ impl Place {
     }
 
     /// The reply to one of our own requests, into which the request was turned; `translate` turns its answer back.
-    pub fn reply<R: Request, K: Encodable>(
+    pub fn reply<A: Send + 'static, K: Encodable>(
         self,
-        translate: impl FnOnce(Result<R::Response, Fault>) -> K + Send + 'static,
-    ) -> Reply<R> {
-        Reply::kafka(self.index, self.to, move |answer, _| self.write(&translate(answer)))
+        translate: impl FnOnce(Result<A, Fault>) -> K + Send + 'static,
+    ) -> Reply<A> {
+        Reply::kafka(self.index, self.to, move |answer, _| Some(self.write(&translate(answer))))
     }
 }
 

@@ -57,7 +57,7 @@ impl BrokerService {
         let (for_answer, version) = (self.shared.clone(), place.version);
         let reply = Reply::kafka(place.index, place.to, move |answer, _| {
             let response = response(&for_answer, version, plan, answer);
-            vec![Chunk::Bytes(respond(place.correlation, version, &response).into())]
+            Some(vec![Chunk::Bytes(respond(place.correlation, version, &response).into())])
         });
         let client = self.connected(context, place.to.connection, crate::broker::clients::nobody);
         let produce = Produce {

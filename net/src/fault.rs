@@ -56,8 +56,12 @@ error_codes! {
     NOT_ENOUGH_REPLICAS = 19, true, "Wait until more replicas are in sync";
     NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20, true, "The record may have been kept all the same";
     INVALID_REQUIRED_ACKS = 21, false, "acks is 0, 1 or -1 (all)";
+    ILLEGAL_GENERATION = 22, false, "Join the group anew";
+    INCONSISTENT_GROUP_PROTOCOL = 23, false, "Use an assignor that the group's other members know";
     INVALID_GROUP_ID = 24, false, "A group has a name of 1 to 249 characters";
     UNKNOWN_MEMBER_ID = 25, false, "Join the group anew";
+    INVALID_SESSION_TIMEOUT = 26, false, "Use a session.timeout.ms between group.min.session.timeout.ms and group.max.session.timeout.ms";
+    REBALANCE_IN_PROGRESS = 27, true, "Join the group again";
     INVALID_TIMESTAMP = 32, false, "Use milliseconds since 1970";
     UNSUPPORTED_VERSION = 35, false, "Ask for the api versions and use one of them";
     TOPIC_ALREADY_EXISTS = 36, false, "Use the topic that is there, or another name";
@@ -82,8 +86,10 @@ error_codes! {
     UNSUPPORTED_COMPRESSION_TYPE = 76, false, "Use none, gzip, snappy, lz4 or zstd";
     STALE_BROKER_EPOCH = 77, false, "The broker was started anew; this life of it is over";
     OFFSET_NOT_AVAILABLE = 78, true, "The new leader does not know yet what is committed; try again";
+    MEMBER_ID_REQUIRED = 79, false, "Join with the id that the answer brings";
     PREFERRED_LEADER_NOT_AVAILABLE = 80, true, "Wait until the preferred replica is in sync";
     GROUP_MAX_SIZE_REACHED = 81, false, "Stop a member, or raise group.consumer.max.size";
+    FENCED_INSTANCE_ID = 82, false, "Another consumer has the same group.instance.id; stop one of them";
     ELIGIBLE_LEADERS_NOT_AVAILABLE = 83, true, "Start a broker that has a replica";
     ELECTION_NOT_NEEDED = 84, false, "The right replica leads already";
     NO_REASSIGNMENT_IN_PROGRESS = 85, false, "The partition is not being moved";

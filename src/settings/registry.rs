@@ -130,6 +130,18 @@ pub const ALL: &[Definition] = &[
         "Most members of a group.",
     ),
     broker(
+        "group.max.session.timeout.ms",
+        Kind::Millis { min: 100, max: DAY_MS },
+        "30m",
+        "Longest session.timeout.ms of members that speak Kafka's classic group protocol.",
+    ),
+    broker(
+        "group.min.session.timeout.ms",
+        Kind::Millis { min: 100, max: DAY_MS },
+        "6s",
+        "Shortest session.timeout.ms of members that speak Kafka's classic group protocol.",
+    ),
+    broker(
         "group.consumer.session.timeout.ms",
         Kind::Millis { min: 500, max: 10 * 60_000 },
         "10s",

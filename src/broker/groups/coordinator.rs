@@ -12,13 +12,14 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
     CommitOffsets, CommitOffsetsResponse, DeleteGroup, DeleteGroupResponse, DescribeGroup,
     DescribeGroupResponse, FetchOffsets, FetchOffsetsResponse, GroupHeartbeat,
-    GroupHeartbeatResponse, LeaveGroup, LeaveGroupResponse, ListGroupsResponse,
+    GroupHeartbeatResponse, LeaveGroup, LeaveGroupResponse, ListGroupsResponse, TopicPartitions,
 };
 use mk_storage::batch::CheckedBatch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::group::{Answer, GroupError, GroupLimits, KnownTopics, Now, Topics};
+use super::group::{Answer, Group, GroupError, GroupLimits, KnownTopics, Now, Topics};
+use super::kafka;
 use super::member::JOIN;
 use super::serve::{self, Rhythm};
 use super::shard::Shard;
@@ -49,6 +50,18 @@ pub enum Ask {
     Describe(Reply<DescribeGroupResponse>, DescribeGroup),
     /// It is to be forgotten.
     Delete(Reply<DeleteGroupResponse>, DeleteGroup),
+    /// A classic member of Kafka's joins a group: its generation.
+    Join(Reply<i32>, String, Box<kafka::JoinAsk>),
+    /// What is a classic member of a group to read, in a generation?
+    Sync(Reply<Vec<TopicPartitions>>, String, kafka::Caller, i32),
+    /// A classic member of a group is there, in a generation.
+    Beat(Reply<()>, String, kafka::Caller, i32),
+    /// Members leave a group; a result for each.
+    LeaveEach(Reply<Vec<Result<(), Fault>>>, String, Vec<kafka::Caller>),
+    /// A client of Kafka's has come so far; its instance id, if it has one.
+    KafkaCommit(Reply<CommitOffsetsResponse>, CommitOffsets, Option<String>),
+    /// A member of KIP-848 is there.
+    Consumer(Reply<kafka::ConsumerAnswer>, String, Box<kafka::ConsumerAsk>),
     /// Which groups are there?
     List(Reply<ListGroupsResponse>),
 }
@@ -231,6 +244,41 @@ impl Serving {
             }
             Ask::Heartbeat(reply, request, host) => self.heartbeat(reply, request, host),
             Ask::Leave(reply, request) => self.leave(reply, &request),
+            Ask::Join(reply, group, ask) => {
+                self.change(&group, reply, |group, topics, (now, limits)| {
+                    kafka::join(group, *ask, now, topics, limits)
+                })
+            }
+            Ask::Sync(reply, group, caller, generation) => {
+                self.with(&group, reply, |held, _, now| {
+                    kafka::sync(held.shard.group_mut(&group), &caller, generation, now)
+                })
+            }
+            Ask::Beat(reply, group, caller, generation) => {
+                self.with(&group, reply, |held, _, now| {
+                    kafka::beat(held.shard.group_mut(&group), &caller, generation, now)
+                })
+            }
+            Ask::KafkaCommit(reply, commit, instance) => {
+                let (group, limits) = (commit.group.clone(), self.limits);
+                self.with(&group, reply, |held, topics, now| {
+                    held.require_enough()?;
+                    let known = held.shard.group_mut(&group);
+                    kafka::check_instance(known, &commit.member, instance.as_deref())?;
+                    Ok(serve::commit(&mut held.shard, commit, now, topics, &limits))
+                });
+            }
+            Ask::LeaveEach(reply, group, callers) => {
+                self.change(&group, reply, |group, topics, (now, _)| {
+                    let leave = |caller| kafka::leave(group, caller, now, topics);
+                    Ok(callers.iter().map(leave).collect())
+                });
+            }
+            Ask::Consumer(reply, group, ask) => {
+                self.change(&group, reply, |group, topics, (now, limits)| {
+                    kafka::consumer(group, *ask, now, topics, limits)
+                });
+            }
             Ask::Commit(reply, request) => self.commit(reply, request),
             Ask::Offsets(reply, request) => {
                 self.with(&request.group, reply, |held, topics, now| {
@@ -260,6 +308,20 @@ impl Serving {
             Ok((answer, held)) => held.answers.push(reply.keep(answer)),
             Err(fault) => reply.send(&shared, Err(fault)),
         }
+    }
+
+    /// Changes a group; what comes of it is answered when it is committed.
+    fn change<A: Send + 'static>(
+        &mut self,
+        name: &str,
+        reply: Reply<A>,
+        work: impl FnOnce(&mut Group, Topics<'_>, (Now, &GroupLimits)) -> Result<A, Fault>,
+    ) {
+        let limits = self.limits;
+        self.with(name, reply, |held, topics, now| {
+            held.require_enough()?;
+            work(held.shard.group_mut(name), topics, (now, &limits))
+        });
     }
 
     fn heartbeat(

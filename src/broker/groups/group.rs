@@ -113,6 +113,20 @@ pub enum GroupError {
     /// It has as many members as it may have.
     #[error("the group has {0} members, as many as are allowed")]
     Full(usize),
+    /// A classic member is to join again, for what it is to read has changed.
+    #[error("what the member is to read has changed: it joins again")]
+    JoinAgain,
+    /// A classic member names a generation that it was not given, or no more has.
+    #[error("the member's generation is {said}, its epoch {actual}")]
+    OldGeneration {
+        /// What the member says.
+        said: i32,
+        /// Its epoch.
+        actual: i32,
+    },
+    /// Another has come under its instance id.
+    #[error("another member has come under instance id '{0}'")]
+    FencedInstance(String),
     /// A member that joins says nothing of itself.
     #[error("a member that joins must say what it wants to read")]
     NoProfile,
@@ -203,6 +217,11 @@ impl Group {
     /// Its members.
     pub fn members(&self) -> &BTreeMap<String, Member> {
         &self.members
+    }
+
+    /// One of its members.
+    pub(super) fn member_mut(&mut self, id: &str) -> Option<&mut Member> {
+        self.members.get_mut(id)
     }
 
     /// How far it has come.
@@ -353,16 +372,22 @@ impl Group {
         let unknown = || GroupError::UnknownMember(id.to_owned());
         let member = self.members.get_mut(id).ok_or_else(unknown)?;
         if static_leave && member.state.profile.instance_id.is_some() {
-            member.state.epoch = STATIC_LEAVE;
-            member.state.assigned.clear();
-            member.state.revoking.clear();
-            member.heard = now.since_start;
-            self.changed.insert(id.to_owned());
+            self.static_leave(id, now);
             return Ok(());
         }
         self.remove(id, now.ms);
         self.assign_anew(true, topics);
         Ok(())
+    }
+
+    /// A member reads no more; what it was to read is kept for who comes under its instance id.
+    pub(super) fn static_leave(&mut self, id: &str, now: Now) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        member.state.epoch = STATIC_LEAVE;
+        member.state.assigned.clear();
+        member.state.revoking.clear();
+        member.heard = now.since_start;
+        self.changed.insert(id.to_owned());
     }
 
     fn remove(&mut self, id: &str, now_ms: i64) -> Option<Member> {
@@ -389,7 +414,7 @@ impl Group {
         let reason = |member: &Member| {
             let patience = Duration::from_millis(member.state.profile.rebalance_timeout_ms.into());
             let holds_on = |since: Duration| at.saturating_sub(since) > patience;
-            if at.saturating_sub(member.heard) > limits.session_timeout {
+            if at.saturating_sub(member.heard) > member.session_timeout(limits) {
                 Some("was not heard of")
             } else if member.revoking_since.is_some_and(holds_on) {
                 Some("did not give up what goes to another")
@@ -412,7 +437,7 @@ impl Group {
     pub fn next_deadline(&self, limits: &GroupLimits) -> Option<Duration> {
         let of = |member: &Member| {
             let patience = Duration::from_millis(member.state.profile.rebalance_timeout_ms.into());
-            let silent = member.heard + limits.session_timeout;
+            let silent = member.heard + member.session_timeout(limits);
             member.revoking_since.map_or(silent, |since| silent.min(since + patience))
         };
         self.members.values().map(of).min()
@@ -475,7 +500,7 @@ impl Group {
     }
 
     /// Lets a member take its next step.
-    fn step(&mut self, id: &str, owned: Option<&BTreeSet<PartitionId>>, now: Duration) {
+    pub(super) fn step(&mut self, id: &str, owned: Option<&BTreeSet<PartitionId>>, now: Duration) {
         let Some(mut member) = self.members.remove(id) else { return };
         let before = member.state.clone();
         let others = &self.members;
@@ -505,7 +530,7 @@ impl Group {
     }
 
     /// What a member is answered: what it is to read if that is new, or `all`.
-    fn tell(&mut self, id: &str, all: bool) -> Answer {
+    pub(super) fn tell(&mut self, id: &str, all: bool) -> Answer {
         let Some(member) = self.members.get_mut(id) else {
             return Answer { epoch: JOIN, assigned: None };
         };
@@ -554,7 +579,11 @@ impl Group {
             let unknown = || GroupError::UnknownMember(member.to_owned());
             let state = &self.members.get(member).ok_or_else(unknown)?.state;
             let id = PartitionId { topic: committed.topic_id, partition: name.partition };
-            if !state.may_commit(&id, epoch) {
+            // Kafka's classic members commit what they like; here, what nobody else reads.
+            let is_anybodys = state.profile.classic.is_some()
+                && epoch <= state.epoch
+                && self.members.values().all(|member| !member.state.holds(&id));
+            if !state.may_commit(&id, epoch) && !is_anybodys {
                 return Err(GroupError::NotOwner(epoch));
             }
         }

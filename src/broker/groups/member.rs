@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PartitionId;
 use super::assignor::Assignor;
+use super::group::GroupLimits;
 
 /// What a member says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,18 @@ pub struct Profile {
     pub topics: BTreeSet<String>,
     /// Which assignor it wants; none: it does not mind.
     pub assignor: Option<Assignor>,
+    /// Set for one that speaks Kafka's classic protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classic: Option<Classic>,
+}
+
+/// What a member of Kafka's classic protocol says of itself besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classic {
+    /// How long it may be silent (`session.timeout.ms`).
+    pub session_timeout_ms: u32,
+    /// The assignor that it was told to be used, of those that it knows.
+    pub protocol: String,
 }
 
 /// A member as the log has it.
@@ -98,6 +111,12 @@ impl Member {
             beat: 0,
             commit: 0,
         }
+    }
+
+    /// How long it may be silent.
+    pub fn session_timeout(&self, limits: &GroupLimits) -> Duration {
+        let own = self.state.profile.classic.as_ref().map(|classic| classic.session_timeout_ms);
+        own.map_or(limits.session_timeout, |own| Duration::from_millis(own.into()))
     }
 }
 

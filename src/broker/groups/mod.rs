@@ -5,12 +5,14 @@
 //! What follows from what is in [`group`] and [`shard`], which know neither disk nor clock; records are
 //! appended and answers sent by the [`coordinator`]'s thread.
 
-mod assignor;
+pub mod assignor;
+mod classic;
 pub mod coordinator;
 pub mod find;
 mod group;
 mod journal;
-mod member;
+pub mod kafka;
+pub mod member;
 mod offsets;
 mod record;
 mod serve;

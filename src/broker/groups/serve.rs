@@ -68,6 +68,7 @@ fn profile_of(profile: MemberProfile, client_host: String) -> Result<Profile, Fa
         rebalance_timeout_ms: profile.rebalance_timeout_ms,
         topics: profile.topics.into_iter().collect(),
         assignor: profile.assignor.map(assignor).transpose()?,
+        classic: None,
     })
 }
 
@@ -88,7 +89,7 @@ pub fn answer_of(group: Option<&Group>, answer: Answer, rhythm: Rhythm) -> Group
 }
 
 /// Partitions by their topics; those of topics that are gone are nobody's business any more.
-fn topics_of<'a>(
+pub fn topics_of<'a>(
     group: Option<&Group>,
     partitions: impl Iterator<Item = &'a PartitionId>,
 ) -> Vec<TopicPartitions> {
@@ -115,6 +116,9 @@ pub fn refused(error: &GroupError) -> Fault {
         GroupError::Full(_) => ErrorCode::GROUP_MAX_SIZE_REACHED,
         GroupError::NoProfile => ErrorCode::INVALID_REQUEST,
         GroupError::NotOwner(_) | GroupError::Overtaken { .. } => ErrorCode::STALE_MEMBER_EPOCH,
+        GroupError::JoinAgain => ErrorCode::REBALANCE_IN_PROGRESS,
+        GroupError::OldGeneration { .. } => ErrorCode::ILLEGAL_GENERATION,
+        GroupError::FencedInstance(_) => ErrorCode::FENCED_INSTANCE_ID,
         GroupError::HasMembers => ErrorCode::NON_EMPTY_GROUP,
         GroupError::MetadataTooLarge(..) => ErrorCode::OFFSET_METADATA_TOO_LARGE,
     };

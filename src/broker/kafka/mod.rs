@@ -6,6 +6,7 @@
 
 mod coordinator;
 mod fetch;
+mod groups;
 mod metadata;
 mod offsets;
 mod place;
@@ -80,10 +81,29 @@ impl BrokerService {
             _ => {}
         }
         shared.cluster.require_known().map_err(|fault| fault.message)?;
+        let client_id = header.client_id.unwrap_or_default();
         match key {
             ApiKey::METADATA => metadata::metadata(&shared, context, place, fields),
             ApiKey::LIST_OFFSETS => offsets::list(&shared, context, place, fields),
             ApiKey::FIND_COORDINATOR => coordinator::find(&shared, context, place, fields),
+            ApiKey::JOIN_GROUP => {
+                groups::classic::join(&shared, context, place, (client_id, fields))
+            }
+            ApiKey::SYNC_GROUP => groups::classic::sync(&shared, place, fields),
+            ApiKey::HEARTBEAT => groups::classic::heartbeat(&shared, place, fields),
+            ApiKey::LEAVE_GROUP => groups::classic::leave(&shared, place, fields),
+            ApiKey::CONSUMER_GROUP_HEARTBEAT => {
+                groups::consumer::heartbeat(&shared, context, place, (client_id, fields))
+            }
+            ApiKey::OFFSET_COMMIT => groups::commits::commit(&shared, place, fields),
+            ApiKey::OFFSET_FETCH => groups::commits::fetch(&shared, context, place, fields),
+            ApiKey::OFFSET_DELETE => groups::commits::delete(&shared, place, fields),
+            ApiKey::LIST_GROUPS => groups::describe::list(&shared, place, fields),
+            ApiKey::DESCRIBE_GROUPS => groups::describe::classic(&shared, context, place, fields),
+            ApiKey::CONSUMER_GROUP_DESCRIBE => {
+                groups::describe::consumer(&shared, context, place, fields)
+            }
+            ApiKey::DELETE_GROUPS => groups::describe::delete(&shared, context, place, fields),
             other => Err(format!("{other} is not served")),
         }
     }

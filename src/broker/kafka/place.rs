@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use mk_net::event_loop::{Context, RequestId};
-use mk_net::fault::Fault;
+use mk_net::fault::{ErrorCode, Fault};
 use mk_net::kafka::api::Api;
 use mk_net::kafka::{frame, shape};
 use mk_net::outgoing::Chunk;
@@ -78,6 +78,16 @@ impl Place {
 /// The number of an error, or 0.
 pub fn code_of<T>(result: &Result<T, Fault>) -> i16 {
     result.as_ref().err().map_or(0, |fault| fault.code.0)
+}
+
+/// The number of an error of a coordinator, or 0. What is wrong with the offsets topic clients are told as Kafka tells
+/// it: its coordinator is not there.
+pub fn group_code_of<T>(result: &Result<T, Fault>) -> i16 {
+    match result.as_ref().err().map(|fault| fault.code) {
+        None => 0,
+        Some(ErrorCode::NOT_ENOUGH_REPLICAS) => ErrorCode::COORDINATOR_NOT_AVAILABLE.0,
+        Some(code) => code.0,
+    }
 }
 
 /// A text as Kafka's messages have it.

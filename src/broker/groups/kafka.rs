@@ -1,0 +1,203 @@
+//! What members that speak Kafka's protocols ask of a group, the classic one and that of KIP-848.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mk_net::fault::{ErrorCode, Fault};
+use mk_net::message::TopicPartitions;
+
+use super::PartitionId;
+use super::assignor::Assignor;
+use super::classic::ClassicJoin;
+use super::group::{Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
+use super::member::{JOIN, Profile, STATIC_LEAVE};
+use super::serve::{refused, topics_of};
+
+/// A member, as it names itself with each request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its id; empty: only the instance id names it.
+    pub member: String,
+    /// Its instance id, if it has one.
+    pub instance: Option<String>,
+}
+
+/// A classic member joins.
+#[derive(Debug)]
+pub struct JoinAsk {
+    /// Who; a new member has been given an id.
+    pub member: String,
+    /// It had an id before.
+    pub is_known: bool,
+    /// What it says of itself.
+    pub profile: Profile,
+    /// What it says that it reads, by the names of topics.
+    pub owned: Vec<(String, Vec<u32>)>,
+}
+
+/// A member of KIP-848 says that it is there.
+#[derive(Debug)]
+pub struct ConsumerAsk {
+    /// Its id.
+    pub member: String,
+    /// Its epoch: 0 joins, -1 leaves, -2 leaves and comes back.
+    pub epoch: i32,
+    /// What it says of itself, as far as that is new.
+    pub changes: Changes,
+    /// What it reads, if that is new.
+    pub owned: Option<BTreeSet<PartitionId>>,
+}
+
+/// What a member says of itself, as far as that is new.
+#[derive(Debug)]
+pub struct Changes {
+    /// See [`Profile::instance_id`].
+    pub instance_id: Option<String>,
+    /// See [`Profile::client_id`].
+    pub client_id: String,
+    /// See [`Profile::client_host`].
+    pub client_host: String,
+    /// See [`Profile::rack`].
+    pub rack: Option<String>,
+    /// See [`Profile::rebalance_timeout_ms`].
+    pub rebalance_timeout_ms: Option<u32>,
+    /// See [`Profile::topics`].
+    pub topics: Option<Vec<String>>,
+    /// See [`Profile::assignor`].
+    pub assignor: Option<Assignor>,
+}
+
+/// What it is answered.
+#[derive(Debug)]
+pub struct ConsumerAnswer {
+    /// Its epoch.
+    pub epoch: i32,
+    /// What it is to read, if that is to be told.
+    pub assigned: Option<Vec<TopicPartitions>>,
+}
+
+/// It leaves.
+const LEAVES: i32 = -1;
+
+/// A classic member joins. Answers its generation.
+pub fn join(
+    group: &mut Group,
+    ask: JoinAsk,
+    now: Now,
+    topics: Topics<'_>,
+    limits: &GroupLimits,
+) -> Result<i32, Fault> {
+    let JoinAsk { member, is_known, profile, owned } = ask;
+    if is_known {
+        check_instance(group, &member, profile.instance_id.as_deref())?;
+    }
+    let ids = owned.iter().filter_map(|(name, numbers)| Some((topics.find(name)?.0, numbers)));
+    let owned = ids.flat_map(|(topic, numbers)| {
+        numbers.iter().map(move |partition| PartitionId { topic, partition: *partition })
+    });
+    let join = ClassicJoin { member, profile, owned: owned.collect() };
+    group.classic_join(join, now, topics, limits).map_err(|error| refused(&error))
+}
+
+/// What a classic member is to read.
+pub fn sync(
+    group: &mut Group,
+    caller: &Caller,
+    generation: i32,
+    now: Now,
+) -> Result<Vec<TopicPartitions>, Fault> {
+    check_instance(group, &caller.member, caller.instance.as_deref())?;
+    let assigned = group.classic_sync(&caller.member, generation, now);
+    let assigned = assigned.map_err(|error| refused(&error))?;
+    Ok(topics_of(Some(group), assigned.iter()))
+}
+
+/// A classic member is there.
+pub fn beat(group: &mut Group, caller: &Caller, generation: i32, now: Now) -> Result<(), Fault> {
+    check_instance(group, &caller.member, caller.instance.as_deref())?;
+    group.classic_heartbeat(&caller.member, generation, now).map_err(|error| refused(&error))
+}
+
+/// A member leaves, or is sent away by its instance id.
+pub fn leave(
+    group: &mut Group,
+    caller: &Caller,
+    now: Now,
+    topics: Topics<'_>,
+) -> Result<(), Fault> {
+    let by_instance = caller.instance.as_deref().and_then(|id| group.member_of_instance(id));
+    let member = match (caller.member.as_str(), by_instance) {
+        ("", Some(member)) => member,
+        (member, _) => {
+            check_instance(group, member, caller.instance.as_deref())?;
+            member.to_owned()
+        }
+    };
+    group.leave(&member, false, now, topics).map_err(|error| refused(&error))
+}
+
+/// An error if another member has the instance id by now.
+pub fn check_instance(group: &Group, member: &str, instance: Option<&str>) -> Result<(), Fault> {
+    let holder = instance.and_then(|instance| group.member_of_instance(instance));
+    match (instance, holder) {
+        (Some(instance), Some(holder)) if holder != member => {
+            Err(refused(&GroupError::FencedInstance(instance.to_owned())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A member of KIP-848 says that it is there, or that it leaves.
+pub fn consumer(
+    group: &mut Group,
+    ask: ConsumerAsk,
+    now: Now,
+    topics: Topics<'_>,
+    limits: &GroupLimits,
+) -> Result<ConsumerAnswer, Fault> {
+    let ConsumerAsk { member, epoch, changes, owned } = ask;
+    if matches!(epoch, LEAVES | STATIC_LEAVE) {
+        let left = group.leave(&member, epoch == STATIC_LEAVE, now, topics);
+        left.map_err(|error| refused(&error))?;
+        return Ok(ConsumerAnswer { epoch, assigned: None });
+    }
+    if epoch < JOIN {
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, format!("a member epoch of {epoch}")));
+    }
+    let known = group.members().get(&member);
+    let before = known.filter(|_| epoch != JOIN).map(|member| member.state.profile.clone());
+    if before.is_none() && epoch == JOIN && changes.topics.is_none() {
+        return Err(refused(&GroupError::NoProfile));
+    }
+    // It sends nothing before it has heard the answer to what it has sent.
+    let (seen, beat) = known.map_or((0, 1), |member| (member.told.count, member.beat + 1));
+    let heartbeat = Heartbeat {
+        member: member.clone(),
+        epoch,
+        profile: Some(changes.apply(before.unwrap_or_default())),
+        owned,
+        seen: if epoch == JOIN { 0 } else { seen },
+        beat,
+        polled: Duration::ZERO,
+        paused: BTreeSet::new(),
+    };
+    let answer = group.heartbeat(heartbeat, now, topics, limits);
+    let answer = answer.map_err(|error| refused(&error))?;
+    let assigned = answer.assigned.map(|(_, partitions)| topics_of(Some(group), partitions.iter()));
+    Ok(ConsumerAnswer { epoch: answer.epoch, assigned })
+}
+
+impl Changes {
+    fn apply(self, before: Profile) -> Profile {
+        Profile {
+            instance_id: self.instance_id.or(before.instance_id),
+            client_id: self.client_id,
+            client_host: self.client_host,
+            rack: self.rack.unwrap_or(before.rack),
+            rebalance_timeout_ms: self.rebalance_timeout_ms.unwrap_or(before.rebalance_timeout_ms),
+            topics: self.topics.map_or(before.topics, |topics| topics.into_iter().collect()),
+            assignor: self.assignor.or(before.assignor),
+            classic: None,
+        }
+    }
+}

@@ -101,6 +101,8 @@ error_codes! {
     UNRELEASED_INSTANCE_ID = 111, false, "Stop the other member of this instance id, or wait for its session to end";
     UNSUPPORTED_ASSIGNOR = 112, false, "Use uniform or range";
     STALE_MEMBER_EPOCH = 113, false, "The partition is another's, or was not this member's in that epoch";
+    MISMATCHED_ENDPOINT_TYPE = 114, false, "Ask a controller, not a broker";
+    UNSUPPORTED_ENDPOINT_TYPE = 115, false, "Ask for brokers";
 }
 
 impl fmt::Debug for ErrorCode {

@@ -97,7 +97,7 @@ fn create_one(
 /// As many as are asked for; else `default.replication.factor`, which is 1 for a broker alone. A
 /// cluster whose brokers have not all come yet makes no topic with fewer replicas than it is to have:
 /// nobody would notice until a disk dies.
-fn replication_factor(shared: &Shared, asked: Option<u16>) -> u32 {
+pub fn replication_factor(shared: &Shared, asked: Option<u16>) -> u32 {
     match (asked, shared.cluster.is_alone()) {
         (Some(asked), _) => u32::from(asked),
         (None, true) => 1,
@@ -120,15 +120,16 @@ fn on_disk(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
 /// Deletes topics.
 pub fn delete(shared: &Arc<Shared>, request: DeleteTopics) -> Result<DeleteTopicsResponse, Fault> {
     let topics = request.names.into_iter().map(|name| {
-        let result = delete_one(shared, &name);
+        let result = delete_one(shared, &name, None);
         TopicResult { name, result }
     });
     Ok(DeleteTopicsResponse { topics: topics.collect() })
 }
 
-fn delete_one(shared: &Arc<Shared>, name: &str) -> Result<(), Fault> {
+/// Deletes the topic of this name; only that with the id, if one is given.
+pub fn delete_one(shared: &Arc<Shared>, name: &str, id: Option<Uuid>) -> Result<(), Fault> {
     refuse_internal(name)?;
-    let id = known_id(shared, name)?;
+    let id = id.map_or_else(|| known_id(shared, name), Ok)?;
     shared.cluster.change(Command::DeleteTopic { name: name.to_owned(), id })?;
     on_disk(shared, name)
 }

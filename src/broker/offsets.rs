@@ -1,14 +1,15 @@
-//! Which offset belongs to a time.
+//! Which offset belongs to a time, or to the end of a leader's epoch.
 
 use std::sync::Arc;
 
 use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{At, FoundOffset, ListOffsets, ListOffsetsPart, ListOffsetsResponse};
-use mk_storage::{Offset, Timestamp};
+use mk_storage::{Epoch, Offset, Timestamp};
 use uuid::Uuid;
 
 use super::fetch::check_epoch;
+use super::replication::epochs::{EpochEnd, end_from};
 use super::replication::replica::{Replica, Standing};
 use super::reply::Reply;
 use super::shared::{Shared, not_leader, replica_of};
@@ -61,6 +62,31 @@ fn find(shared: &Shared, part: &ListOffsetsPart) -> Result<FoundOffset, Fault> {
             Err(Fault::new(ErrorCode::KAFKA_STORAGE_ERROR, error.to_string()))
         }
     }
+}
+
+/// Where the largest epoch up to `asked` ends in a log that this broker leads, in the `current` epoch as far as the client
+/// knows (-1: it does not); none if `asked` is none of the log's past. A consumer has seen nothing that is not
+/// committed; so it is not told of it, lest records seem to be lost that nobody has read.
+pub fn epoch_end(
+    shared: &Shared,
+    (topic, number): (&str, u32),
+    current: i32,
+    asked: i32,
+) -> Result<Option<EpochEnd>, Fault> {
+    let (_, partition) = shared.partition(topic, Uuid::nil(), number)?;
+    let replica = replica_of(&partition)?;
+    let Standing::Leader(epoch) = replica.standing() else { return Err(not_leader(&partition)) };
+    check_epoch(current, epoch)?;
+    if !(0..=epoch.0).contains(&asked) {
+        return Ok(None);
+    }
+    let committed = committed_end(replica, epoch)?;
+    let log = replica.log();
+    // In this order, as for followers: the end is no later than the epochs and the start no earlier.
+    let log_end = log.end();
+    let epochs = log.epochs();
+    let EpochEnd { epoch, end } = end_from(&epochs, (log.start(), log_end), Epoch(asked));
+    Ok(Some(EpochEnd { epoch, end: end.min(committed) }))
 }
 
 /// A new leader does not say where the log ends before it knows what its predecessor had committed:

@@ -5,12 +5,14 @@
 //! A topic's own setting comes before the broker's. An unknown name is an error with a suggestion.
 
 mod broker;
+mod origin;
 mod registry;
 mod topic;
 mod value;
 mod zoo;
 
 pub use broker::{BrokerSettings, Layers};
+pub use origin::{Origin, Source};
 pub use registry::{ALL, Definition, Scope, definition, documentation};
 pub use topic::{FlushPolicy, TopicSettings};
 pub use value::{Kind, NO_LIMIT, Value, format_bytes, format_millis, parse_bytes, parse_millis};

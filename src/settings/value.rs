@@ -67,6 +67,19 @@ pub enum Value {
     Text(String),
 }
 
+impl Value {
+    /// The value as a program reads it: bytes and milliseconds are plain numbers.
+    pub fn plain(&self) -> String {
+        match self {
+            Value::Number(NO_LIMIT) => "-1".to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::Ratio(ratio) => ratio.to_string(),
+            Value::Bool(on) => on.to_string(),
+            Value::Text(text) => text.clone(),
+        }
+    }
+}
+
 impl Kind {
     /// Reads a value; on error, what it must be.
     pub fn parse(self, text: &str) -> Result<Value, String> {
@@ -208,6 +221,26 @@ mod tests {
         assert_eq!(format_bytes(1 << 30), "1GiB");
         assert_eq!(format_bytes(1_048_588), "1048588B");
         assert_eq!(format_millis(604_800_000), "7d");
+    }
+
+    #[test]
+    fn programs_read_plain_numbers_and_what_they_write_is_read() {
+        let (bytes, time) =
+            (Kind::BytesOrNone { max: 1 << 40 }, Kind::MillisOrNone { max: 1 << 40 });
+        let count = Kind::Count { min: 0, max: 9 };
+        for (kind, written, plain) in [
+            (bytes, "1GiB", "1073741824"),
+            (time, "7d", "604800000"),
+            (time, "-1", "-1"),
+            (count, "7", "7"),
+            (Kind::Ratio, "0.50", "0.5"),
+            (Kind::Bool, "true", "true"),
+            (Kind::Cleanup, "compact,delete", "compact,delete"),
+        ] {
+            let value = kind.parse(written).unwrap();
+            assert_eq!(value.plain(), plain);
+            assert_eq!(kind.parse(plain), Ok(value));
+        }
     }
 
     #[test]

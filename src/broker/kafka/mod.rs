@@ -4,14 +4,25 @@
 //! A request that cannot be read, or whose version is not served, ends its connection, as Kafka does: there is no
 //! answer that its client could read.
 
+mod assignment;
+mod cluster;
+mod configs;
 mod coordinator;
+mod elect;
 mod fetch;
 mod groups;
+mod leader_epoch;
+mod log_dirs;
 mod metadata;
 mod offsets;
+mod partitions;
 mod place;
 mod produce;
 mod producer_id;
+mod reassign;
+mod records;
+mod results;
+mod topics;
 mod versions;
 
 use mk_net::event_loop::{Context, RequestId};
@@ -104,6 +115,21 @@ impl BrokerService {
                 groups::describe::consumer(&shared, context, place, fields)
             }
             ApiKey::DELETE_GROUPS => groups::describe::delete(&shared, context, place, fields),
+            ApiKey::CREATE_TOPICS => topics::create(&shared, place, fields),
+            ApiKey::DELETE_TOPICS => topics::delete(&shared, place, fields),
+            ApiKey::CREATE_PARTITIONS => partitions::create(&shared, place, fields),
+            ApiKey::DELETE_RECORDS => records::delete(&shared, place, fields),
+            ApiKey::DESCRIBE_CONFIGS => configs::describe(&shared, place, fields),
+            ApiKey::ALTER_CONFIGS => configs::alter(&shared, place, fields),
+            ApiKey::INCREMENTAL_ALTER_CONFIGS => {
+                configs::alter_incrementally(&shared, place, fields)
+            }
+            ApiKey::DESCRIBE_LOG_DIRS => log_dirs::describe(&shared, place, fields),
+            ApiKey::ELECT_LEADERS => elect::elect(&shared, context, place, fields),
+            ApiKey::ALTER_PARTITION_REASSIGNMENTS => reassign::alter(&shared, place, fields),
+            ApiKey::LIST_PARTITION_REASSIGNMENTS => reassign::list(&shared, place, fields),
+            ApiKey::DESCRIBE_CLUSTER => cluster::describe(&shared, context, place, fields),
+            ApiKey::OFFSET_FOR_LEADER_EPOCH => leader_epoch::end(&shared, context, place, fields),
             other => Err(format!("{other} is not served")),
         }
     }

@@ -20,6 +20,17 @@ pub fn epoch_end(epochs: &[(Epoch, Offset)], log_end: Offset, asked: Epoch) -> O
     Some(EpochEnd { epoch, end })
 }
 
+/// The same in a log from `start` to `end`; an epoch of which the log has nothing any more ends at the start. One that
+/// ended before the start says nothing else: perhaps none of its records was ever committed.
+pub fn end_from(
+    epochs: &[(Epoch, Offset)],
+    (start, end): (Offset, Offset),
+    asked: Epoch,
+) -> EpochEnd {
+    let gone = EpochEnd { epoch: asked, end: start };
+    epoch_end(epochs, end, asked).filter(|ours| ours.end > start).unwrap_or(gone)
+}
+
 /// What a leader with this log, from `start` to `end`, answers to a follower whose log ends at `offset`
 /// with a record of `last_epoch`: none if all that the follower has from the leader's start on is the
 /// leader's; else where the leader's log parts from it, as far as the leader can tell.
@@ -29,10 +40,8 @@ pub fn divergence(
     offset: Offset,
     last_epoch: Epoch,
 ) -> Option<EpochEnd> {
-    // Where the leader has nothing so old any more, they have nothing in common behind its start. An epoch
-    // that ended before the start says nothing: perhaps none of its records was ever committed.
-    let gone = EpochEnd { epoch: last_epoch, end: start };
-    let ours = epoch_end(epochs, end, last_epoch).filter(|ours| ours.end > start).unwrap_or(gone);
+    // Where the leader has nothing so old any more, they have nothing in common behind its start.
+    let ours = end_from(epochs, (start, end), last_epoch);
     let same = ours.epoch == last_epoch && offset <= ours.end;
     (!same).then_some(ours)
 }

@@ -129,3 +129,170 @@ impl Group {
         Ok(member)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::super::member::Classic;
+    use super::*;
+
+    const LIMITS: GroupLimits =
+        GroupLimits { session_timeout: Duration::from_secs(10), most_members: 9, most_metadata: 9 };
+    const TOPIC: Uuid = Uuid::from_u128(7);
+
+    fn topics(name: &str) -> Option<(Uuid, u32)> {
+        (name == "orders").then_some((TOPIC, 4))
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now { since_start: Duration::from_secs(seconds), ms: 0 }
+    }
+
+    fn ids(partitions: &[u32]) -> BTreeSet<PartitionId> {
+        let id = |partition: &u32| PartitionId { topic: TOPIC, partition: *partition };
+        partitions.iter().map(id).collect()
+    }
+
+    fn profile(instance: Option<&str>) -> Profile {
+        Profile {
+            instance_id: instance.map(str::to_owned),
+            topics: BTreeSet::from(["orders".to_owned()]),
+            rebalance_timeout_ms: 5000,
+            classic: Some(Classic { session_timeout_ms: 30_000, ..Classic::default() }),
+            ..Profile::default()
+        }
+    }
+
+    /// Joins, and is told what it is to read.
+    fn join_as(
+        group: &mut Group,
+        (id, instance): (&str, Option<&str>),
+        owned: &[u32],
+        now: u64,
+    ) -> (i32, BTreeSet<PartitionId>) {
+        let (member, profile) = (id.to_owned(), profile(instance));
+        let join = ClassicJoin { member, profile, owned: ids(owned) };
+        let generation = group.classic_join(join, at(now), &topics, &LIMITS).unwrap();
+        (generation, group.classic_sync(id, generation, at(now)).unwrap())
+    }
+
+    fn join(group: &mut Group, id: &str, owned: &[u32]) -> (i32, BTreeSet<PartitionId>) {
+        join_as(group, (id, None), owned, 0)
+    }
+
+    #[test]
+    fn an_eager_member_gives_up_all_and_joins_again_once() {
+        let mut group = Group::new("g");
+        let (first, all) = join(&mut group, "a", &[]);
+        assert_eq!(all, ids(&[0, 1, 2, 3]));
+        let (second, nothing) = join(&mut group, "b", &[]);
+        assert_eq!((second, nothing), (first + 1, ids(&[])), "a has not given up anything yet");
+        assert_eq!(group.classic_heartbeat("b", second, at(1)), Ok(()), "b waits");
+        assert_eq!(group.classic_heartbeat("a", first, at(1)), Err(GroupError::JoinAgain));
+        let (third, of_a) = join(&mut group, "a", &[]);
+        assert_eq!((third, of_a.len()), (second, 2));
+        assert_eq!(group.classic_heartbeat("a", third, at(2)), Ok(()));
+        assert_eq!(group.classic_heartbeat("b", second, at(2)), Err(GroupError::JoinAgain));
+        let (fourth, of_b) = join(&mut group, "b", &[]);
+        assert_eq!(of_a.union(&of_b).copied().collect::<BTreeSet<_>>(), ids(&[0, 1, 2, 3]));
+        assert_eq!(group.classic_heartbeat("b", fourth, at(3)), Ok(()));
+        let old = GroupError::OldGeneration { said: first, actual: third };
+        assert_eq!(group.classic_sync("a", first, at(3)), Err(old));
+    }
+
+    /// A cooperative member says what it still reads, and keeps it while it gives up the rest.
+    #[test]
+    fn a_cooperative_member_reads_on_what_stays_with_it() {
+        let mut group = Group::new("g");
+        let (first, _) = join(&mut group, "a", &[]);
+        join(&mut group, "b", &[]);
+        assert_eq!(group.classic_heartbeat("a", first, at(1)), Err(GroupError::JoinAgain));
+        let (still, kept) = join(&mut group, "a", &[0, 1, 2, 3]);
+        assert_eq!(
+            (still, kept.len()),
+            (first, 2),
+            "it is told what to give up, and no new generation"
+        );
+        assert_eq!(group.classic_heartbeat("a", first, at(1)), Err(GroupError::JoinAgain));
+        let owned: Vec<u32> = kept.iter().map(|id| id.partition).collect();
+        assert_eq!(join(&mut group, "a", &owned), (first + 1, kept));
+    }
+
+    #[test]
+    fn nobody_joins_again_who_reads_the_same_as_before() {
+        let mut group = Group::new("g");
+        let (first, _) = join(&mut group, "a", &[]);
+        let nobody = Profile { topics: BTreeSet::from(["other".to_owned()]), ..profile(None) };
+        let other = ClassicJoin { member: "b".to_owned(), profile: nobody, owned: ids(&[]) };
+        let second = group.classic_join(other, at(0), &topics, &LIMITS).unwrap();
+        assert_eq!(second, first + 1);
+        assert_eq!(group.classic_heartbeat("a", first, at(1)), Ok(()));
+        assert_eq!(group.members()["a"].state.epoch, second, "it has come there without a word");
+        assert_eq!(group.classic_heartbeat("a", first, at(2)), Ok(()));
+        let early = GroupError::OldGeneration { said: second + 1, actual: second };
+        assert_eq!(group.classic_heartbeat("a", second + 1, at(2)), Err(early));
+    }
+
+    #[test]
+    fn a_member_may_be_silent_for_as_long_as_it_has_said() {
+        let mut group = Group::new("g");
+        let (first, _) = join(&mut group, "a", &[]);
+        assert_eq!(group.expire(at(29), &topics, &LIMITS), []);
+        assert_eq!(group.next_deadline(&LIMITS), Some(Duration::from_secs(30)));
+        assert_eq!(group.classic_heartbeat("a", first, at(29)), Ok(()));
+        assert_eq!(group.expire(at(59), &topics, &LIMITS), []);
+        assert_eq!(group.expire(at(60), &topics, &LIMITS).len(), 1);
+        let gone = GroupError::UnknownMember("a".to_owned());
+        assert_eq!(group.classic_heartbeat("a", first, at(61)), Err(gone));
+    }
+
+    /// One that does not come again when it is told to is out when its time is over, though its heartbeats come.
+    #[test]
+    fn who_does_not_join_again_in_time_is_out() {
+        let mut group = Group::new("g");
+        let (first, _) = join(&mut group, "a", &[]);
+        let (second, _) = join(&mut group, "b", &[]);
+        for second in 1..=6 {
+            assert_eq!(group.classic_heartbeat("a", first, at(second)), Err(GroupError::JoinAgain));
+        }
+        assert_eq!(group.expire(at(6), &topics, &LIMITS), []);
+        assert_eq!(group.expire(at(7), &topics, &LIMITS).len(), 1);
+        assert_eq!(group.classic_heartbeat("b", second, at(7)), Err(GroupError::JoinAgain));
+        assert_eq!(join(&mut group, "b", &[]).1, ids(&[0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn who_comes_under_an_instance_id_reads_what_was_read_under_it() {
+        let mut group = Group::new("g");
+        let (_, of_a) = join_as(&mut group, ("a-1", Some("a")), &[], 0);
+        let (epoch, again) = join_as(&mut group, ("a-2", Some("a")), &[], 1);
+        assert_eq!((again, group.members().len()), (of_a, 1));
+        assert_eq!(group.member_of_instance("a").as_deref(), Some("a-2"));
+        let gone = GroupError::UnknownMember("a-1".to_owned());
+        assert_eq!(group.classic_heartbeat("a-1", epoch, at(1)), Err(gone));
+    }
+
+    /// What a member of the classic protocol has, the others wait for, whatever they speak.
+    #[test]
+    fn one_that_sends_heartbeats_of_its_own_waits_for_what_a_classic_one_has() {
+        let mut group = Group::new("g");
+        let (first, _) = join(&mut group, "a", &[]);
+        let profile = Profile { classic: None, ..profile(None) };
+        let new = Heartbeat {
+            member: "b".to_owned(),
+            profile: Some(profile),
+            owned: Some(ids(&[])),
+            beat: 1,
+            ..Heartbeat::default()
+        };
+        let answer = group.heartbeat(new, at(0), &topics, &LIMITS).unwrap();
+        assert_eq!(answer.assigned.map(|(_, partitions)| partitions), Some(ids(&[])));
+        assert_eq!(group.classic_heartbeat("a", first, at(1)), Err(GroupError::JoinAgain));
+        let (_, of_a) = join(&mut group, "a", &[]);
+        let (_, of_b) = group.news("b", at(1).since_start).unwrap().assigned.unwrap();
+        assert!(of_a.len() == 2 && of_b.len() == 2 && of_a.is_disjoint(&of_b));
+    }
+}

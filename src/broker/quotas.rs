@@ -34,12 +34,12 @@ pub struct Quota {
     paid: Mutex<Paid>,
 }
 
-/// By when what was done is within the quota.
-#[derive(Debug)]
+/// By when what was done is within the quota; none: nothing was done.
+#[derive(Debug, Default)]
 struct Paid {
-    bytes_in: Instant,
-    bytes_out: Instant,
-    requests: Instant,
+    bytes_in: Option<Instant>,
+    bytes_out: Option<Instant>,
+    requests: Option<Instant>,
 }
 
 /// What a client may do at once after it has done nothing: a second's worth.
@@ -67,14 +67,14 @@ impl Quotas {
             let now = Instant::now();
             clients.retain(|_, quota| Arc::strong_count(quota) > 1 || !quota.is_paid(now));
         }
-        let fresh = || Arc::new(Quota::new(self.rates, Instant::now()));
+        let fresh = || Arc::new(Quota::new(self.rates));
         clients.entry(client_id.to_owned()).or_insert_with(fresh).clone()
     }
 }
 
 impl Quota {
-    fn new(rates: Rates, now: Instant) -> Quota {
-        Quota { rates, paid: Mutex::new(Paid { bytes_in: now, bytes_out: now, requests: now }) }
+    fn new(rates: Rates) -> Quota {
+        Quota { rates, paid: Mutex::default() }
     }
 
     /// It has sent so many bytes. Until when it is to be held, if it is.
@@ -92,14 +92,14 @@ impl Quota {
     /// Until when it owes for bytes, if it does.
     pub fn owes(&self, now: Instant) -> Option<Instant> {
         let paid = self.paid.lock();
-        let until = paid.bytes_in.max(paid.bytes_out);
+        let until = paid.bytes_in.max(paid.bytes_out)?;
         (until > now).then(|| until.min(now + LONGEST))
     }
 
     /// True if nothing is owed, of requests neither.
     fn is_paid(&self, now: Instant) -> bool {
         let paid = self.paid.lock();
-        paid.bytes_in.max(paid.bytes_out).max(paid.requests) <= now
+        paid.bytes_in.max(paid.bytes_out).max(paid.requests) <= Some(now)
     }
 
     /// Most bytes that it may be given at once: what a second allows, so that nobody is held for long.
@@ -114,11 +114,12 @@ impl Quota {
     }
 }
 
-fn charge(paid: &mut Instant, amount: u64, rate: u64, now: Instant) -> Option<Instant> {
+fn charge(paid: &mut Option<Instant>, amount: u64, rate: u64, now: Instant) -> Option<Instant> {
     let earliest = now.checked_sub(BURST).unwrap_or(now);
     let cost = Duration::from_secs_f64((amount as f64 / rate as f64).min(1e6));
-    *paid = (*paid).max(earliest) + cost;
-    (*paid > now).then(|| (*paid).min(now + LONGEST))
+    let until = paid.unwrap_or(now).max(earliest) + cost;
+    *paid = Some(until);
+    (until > now).then(|| until.min(now + LONGEST))
 }
 
 #[cfg(test)]
@@ -129,14 +130,24 @@ mod tests {
     fn who_does_too_much_is_held_until_it_is_within_its_quota() {
         let rates = Rates { bytes_in: Some(1000), ..Rates::default() };
         let start = Instant::now() + Duration::from_secs(100);
-        let at = |ms| start + Duration::from_millis(ms);
-        let quota = Quota::new(rates, Instant::now());
+        let at = |ms: i64| start + Duration::from_millis((10_000 + ms) as u64);
+        let quota = Quota::new(rates);
+        assert_eq!(quota.produced(0, at(-1000)), None);
         assert_eq!(quota.produced(1000, at(0)), None, "a second's worth at once");
         assert_eq!(quota.produced(500, at(0)), Some(at(500)));
         assert_eq!(quota.produced(100, at(500)), Some(at(600)));
         assert_eq!(quota.produced(100, at(700)), None);
         assert_eq!(quota.produced(1 << 40, at(700)), Some(at(700) + LONGEST));
         assert_eq!((quota.consumed(1 << 40, at(0)), quota.asked(at(0))), (None, None), "no quota");
+    }
+
+    /// A client's first records came in the same turn of its loop as the client: by the loop's clock, which stands still
+    /// in a turn, it was not there yet, and so it was told that it owes.
+    #[test]
+    fn who_has_just_come_owes_nothing() {
+        let before = Instant::now();
+        let quota = Quotas::default().of("a");
+        assert_eq!((quota.owes(before), quota.is_paid(before)), (None, true));
     }
 
     #[test]

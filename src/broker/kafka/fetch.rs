@@ -25,6 +25,9 @@ const FIRST: i32 = 0;
 /// The same: no session is wanted.
 const NO_SESSION: i32 = -1;
 
+/// From this version on there is a place for an error of the whole request; before, each partition tells it.
+const TELLS_ERRORS: i16 = 7;
+
 /// The partitions that were asked for, by topic.
 type Asked = Vec<(String, Vec<i32>)>;
 
@@ -42,7 +45,11 @@ impl BrokerService {
         let (asked, fetch) = translate(&request);
         let read_committed = request.isolation_level == READ_COMMITTED;
         let reply = Reply::kafka(place.index, place.to, move |answer, payload| {
-            Some(write(place, &answer_of(asked, answer, read_committed), payload.into()))
+            Some(write(
+                place,
+                &answer_of(place.version, asked, answer, read_committed),
+                payload.into(),
+            ))
         });
         if let Err(fault) = check_session(&request) {
             reply.answer(context, Err(fault));
@@ -106,14 +113,18 @@ fn translate(request: &FetchRequest<'_>) -> (Asked, Fetch) {
 }
 
 fn answer_of(
+    version: i16,
     asked: Asked,
     answer: Result<message::FetchResponse, Fault>,
     read_committed: bool,
 ) -> FetchResponse {
     let (mut results, error, topics) = match answer {
         Ok(answer) => (answer.parts.into_iter(), ErrorCode::NONE, asked),
-        // What is said of the whole request is said once.
-        Err(fault) => (Vec::new().into_iter(), fault.code, Vec::new()),
+        Err(fault) if version >= TELLS_ERRORS => (Vec::new().into_iter(), fault.code, Vec::new()),
+        Err(fault) => {
+            let count = asked.iter().map(|(_, indexes)| indexes.len()).sum();
+            (vec![Err(fault); count].into_iter(), ErrorCode::NONE, asked)
+        }
     };
     let topics = topics.into_iter().map(|(name, indexes)| {
         let partitions = indexes.into_iter().map(|index| {

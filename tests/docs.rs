@@ -1,4 +1,4 @@
-//! The pages say what the code does. MK_UPDATE_DOCS=1 writes the table of errors.
+//! The pages say what the code does. MK_UPDATE_DOCS=1 writes the tables of errors and of Kafka's requests.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
@@ -9,6 +9,7 @@ use mk_net::codec::decode;
 use mk_net::envelope::request;
 use mk_net::fault::ErrorCode;
 use mk_net::frame::{FrameHeader, HEADER_LEN};
+use mk_net::kafka::api::Api;
 use mk_net::message::{ApiVersions, Kind};
 use mk_storage::batch::{CheckedBatch, records};
 use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint};
@@ -31,13 +32,30 @@ fn the_table_of_errors_is_that_of_the_code() {
         let retry = if code.is_retriable() { "yes" } else { "" };
         writeln!(table, "| {} | {} | {retry} | {} |", code.0, code.name(), code.hint()).unwrap();
     }
-    let start = page.find(HEAD).unwrap();
+    hold(&path, &page, HEAD, &table);
+}
+
+#[test]
+fn the_table_of_kafkas_requests_is_that_of_the_code() {
+    const HEAD: &str = "| key | request | versions |\n|---|---|---|\n";
+    let (path, page) = page("kafka.md");
+    let mut table = HEAD.to_owned();
+    for Api { key, name, min, max, .. } in Api::ALL {
+        let versions = if min == max { min.to_string() } else { format!("{min} to {max}") };
+        writeln!(table, "| {} | {name} | {versions} |", key.0).unwrap();
+    }
+    hold(&path, &page, HEAD, &table);
+}
+
+/// Holds the table that begins so to what it is to be, or writes it.
+fn hold(path: &Path, page: &str, head: &str, table: &str) {
+    let start = page.find(head).unwrap();
     let length = page[start..].find("\n\n").unwrap() + 1;
     if std::env::var_os("MK_UPDATE_DOCS").is_some() {
         let page = format!("{}{table}{}", &page[..start], &page[start + length..]);
         std::fs::write(path, page).unwrap();
     } else {
-        assert_eq!(page[start..start + length], table);
+        assert_eq!(&page[start..start + length], table);
     }
 }
 

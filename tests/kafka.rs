@@ -313,6 +313,9 @@ fn there_are_no_fetch_sessions() {
     metadata_of(&mut client, 12, "t");
     let asked = client.call(11, &fetch_request("t", 0).with_session_epoch(0));
     assert_eq!((asked.error_code, asked.session_id), (0, 0));
+    // kafka-go names a session, and wants none.
+    let ended = client.call(11, &fetch_request("t", 0).with_session_id(-1).with_session_epoch(-1));
+    assert_eq!((ended.error_code, ended.responses.len()), (0, 1));
     let unknown = client.call(11, &fetch_request("t", 0).with_session_id(5).with_session_epoch(1));
     assert_eq!(ErrorCode(unknown.error_code), ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
     let wrong = client.call(11, &fetch_request("t", 0).with_session_epoch(3));

@@ -65,10 +65,11 @@ impl BrokerService {
     }
 }
 
-/// No session is ever made: each request says all, and its answer has session id 0 (KIP-227).
+/// No session is ever made: each request says all, and its answer has session id 0 (KIP-227). One that says all may
+/// name a session that it ends; kafka-go names -1.
 fn check_session(request: &FetchRequest<'_>) -> Result<(), Fault> {
     match (request.session_id, request.session_epoch) {
-        (0, FIRST | NO_SESSION) => Ok(()),
+        (_, FIRST | NO_SESSION) => Ok(()),
         (0, epoch) => {
             let what = format!("epoch {epoch} of no fetch session");
             Err(Fault::new(ErrorCode::INVALID_FETCH_SESSION_EPOCH, what))

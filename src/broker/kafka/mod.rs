@@ -25,6 +25,8 @@ mod results;
 mod topics;
 mod versions;
 
+use std::sync::Arc;
+
 use mk_net::event_loop::{Context, RequestId};
 use mk_net::kafka::api::ApiKey;
 use mk_net::kafka::frame::RequestHeader;
@@ -32,6 +34,7 @@ use mk_net::message::RegisterClient;
 
 use super::clients;
 use super::service::BrokerService;
+use super::shared::Shared;
 use place::Place;
 
 /// Why a request has no answer: for the broker's log.
@@ -93,44 +96,50 @@ impl BrokerService {
         }
         shared.cluster.require_known().map_err(|fault| fault.message)?;
         let client_id = header.client_id.unwrap_or_default();
-        match key {
-            ApiKey::METADATA => metadata::metadata(&shared, context, place, fields),
-            ApiKey::LIST_OFFSETS => offsets::list(&shared, context, place, fields),
-            ApiKey::FIND_COORDINATOR => coordinator::find(&shared, context, place, fields),
-            ApiKey::JOIN_GROUP => {
-                groups::classic::join(&shared, context, place, (client_id, fields))
-            }
-            ApiKey::SYNC_GROUP => groups::classic::sync(&shared, place, fields),
-            ApiKey::HEARTBEAT => groups::classic::heartbeat(&shared, place, fields),
-            ApiKey::LEAVE_GROUP => groups::classic::leave(&shared, place, fields),
-            ApiKey::CONSUMER_GROUP_HEARTBEAT => {
-                groups::consumer::heartbeat(&shared, context, place, (client_id, fields))
-            }
-            ApiKey::OFFSET_COMMIT => groups::commits::commit(&shared, place, fields),
-            ApiKey::OFFSET_FETCH => groups::commits::fetch(&shared, context, place, fields),
-            ApiKey::OFFSET_DELETE => groups::commits::delete(&shared, place, fields),
-            ApiKey::LIST_GROUPS => groups::describe::list(&shared, place, fields),
-            ApiKey::DESCRIBE_GROUPS => groups::describe::classic(&shared, context, place, fields),
-            ApiKey::CONSUMER_GROUP_DESCRIBE => {
-                groups::describe::consumer(&shared, context, place, fields)
-            }
-            ApiKey::DELETE_GROUPS => groups::describe::delete(&shared, context, place, fields),
-            ApiKey::CREATE_TOPICS => topics::create(&shared, place, fields),
-            ApiKey::DELETE_TOPICS => topics::delete(&shared, place, fields),
-            ApiKey::CREATE_PARTITIONS => partitions::create(&shared, place, fields),
-            ApiKey::DELETE_RECORDS => records::delete(&shared, place, fields),
-            ApiKey::DESCRIBE_CONFIGS => configs::describe(&shared, place, fields),
-            ApiKey::ALTER_CONFIGS => configs::alter(&shared, place, fields),
-            ApiKey::INCREMENTAL_ALTER_CONFIGS => {
-                configs::alter_incrementally(&shared, place, fields)
-            }
-            ApiKey::DESCRIBE_LOG_DIRS => log_dirs::describe(&shared, place, fields),
-            ApiKey::ELECT_LEADERS => elect::elect(&shared, context, place, fields),
-            ApiKey::ALTER_PARTITION_REASSIGNMENTS => reassign::alter(&shared, place, fields),
-            ApiKey::LIST_PARTITION_REASSIGNMENTS => reassign::list(&shared, place, fields),
-            ApiKey::DESCRIBE_CLUSTER => cluster::describe(&shared, context, place, fields),
-            ApiKey::OFFSET_FOR_LEADER_EPOCH => leader_epoch::end(&shared, context, place, fields),
-            other => Err(format!("{other} is not served")),
+        route(&shared, context, place, (client_id, fields))
+    }
+}
+
+/// Hands a request to those who answer it.
+fn route(
+    shared: &Arc<Shared>,
+    context: &mut Context,
+    place: Place,
+    (client_id, fields): (&str, &[u8]),
+) -> Result<(), NoAnswer> {
+    match place.api.key {
+        ApiKey::METADATA => metadata::metadata(shared, context, place, fields),
+        ApiKey::LIST_OFFSETS => offsets::list(shared, context, place, fields),
+        ApiKey::FIND_COORDINATOR => coordinator::find(shared, context, place, fields),
+        ApiKey::JOIN_GROUP => groups::classic::join(shared, context, place, (client_id, fields)),
+        ApiKey::SYNC_GROUP => groups::classic::sync(shared, place, fields),
+        ApiKey::HEARTBEAT => groups::classic::heartbeat(shared, place, fields),
+        ApiKey::LEAVE_GROUP => groups::classic::leave(shared, place, fields),
+        ApiKey::CONSUMER_GROUP_HEARTBEAT => {
+            groups::consumer::heartbeat(shared, context, place, (client_id, fields))
         }
+        ApiKey::OFFSET_COMMIT => groups::commits::commit(shared, place, fields),
+        ApiKey::OFFSET_FETCH => groups::commits::fetch(shared, context, place, fields),
+        ApiKey::OFFSET_DELETE => groups::commits::delete(shared, place, fields),
+        ApiKey::LIST_GROUPS => groups::describe::list(shared, place, fields),
+        ApiKey::DESCRIBE_GROUPS => groups::describe::classic(shared, context, place, fields),
+        ApiKey::CONSUMER_GROUP_DESCRIBE => {
+            groups::describe::consumer(shared, context, place, fields)
+        }
+        ApiKey::DELETE_GROUPS => groups::describe::delete(shared, context, place, fields),
+        ApiKey::CREATE_TOPICS => topics::create(shared, place, fields),
+        ApiKey::DELETE_TOPICS => topics::delete(shared, place, fields),
+        ApiKey::CREATE_PARTITIONS => partitions::create(shared, place, fields),
+        ApiKey::DELETE_RECORDS => records::delete(shared, place, fields),
+        ApiKey::DESCRIBE_CONFIGS => configs::describe(shared, place, fields),
+        ApiKey::ALTER_CONFIGS => configs::alter(shared, place, fields),
+        ApiKey::INCREMENTAL_ALTER_CONFIGS => configs::alter_incrementally(shared, place, fields),
+        ApiKey::DESCRIBE_LOG_DIRS => log_dirs::describe(shared, place, fields),
+        ApiKey::ELECT_LEADERS => elect::elect(shared, context, place, fields),
+        ApiKey::ALTER_PARTITION_REASSIGNMENTS => reassign::alter(shared, place, fields),
+        ApiKey::LIST_PARTITION_REASSIGNMENTS => reassign::list(shared, place, fields),
+        ApiKey::DESCRIBE_CLUSTER => cluster::describe(shared, context, place, fields),
+        ApiKey::OFFSET_FOR_LEADER_EPOCH => leader_epoch::end(shared, context, place, fields),
+        other => Err(format!("{other} is not served")),
     }
 }

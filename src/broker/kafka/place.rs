@@ -37,8 +37,9 @@ impl Place {
             format!("{name} in version {version} cannot be read: {error}")
         };
         // What reads it reserves what a length claims.
-        shape::check(self.api.key, version, fields).map_err(|error| unreadable(&error))?;
-        let mut bytes = Bytes::copy_from_slice(fields);
+        let length = shape::check(self.api.key, version, fields);
+        let length = length.map_err(|error| unreadable(&error))?;
+        let mut bytes = Bytes::copy_from_slice(fields.get(..length).unwrap_or(fields));
         K::decode(&mut bytes, version).map_err(|error| unreadable(&error))
     }
 

@@ -140,7 +140,8 @@ pub enum Piece {
     Records(usize),
 }
 
-/// Reads a request's fields, in a version of [`Api::FETCH`]. Copies no bytes.
+/// Reads a request's fields, in a version of [`Api::FETCH`]. Copies no bytes. What is behind the fields
+/// Kafka's brokers do not look at either.
 pub fn parse(fields: &[u8], version: i16) -> Result<FetchRequest<'_>, DecodeError> {
     if !(Api::FETCH.min..=Api::FETCH.max).contains(&version) {
         return Err(DecodeError::Invalid { what: "api version", at: 0, found: version as u64 });
@@ -174,7 +175,6 @@ pub fn parse(fields: &[u8], version: i16) -> Result<FetchRequest<'_>, DecodeErro
         }
         Ok(())
     })?;
-    reader.finish()?;
     Ok(request)
 }
 

@@ -21,9 +21,10 @@ use super::api::ApiKey;
 use super::wire::KafkaReader;
 use crate::codec::DecodeError;
 
-/// Says whether `fields`, what stands behind a request's header, are a request of this version, from the first byte to
-/// the last. An error, too, for what is not served, and for Produce and Fetch: those are not decoded by the library.
-pub fn check(key: ApiKey, version: i16, fields: &[u8]) -> Result<(), DecodeError> {
+/// Says whether `fields`, what stands behind a request's header, begin with a request of this version; how many bytes it
+/// has. What is behind it Kafka's brokers do not look at either: librdkafka sends three bytes too many of Metadata 13.
+/// An error, too, for what is not served, and for Produce and Fetch: those are not decoded by the library.
+pub fn check(key: ApiKey, version: i16, fields: &[u8]) -> Result<usize, DecodeError> {
     let unknown = |what, found: i16| DecodeError::Invalid { what, at: 0, found: found as u64 };
     let (Some(api), Some(shape)) = (key.served(), table::shape(key)) else {
         return Err(unknown("api key", key.0));
@@ -33,7 +34,7 @@ pub fn check(key: ApiKey, version: i16, fields: &[u8]) -> Result<(), DecodeError
     }
     let mut reader = KafkaReader::new(fields, api.is_flexible(version));
     walk(&mut reader, shape, version)?;
-    reader.finish()
+    Ok(reader.position())
 }
 
 /// Walks along a struct: its fields in this version, then its tags. No request that is served has a tag of its own, so

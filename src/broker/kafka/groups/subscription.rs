@@ -23,24 +23,26 @@ const WITH_GENERATION: i16 = 2;
 /// From this version on it says its rack (KIP-881).
 const WITH_RACK: i16 = 3;
 
-/// Reads a subscription. What newer versions have behind it is not looked at.
+/// Reads a subscription. What newer versions have behind it is not looked at; and some clients (kafka-go) say a version
+/// and leave out what it has brought.
 pub fn parse(bytes: &[u8]) -> Result<Subscription, DecodeError> {
     let mut reader = KafkaReader::new(bytes, false);
     let version = reader.i16("version")?;
     let topics = reader.list("topics", 2, |reader| Ok(reader.string("topic")?.to_owned()))?;
     let mut subscription = Subscription { topics, ..Subscription::default() };
     reader.nullable_bytes("user data")?;
-    if version >= WITH_OWNED {
+    let more = |reader: &KafkaReader<'_>| !reader.rest().is_empty();
+    if version >= WITH_OWNED && more(&reader) {
         subscription.owned = reader.list("owned partitions", 6, |reader| {
             let topic = reader.string("topic")?.to_owned();
             let numbers = reader.list("partitions", 4, |reader| reader.i32("partition"))?;
             Ok((topic, numbers.into_iter().filter_map(|n| u32::try_from(n).ok()).collect()))
         })?;
     }
-    if version >= WITH_GENERATION {
+    if version >= WITH_GENERATION && more(&reader) {
         reader.i32("generation")?;
     }
-    if version >= WITH_RACK {
+    if version >= WITH_RACK && more(&reader) {
         subscription.rack = reader.nullable_string("rack")?.unwrap_or_default().to_owned();
     }
     Ok(subscription)
@@ -103,6 +105,9 @@ mod tests {
             assert_eq!(parse(&bytes), Ok(expected));
             assert!(parse(&bytes[..bytes.len() - 1]).is_err());
         }
+        // Version 1 without what it has brought.
+        let short = parse(&[0, 1, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 0]).unwrap();
+        assert_eq!((short.topics, short.owned), (vec!["t".to_owned()], vec![]));
         assert!(parse(&[0, 0, 0x7f, 0xff, 0xff, 0xff]).is_err(), "topics that are not there");
     }
 

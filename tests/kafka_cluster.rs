@@ -116,11 +116,15 @@ fn a_partition_is_on_its_way_until_it_is_there_or_called_back() {
     assert_eq!(ids(&place(&mut client).replica_nodes), goal);
 }
 
-/// Lets the preferred leader lead; answers what is said of partition 0, if anything.
-fn elect(client: &mut KafkaClient, version: i16, all: bool) -> Option<ErrorCode> {
+const PREFERRED: i8 = 0;
+const UNCLEAN: i8 = 1;
+
+/// Elects a leader; answers what is said of partition 0, if anything.
+fn elect(client: &mut KafkaClient, version: i16, kind: i8, all: bool) -> Option<ErrorCode> {
     let topic = TopicPartitions::default().with_topic(name("t")).with_partitions(vec![0]);
     let topics = (!all).then(|| vec![topic]);
-    let request = ElectLeadersRequest::default().with_topic_partitions(topics);
+    let request =
+        ElectLeadersRequest::default().with_election_type(kind).with_topic_partitions(topics);
     let response = client.call(version, &request);
     assert_eq!(response.error_code, 0);
     let topic = response.replica_election_results.into_iter().next()?;
@@ -138,16 +142,20 @@ fn the_preferred_leader_leads_again_when_it_is_told_to() {
         for all in [true, false] {
             machines.kill_broker(replicas[0]);
             wait_until("another leads", || place(&mut client).leader_id.0 as u32 != replicas[0]);
-            let away = elect(&mut client, version, false);
+            let away = elect(&mut client, version, PREFERRED, false);
             assert_eq!(away, Some(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE));
+            if version >= 1 {
+                let led = elect(&mut client, version, UNCLEAN, false);
+                assert_eq!(led, Some(ErrorCode::ELECTION_NOT_NEEDED));
+            }
             machines.start_broker(replicas[0]);
             wait_until("it is in sync again", || place(&mut client).isr_nodes.len() == 3);
-            assert_eq!(elect(&mut client, version, all), Some(ErrorCode::NONE));
+            assert_eq!(elect(&mut client, version, PREFERRED, all), Some(ErrorCode::NONE));
             let place = place(&mut client);
             assert!(place.leader_id.0 as u32 == replicas[0] && place.leader_epoch > begun);
             begun = place.leader_epoch;
             let again = (!all).then_some(ErrorCode::ELECTION_NOT_NEEDED);
-            assert_eq!(elect(&mut client, version, all), again);
+            assert_eq!(elect(&mut client, version, PREFERRED, all), again);
         }
     }
 }
@@ -166,11 +174,6 @@ fn each_broker_answers_for_what_it_has() {
     found.sort_unstable();
     assert_eq!(found, [1, 2, 3]);
 
-    // Only its own disk, and only its own settings.
-    for (client, topics) in [(&mut leader, 1), (&mut follower, 1), (&mut other, 0)] {
-        let request = DescribeLogDirsRequest::default().with_topics(None);
-        assert_eq!(client.call(4, &request).results[0].topics.len(), topics);
-    }
     let of = |kind: i8, name: &str, key: &str| {
         let resource = DescribeConfigsResource::default()
             .with_resource_type(kind)
@@ -178,6 +181,15 @@ fn each_broker_answers_for_what_it_has() {
             .with_configuration_keys(Some(vec![text(key)]));
         DescribeConfigsRequest::default().with_resources(vec![resource])
     };
+    // Only its own disk, and only its own settings.
+    for (client, topics) in [(&mut leader, 1), (&mut follower, 1), (&mut other, 0)] {
+        // They hear of a topic one after the other.
+        wait_until("it has heard", || {
+            client.call(4, &of(2, "t", "flush")).results[0].error_code == 0
+        });
+        let request = DescribeLogDirsRequest::default().with_topics(None);
+        assert_eq!(client.call(4, &request).results[0].topics.len(), topics);
+    }
     let mine = of(4, &replicas[0].to_string(), "broker.id");
     let result = leader.call(4, &mine).results.remove(0);
     assert_eq!(result.configs[0].value, Some(text(&replicas[0].to_string())));

@@ -6,7 +6,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::kafka::{KafkaClient, frame, text};
+use common::kafka::{KafkaClient, frame, name, text, versions};
 use common::{Broker, data_dir};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
@@ -17,7 +17,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, FetchRequest, FetchResponse, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::Decodable;
 use mk_net::fault::ErrorCode;
@@ -32,10 +32,6 @@ fn batch(values: &[&str], compression: Compression) -> Vec<u8> {
         builder.push(Timestamp(1000), &fields);
     }
     builder.finish().unwrap()
-}
-
-fn name(name: &str) -> TopicName {
-    TopicName(text(name))
 }
 
 fn produce_request(topic: &str, acks: i16, records: &[u8]) -> ProduceRequest {
@@ -80,11 +76,6 @@ fn metadata_of(client: &mut KafkaClient, version: i16, topic: &str) -> MetadataR
     let topic = MetadataRequestTopic::default().with_name(Some(name(topic)));
     let request = MetadataRequest::default().with_topics(Some(vec![topic]));
     client.call(version, &request).topics.remove(0)
-}
-
-fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
-    let api: &Api = key.served().unwrap();
-    api.min..=api.max
 }
 
 #[test]

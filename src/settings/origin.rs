@@ -31,7 +31,7 @@ pub struct Origin {
 
 impl Origin {
     /// Who says what a topic's setting is, the strongest first: the topic with these settings of its own, the cluster's
-    /// `defaults`, the broker, and the default.
+    /// `defaults` where they say something else than the broker, the broker, and the default.
     pub fn of_topic(
         of: &Definition,
         own: &BTreeMap<String, String>,
@@ -43,15 +43,17 @@ impl Origin {
             let text = values.get(name).filter(|text| of.parse(text).is_ok());
             text.map(|text| Origin { name, text: text.clone(), source })
         };
-        let mut origins = Vec::new();
-        origins.extend(said(own, Source::Topic));
-        origins.extend(said(defaults, Source::Cluster));
-        if let Scope::Topic { default_from } = of.scope
-            && let Ok(of_broker) = definition(default_from, false)
-        {
-            origins.extend(Origin::of_broker(of_broker, broker));
-        }
-        origins
+        let of_broker = match of.scope {
+            Scope::Topic { default_from } => definition(default_from, false).ok(),
+            Scope::Broker | Scope::Zoo => None,
+        };
+        let others = of_broker.map(|of| Origin::of_broker(of, broker)).unwrap_or_default();
+        let says_other = |cluster: &Origin| {
+            let other = others.first().map(|origin| of.parse(&origin.text));
+            other != Some(of.parse(&cluster.text))
+        };
+        let of_cluster = said(defaults, Source::Cluster).filter(says_other);
+        said(own, Source::Topic).into_iter().chain(of_cluster).chain(others.clone()).collect()
     }
 
     /// Who says what a broker's setting is, the strongest first.
@@ -98,6 +100,9 @@ mod tests {
         );
         let bad = Origin::of_topic(of, &map(&[(name, "many")]), &map(&[]), &unset);
         assert_eq!(shown(&bad), [(name, "1", Source::Default)]);
+        // A broker alone tells its own settings to the mini-zookeeper inside.
+        let same = Origin::of_topic(of, &map(&[]), &map(&[(name, "3")]), &set);
+        assert_eq!(shown(&same), [(name, "3", Source::Broker), (name, "1", Source::Default)]);
         let of = definition("segment.bytes", true).unwrap();
         let other = Origin::of_topic(of, &map(&[]), &map(&[]), &unset);
         assert_eq!(shown(&other), [("log.segment.bytes", "1GiB", Source::Default)]);

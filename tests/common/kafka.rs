@@ -5,8 +5,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use mk_net::kafka::api::{Api, ApiKey};
 
 /// A connection.
 pub struct KafkaClient {
@@ -83,4 +84,14 @@ pub fn frame<R: Request>(version: i16, correlation: i32, request: &R) -> Vec<u8>
 
 pub fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
+}
+
+pub fn name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+/// The versions of a request that are served.
+pub fn versions(key: ApiKey) -> std::ops::RangeInclusive<i16> {
+    let api: &Api = key.served().unwrap();
+    api.min..=api.max
 }

@@ -404,6 +404,11 @@ fn groups_are_listed_described_and_forgotten() {
     assert_eq!(commit(&mut client, 8, &outside), ErrorCode::NONE, "nobody is in the group");
     let forget = OffsetDeleteRequest::default().with_group_id(group("g")).with_topics(vec![topic]);
     assert_eq!(client.call(0, &forget).topics[0].partitions[0].error_code, 0);
+    // It is empty, and there until somebody deletes it or it is looked for what has expired.
+    let listed = client.call(5, &ListGroupsRequest::default()).groups;
+    assert_eq!((listed.len(), listed[0].group_state.as_str()), (1, "Empty"));
+    let results = client.call(2, &delete).results;
+    assert_eq!(results[0].error_code, 0);
     assert_eq!(client.call(5, &ListGroupsRequest::default()).groups.len(), 0);
 }
 

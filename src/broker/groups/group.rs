@@ -166,6 +166,8 @@ pub struct Group {
     changed: BTreeSet<String>,
     /// True if who has what has changed since it was asked: there may be news for others.
     moved: bool,
+    /// True once it is to be no more.
+    over: bool,
 }
 
 impl Group {
@@ -181,6 +183,7 @@ impl Group {
             changes: Vec::new(),
             changed: BTreeSet::new(),
             moved: false,
+            over: false,
         }
     }
 
@@ -229,9 +232,15 @@ impl Group {
         &self.offsets
     }
 
-    /// True if there is nothing of it to be kept.
+    /// True if there is nothing of it to be kept. One that had members is there until it is ended, though nobody is in it.
     pub fn is_nothing(&self) -> bool {
-        self.members.is_empty() && self.offsets.is_empty()
+        let had_members = self.state.epoch > 0 && !self.over;
+        self.members.is_empty() && self.offsets.is_empty() && !had_members
+    }
+
+    /// It is to be no more, if nobody comes and it has no offsets.
+    pub fn end(&mut self) {
+        self.over = true;
     }
 
     /// The name of a topic that it reads.
@@ -358,6 +367,7 @@ impl Group {
         self.members.insert(id.to_owned(), Member::new(state, now.since_start));
         self.changed.insert(id.to_owned());
         self.state.emptied_ms = 0;
+        self.over = false;
         Ok(())
     }
 

@@ -287,6 +287,10 @@ pub fn delete<R>(
         partitions.iter().map(name).collect()
     };
     let names: Vec<PartitionName> = request.partitions.as_ref().map_or_else(all, named);
-    shard.group_mut(&request.group).forget(&names);
+    let group = shard.group_mut(&request.group);
+    group.forget(&names);
+    if request.partitions.is_none() {
+        group.end();
+    }
     Ok(DeleteGroupResponse {})
 }

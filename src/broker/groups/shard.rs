@@ -173,13 +173,16 @@ impl<R> Shard<R> {
         gone
     }
 
-    /// Forgets offsets of groups without members that are older than `retention_ms`.
+    /// Forgets offsets of groups without members that are older than `retention_ms`, and groups that have none.
     pub fn expire_offsets(&mut self, now_ms: i64, retention_ms: i64) {
         let empty = self.groups.iter_mut().filter(|(_, group)| group.members().is_empty());
         for (name, group) in empty {
             let old = expired(group.offsets(), group.emptied_ms(), now_ms, retention_ms);
-            if !old.is_empty() {
-                group.forget(&old);
+            group.forget(&old);
+            if group.offsets().is_empty() {
+                group.end();
+            }
+            if !old.is_empty() || group.is_nothing() {
                 self.touched.insert(name.clone());
             }
         }
@@ -266,6 +269,9 @@ mod tests {
         assert_eq!((shard.take_changes(), shard.groups().count()), (vec![], 0));
         join(&mut shard, "g", "a");
         shard.group_mut("g").leave("a", false, at(1), &topics).unwrap();
+        shard.take_changes();
+        assert_eq!(shard.groups().count(), 1, "it is empty, until somebody looks");
+        shard.expire_offsets(0, 0);
         assert_eq!(shard.take_changes().last(), Some(&Change::Group("g".to_owned(), None)));
     }
 
@@ -293,6 +299,7 @@ mod tests {
         assert_eq!(replies(&mut shard, 5), (vec![3], vec![]));
         assert_eq!(shard.next_deadline(), Some(at(10).since_start), "then they are silent");
         assert_eq!(shard.expire(at(11), &topics, &LIMITS).len(), 3);
+        shard.expire_offsets(0, 0);
         shard.take_changes();
         assert_eq!((shard.groups().count(), shard.next_deadline()), (0, None));
     }

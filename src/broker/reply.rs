@@ -9,7 +9,6 @@ use mk_net::envelope::{failure, response};
 use mk_net::event_loop::{Context, RequestId};
 use mk_net::fault::Fault;
 use mk_net::frame::FrameHeader;
-use mk_net::message::Request;
 use mk_net::outgoing::Chunk;
 
 use super::note::Note;
@@ -40,16 +39,15 @@ pub struct Kept {
     /// The loop.
     index: usize,
     to: RequestId,
-    encode: Box<dyn FnOnce(Result<(), Fault>) -> Option<Vec<Chunk>> + Send>,
+    encode: Box<EncodeKept>,
 }
+
+/// Writes an answer that holds, or the fault in its place.
+type EncodeKept = dyn FnOnce(Result<(), Fault>) -> Option<Vec<Chunk>> + Send;
 
 impl<A: Send + 'static> Reply<A> {
     /// The answer to a request of our own protocol.
-    pub fn own<R: Request<Response = A>>(
-        index: usize,
-        to: RequestId,
-        header: FrameHeader,
-    ) -> Reply<A>
+    pub fn own(index: usize, to: RequestId, header: FrameHeader) -> Reply<A>
     where
         A: Wire,
     {

@@ -270,7 +270,7 @@ impl Asked<'_> {
             let what = format!("{} cannot be read: {error}", R::KIND);
             Fault::new(ErrorCode::INVALID_REQUEST, what)
         })?;
-        Ok((Reply::own::<R>(self.index, self.from, self.header), request))
+        Ok((Reply::own(self.index, self.from, self.header), request))
     }
 
     /// Lets the thread answer that may wait for the mini-zookeeper.

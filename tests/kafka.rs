@@ -340,3 +340,54 @@ fn what_is_claimed_and_not_there_takes_no_memory() {
     assert!(grown < 32 << 20, "100 claims of 90 MiB took {grown} bytes");
     broker.stop();
 }
+
+/// Requests of every kind and version whose fields are random, and requests that break off: each is answered or ends its
+/// connection, and nobody else notices.
+#[test]
+fn garbage_and_half_requests_harm_nobody() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let mut bystander = KafkaClient::connect(broker.address());
+    metadata_of(&mut bystander, 12, "t");
+    let before = broker.resident_bytes();
+    let mut state = 7u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        (state >> 56) as u8
+    };
+    let mut answered = 0;
+    for Api { key, min, max, .. } in Api::ALL {
+        for version in *min..=*max {
+            for length in [0, 1, 2, 7, 30, 200] {
+                let mut body =
+                    [&key.0.to_be_bytes()[..], &version.to_be_bytes(), &[0, 0, 0, 1]].concat();
+                // A client id that is null, and no tags.
+                body.extend([0xff, 0xff, 0]);
+                // Most numbers are small: a random length is hardly ever one that is there.
+                body.extend(
+                    (0..length).map(|_| if random() < 128 { random() & 3 } else { random() }),
+                );
+                let mut client = KafkaClient::connect(broker.address());
+                client.send_bytes(&(body.len() as i32).to_be_bytes());
+                client.send_bytes(&body);
+                answered += usize::from(!client.end().is_empty());
+            }
+        }
+    }
+    assert!(answered > 50, "{answered} were requests by chance");
+    let whole = frame(9, 1, &produce_request("t", -1, &batch(&["half"], Compression::None)));
+    for length in 0..whole.len() {
+        let mut client = KafkaClient::connect(broker.address());
+        client.send_bytes(&whole[..length]);
+        assert_eq!(client.end(), b"");
+    }
+    let produced = produce(&mut bystander, 9, "t", &batch(&["a"], Compression::None));
+    assert_eq!(
+        (produced.error_code, produced.base_offset),
+        (0, 0),
+        "nothing of the halves is there"
+    );
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "garbage took {grown} bytes");
+    broker.stop();
+}

@@ -1,7 +1,7 @@
 //! A client of Kafka's protocol that sends what it is told, in the version that it is told.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -55,7 +55,16 @@ impl KafkaClient {
     }
 
     pub fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        // The broker may have closed the connection at an earlier byte.
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Sends no more, and reads whatever comes until the broker closes the connection.
+    pub fn end(mut self) -> Vec<u8> {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest);
+        rest
     }
 
     /// True once the broker has closed the connection; fails if it sends something, or after a minute.

@@ -1,0 +1,107 @@
+"""Two requests of Kafka's protocol, just enough for the runner to ask the broker itself: who leads a
+partition, and how the batches in a log are packed."""
+
+import socket
+import struct
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+FETCH, METADATA = 1, 3
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, form):
+        [value] = struct.unpack_from(">" + form, self.data, self.at)
+        self.at += struct.calcsize(">" + form)
+        return value
+
+    def text(self):
+        length = self.take("h")
+        if length < 0:
+            return None
+        self.at += length
+        return self.data[self.at - length:self.at].decode()
+
+    def array(self, element):
+        return [element() for _ in range(max(self.take("i"), 0))]
+
+
+def text(value):
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def ask(address, key, version, body):
+    host, port = address.rsplit(":", 1)
+    request = struct.pack(">hhi", key, version, 1) + text("matrix") + body
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        stream = connection.makefile("rb")
+        [length] = struct.unpack(">i", stream.read(4))
+        reader = Reader(stream.read(length))
+    reader.take("i")  # the correlation id
+    return reader
+
+
+def metadata(address, topic):
+    """The brokers' addresses by id, and of each partition of the topic its leader and replicas."""
+    reader = ask(address, METADATA, 1, struct.pack(">i", 1) + text(topic))
+
+    def broker():
+        number, host, port, _rack = reader.take("i"), reader.text(), reader.take("i"), reader.text()
+        return number, f"{host}:{port}"
+
+    def partition():
+        error, number, leader = reader.take("h"), reader.take("i"), reader.take("i")
+        replicas, _in_sync = reader.array(lambda: reader.take("i")), reader.array(lambda: reader.take("i"))
+        return number, {"error": error, "leader": leader, "replicas": replicas}
+
+    def topic_of():
+        _error, _name, _internal = reader.take("h"), reader.text(), reader.take("b")
+        return dict(reader.array(partition))
+
+    brokers = dict(reader.array(broker))
+    reader.take("i")  # the controller
+    [partitions] = reader.array(topic_of)
+    return brokers, partitions
+
+
+def leader_of(address, topic, partition):
+    """The address of the broker that leads the partition, or None."""
+    brokers, partitions = metadata(address, topic)
+    return brokers.get(partitions.get(partition, {}).get("leader"))
+
+
+def codecs_in(address, topic):
+    """The names of the codecs of all batches in partition 0."""
+    found, offset = set(), 0
+    leader = leader_of(address, topic, 0)
+    while True:
+        batches = fetch(leader, topic, offset)
+        if not batches:
+            return found
+        at = 0
+        while at + 61 <= len(batches):
+            base, length = struct.unpack_from(">qi", batches, at)
+            attributes, last = struct.unpack_from(">hi", batches, at + 21)
+            found.add(CODECS[attributes & 7])
+            offset, at = base + last + 1, at + 12 + length
+
+
+def fetch(address, topic, offset):
+    """The bytes of partition 0 from the offset on (Fetch, version 4)."""
+    place = struct.pack(">iqi", 0, offset, 1 << 20)
+    body = struct.pack(">iiiibi", -1, 100, 0, 1 << 20, 0, 1) + text(topic) + struct.pack(">i", 1) + place
+    reader = ask(address, FETCH, 4, body)
+    reader.take("i")  # throttled for
+    assert reader.take("i") == 1
+    reader.text()
+    assert reader.take("i") == 1
+    reader.take("i")  # the partition
+    error, _high, _stable = reader.take("h"), reader.take("q"), reader.take("q")
+    if error:
+        raise RuntimeError(f"fetch of {topic} at {offset}: error {error}")
+    reader.array(lambda: (reader.take("q"), reader.take("q")))  # aborted transactions
+    length = reader.take("i")
+    return reader.data[reader.at:reader.at + max(length, 0)]

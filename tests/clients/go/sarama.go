@@ -219,10 +219,18 @@ func (h saramaMember) Cleanup(sarama.ConsumerGroupSession) error {
 }
 
 func (h saramaMember) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	var read []*sarama.ConsumerMessage
 	for message := range claim.Messages() {
 		session.MarkMessage(message, "")
+		read = append(read, message)
+		if len(claim.Messages()) > 0 {
+			continue // a commit waits behind a fetch on the same connection, half a second of it
+		}
 		session.Commit()
-		h.m.take(must1(strconv.Atoi(string(message.Value))))
+		for _, n := range saramaNumbers(read) {
+			h.m.take(n)
+		}
+		read = nil
 	}
 	return nil
 }

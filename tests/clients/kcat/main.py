@@ -107,8 +107,9 @@ class Member:
 
     def __init__(self, bootstrap, group, topics):
         self.topics, self.records = set(), []
-        command = ["kcat", "-b", bootstrap, "-u", "-X", "auto.commit.interval.ms=100",
-                   "-X", "auto.offset.reset=earliest", "-f", "record %s\\n", "-G", group, *topics]
+        # The default would give the first partition of every topic to the first member.
+        command = ["kcat", "-b", bootstrap, "-u", "-X", "partition.assignment.strategy=roundrobin",
+                   "-X", "auto.commit.interval.ms=100", "-X", "auto.offset.reset=earliest", "-f", "record %s\\n", "-G", group, *topics]
         # What it is given is told on stderr: both streams in one, or they come out of order.
         self.running = Running(["sh", "-c", 'exec "$0" "$@" 2>&1', *command], self.heard)
 

@@ -21,9 +21,6 @@ const FIELDS = [
   { key: bytes(''), value: bytes('empty key'), headers: {} },
 ]
 
-/** The client cannot do this by nature; the message says why. */
-class NotApplicable extends Error {}
-
 const say = (...words) => console.error(...words)
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 const numbers = (from, to) => Array.from({ length: to - from }, (_, n) => from + n)
@@ -123,6 +120,6 @@ function verify(acknowledged, found) {
 }
 
 module.exports = {
-  CODECS, FIELDS, LARGE, NotApplicable, equal, groupOfTwo, numbers, packable, say, sleep, underLoad,
+  CODECS, FIELDS, LARGE, equal, groupOfTwo, numbers, packable, say, sleep, underLoad,
   until, verify,
 }

@@ -24,14 +24,14 @@ SECONDS = 120  # for a case; the slowest are the tools, a start of Java for each
 
 
 def programs(cache):
-    """The command of each client."""
-    python = [cache / "python/bin/python", HERE / "python/main.py"]
-    node = ["node", cache / "node/main.js"]
-    go = [cache / "go/clients"]
-    java = ["java", "-Xmx512m", "-cp", f"{cache}/java/classes:{cache}/java/jars/*", "Main"]
-    tools = ["python3", HERE / "java/tools.py", f"{cache}/java/jars/*"]
-    kcat = ["python3", HERE / "kcat/main.py"]
-    rust = [cache / "rust/release/clients"]
+    """Of each client the folder that it is set up from, and its command."""
+    python = "python", [cache / "python/bin/python", HERE / "python/main.py"]
+    node = "node", ["node", cache / "node/main.js"]
+    go = "go", [cache / "go/clients"]
+    java = "java", ["java", "-Xmx512m", "-cp", f"{cache}/java/classes:{cache}/java/jars/*", "Main"]
+    tools = "java", ["python3", HERE / "java/tools.py", f"{cache}/java/jars/*"]
+    kcat = "kcat", ["python3", HERE / "kcat/main.py"]
+    rust = "rust", [cache / "rust/release/clients"]
     return {
         "java-classic": java, "java-consumer": java, "kafka-tools": tools,
         "confluent-kafka": python, "kafka-python": python, "aiokafka": python,
@@ -151,6 +151,13 @@ def table(cells, clients, cases):
     return "\n".join(lines) + "\n"
 
 
+def set_up(options, clients):
+    """Fetches and builds what is missing of the clients."""
+    every = programs(options.cache)
+    folders = {every[client][0] for client in clients} | ({"java"} if options.kafka else set())
+    subprocess.run([HERE / "setup", options.cache, *sorted(folders)], check=True)
+
+
 def chosen(options, every):
     clients = options.clients.split(",") if options.clients else list(every)
     cases = options.cases.split(",") if options.cases else list(CASES)
@@ -201,14 +208,14 @@ def run_all(options, clients, cases, folder):
             elif case == "failover":
                 cluster = start_fleet(options, folder / f"cluster-{client}", 3)
                 try:
-                    run_cell(cell, every[client], cluster, prefix, folder / f"{client}-{case}.log")
+                    run_cell(cell, every[client][1], cluster, prefix, folder / f"{client}-{case}.log")
                 finally:
                     cluster.stop()
             else:
                 if one is None:
                     given = options.bootstrap
                     one = Given(given) if given else start_fleet(options, folder / "one", 1)
-                run_cell(cell, every[client], one, prefix, folder / f"{client}-{case}.log")
+                run_cell(cell, every[client][1], one, prefix, folder / f"{client}-{case}.log")
             tell(cell, folder)
     finally:
         if one:
@@ -235,6 +242,7 @@ def main():
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     clients, cases = chosen(options, programs(options.cache))
+    set_up(options, clients)
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         cells = run_all(options, clients, cases, Path(folder))
     matrix = table(cells, clients, cases)

@@ -41,6 +41,33 @@ def programs(cache):
     }
 
 
+# Where the version of a client is pinned: a file, and what stands before it.
+PINS = {
+    "java-classic": ("java/pom.xml", "<kafka>"),
+    "java-consumer": ("java/pom.xml", "<kafka>"),
+    "kafka-tools": ("java/pom.xml", "<kafka>"),
+    "confluent-kafka": ("python/requirements.txt", "confluent-kafka=="),
+    "kafka-python": ("python/requirements.txt", "kafka-python=="),
+    "aiokafka": ("python/requirements.txt", "aiokafka=="),
+    "kafkajs": ("node/package.json", '"kafkajs": "'),
+    "confluent-kafka-javascript": ("node/package.json", 'kafka-javascript": "'),
+    "franz-go": ("go/go.mod", "twmb/franz-go v"),
+    "sarama": ("go/go.mod", "IBM/sarama v"),
+    "kafka-go": ("go/go.mod", "segmentio/kafka-go v"),
+    "rdkafka": ("rust/Cargo.toml", 'rdkafka = { version = "='),
+    "rskafka": ("rust/Cargo.toml", 'rskafka = "='),
+}
+
+
+def version(client):
+    """The client's version; kcat is the one that Debian has."""
+    if client == "kcat":
+        told = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "kcat"], capture_output=True, text=True)
+        return told.stdout
+    file, before = PINS[client]
+    return re.search(re.escape(before) + r"([\d.]+)", (HERE / file).read_text())[1]
+
+
 # What `--half` runs, made so that each client and each case is there and the slow ones are few.
 HALF = {
     "java-classic": ("codecs", "fields", "group", "failover"),
@@ -58,6 +85,14 @@ HALF = {
     "rskafka": ("codecs", "admin"),
     "kcat": ("fields", "offsets"),
 }
+
+
+PAGE = """# Kafka's clients
+
+What Kafka's own clients can do with a broker, written by `tests/clients/run --out docs/clients.md`: `yes` it
+works, `-` the client cannot do it, **no** it does not work. [The cases](../tests/clients/README.md#cases).
+
+"""
 
 
 class Cell:
@@ -139,10 +174,10 @@ def table(cells, clients, cases):
     """The matrix in Markdown, the reasons below it."""
     marks = {"passed": "yes", "-": "-", "failed": "**no**"}
     by_place = {(cell.client, cell.case): cell for cell in cells}
-    lines = ["| client | " + " | ".join(cases) + " |", "|---" * (len(cases) + 1) + "|"]
+    lines = ["| client | version | " + " | ".join(cases) + " |", "|---" * (len(cases) + 2) + "|"]
     for client in clients:
         row = [by_place.get((client, case)) for case in cases]
-        lines.append(f"| {client} | " + " | ".join(marks[c.state] if c else "" for c in row) + " |")
+        lines.append(f"| {client} | {version(client)} | " + " | ".join(marks[c.state] if c else "" for c in row) + " |")
     reasons = [cell for cell in cells if cell.state != "passed" or cell.reason.startswith("without")]
     if reasons:
         lines.append("")
@@ -248,7 +283,7 @@ def main():
     matrix = table(cells, clients, cases)
     print(matrix, end="")
     if options.out:
-        options.out.write_text(matrix)
+        options.out.write_text(PAGE + matrix)
     known = known_failures()
     bad = [cell for cell in cells if cell.state == "failed" and (cell.client, cell.case) not in known]
     passed = sum(cell.state == "passed" for cell in cells)
@@ -257,4 +292,5 @@ def main():
     sys.exit(1 if bad else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -44,7 +44,8 @@ pub fn fields() -> Vec<Field> {
 pub fn large() -> Vec<u8> {
     let mut state: u64 = 1;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     (0..900_000).map(|_| next()).collect()

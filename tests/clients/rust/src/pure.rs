@@ -30,7 +30,12 @@ async fn connect(bootstrap: &str) -> Result<Client> {
 }
 
 /// Makes the topic, and a client of its partition 0.
-async fn create(bootstrap: &str, topic: &str, partitions: i32, replicas: i16) -> Result<PartitionClient> {
+async fn create(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    replicas: i16,
+) -> Result<PartitionClient> {
     let client = connect(bootstrap).await?;
     client.controller_client()?.create_topic(topic, partitions, replicas, 10_000).await?;
     Ok(client.partition_client(topic, 0, UnknownTopicHandling::Retry).await?)
@@ -45,7 +50,11 @@ fn numbered(number: usize) -> Record {
 }
 
 /// The records from the offset on, at least `count`.
-async fn take(partition: &PartitionClient, offset: i64, count: usize) -> Result<Vec<RecordAndOffset>> {
+async fn take(
+    partition: &PartitionClient,
+    offset: i64,
+    count: usize,
+) -> Result<Vec<RecordAndOffset>> {
     let mut found: Vec<RecordAndOffset> = vec![];
     let mut next = offset;
     while found.len() < count {
@@ -84,7 +93,8 @@ async fn codecs(bootstrap: &str, topic: &str) -> Result<()> {
         partition.produce(records, compression).await?;
         sent.extend(values);
     }
-    let found: Vec<_> = read_all(&partition).await?.into_iter().filter_map(|one| one.value).collect();
+    let found: Vec<_> =
+        read_all(&partition).await?.into_iter().filter_map(|one| one.value).collect();
     equal(found, sent, "records of all codecs")
 }
 

@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import wire
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -39,20 +41,22 @@ class Fleet:
             self.addresses.append(address)
 
     def wait(self, seconds=60):
-        """Until every address takes connections."""
+        """Until every broker knows of all of them."""
         end = time.monotonic() + seconds
         for address in self.addresses:
-            host, port = address.split(":")
-            while True:
+            while not self.ready(address):
                 if self.processes[address].poll() is not None:
                     raise RuntimeError(f"the broker at {address} ended: {self.last_words()}")
-                try:
-                    socket.create_connection((host, int(port)), timeout=1).close()
-                    break
-                except OSError:
-                    if time.monotonic() > end:
-                        raise RuntimeError(f"no broker at {address}: {self.last_words()}")
-                    time.sleep(0.1)
+                if time.monotonic() > end:
+                    raise RuntimeError(f"no broker at {address}: {self.last_words()}")
+                time.sleep(0.1)
+
+    def ready(self, address):
+        try:
+            brokers, _ = wire.metadata(address)
+        except OSError:
+            return False
+        return len(brokers) == len(self.addresses)
 
     def last_words(self):
         return " | ".join(log.read_text(errors="replace").strip()[-300:] for log in self.folder.glob("*.log"))

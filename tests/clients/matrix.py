@@ -177,7 +177,8 @@ def table(cells, clients, cases):
     lines = ["| client | version | " + " | ".join(cases) + " |", "|---" * (len(cases) + 2) + "|"]
     for client in clients:
         row = [by_place.get((client, case)) for case in cases]
-        lines.append(f"| {client} | {version(client)} | " + " | ".join(marks[c.state] if c else "" for c in row) + " |")
+        words = [client, version(client), *(marks[cell.state] if cell else "" for cell in row)]
+        lines.append("| " + " | ".join(words) + " |")
     reasons = [cell for cell in cells if cell.state != "passed" or cell.reason.startswith("without")]
     if reasons:
         lines.append("")
@@ -259,7 +260,8 @@ def run_all(options, clients, cases, folder):
 
 
 def tell(cell, folder):
-    print(f"{cell.state:7} {cell.seconds:5.1f} s  {cell.client} {cell.case}  {cell.reason}", file=sys.stderr)
+    words = f"{cell.state:7} {cell.seconds:5.1f} s  {cell.client} {cell.case}  {cell.reason}"
+    print(words, file=sys.stderr)
     log = folder / f"{cell.client}-{cell.case}.log"
     if cell.state == "failed" and log.exists():
         for line in log.read_text(errors="replace").splitlines()[-15:]:
@@ -269,17 +271,20 @@ def tell(cell, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs; none is started")
-    parser.add_argument("--kafka", action="store_true", help="start Apache Kafka instead of mk, to prove a case")
+    parser.add_argument("--kafka", action="store_true", help="start Apache Kafka instead of mk")
     parser.add_argument("--clients", metavar="A,B", help="only these")
     parser.add_argument("--cases", metavar="X,Y", help="only these")
-    parser.add_argument("--half", action="store_true", help="each client and each case at least once, in 4 minutes")
+    parser.add_argument("--half", action="store_true", help="each client and case once, in 4 minutes")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     clients, cases = chosen(options, programs(options.cache))
     set_up(options, clients)
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
-        cells = run_all(options, clients, cases, Path(folder))
+        try:
+            cells = run_all(options, clients, cases, Path(folder))
+        except RuntimeError as error:  # no broker, no matrix
+            sys.exit(f"matrix: {error}")
     matrix = table(cells, clients, cases)
     print(matrix, end="")
     if options.out:

@@ -38,15 +38,17 @@ def ask(address, key, version, body):
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
         stream = connection.makefile("rb")
-        [length] = struct.unpack(">i", stream.read(4))
-        reader = Reader(stream.read(length))
+        head = stream.read(4)
+        if len(head) < 4:
+            raise ConnectionError(f"{address} closed the connection")
+        reader = Reader(stream.read(*struct.unpack(">i", head)))
     reader.take("i")  # the correlation id
     return reader
 
 
-def metadata(address, topic):
-    """The brokers' addresses by id, and of each partition of the topic its leader and replicas."""
-    reader = ask(address, METADATA, 1, struct.pack(">i", 1) + text(topic))
+def metadata(address, *topics):
+    """The brokers' addresses by id, and for each of the topics its partitions' leaders and replicas."""
+    reader = ask(address, METADATA, 1, struct.pack(">i", len(topics)) + b"".join(map(text, topics)))
 
     def broker():
         number, host, port, _rack = reader.take("i"), reader.text(), reader.take("i"), reader.text()
@@ -63,13 +65,12 @@ def metadata(address, topic):
 
     brokers = dict(reader.array(broker))
     reader.take("i")  # the controller
-    [partitions] = reader.array(topic_of)
-    return brokers, partitions
+    return brokers, reader.array(topic_of)
 
 
 def leader_of(address, topic, partition):
     """The address of the broker that leads the partition, or None."""
-    brokers, partitions = metadata(address, topic)
+    brokers, [partitions] = metadata(address, topic)
     return brokers.get(partitions.get(partition, {}).get("leader"))
 
 

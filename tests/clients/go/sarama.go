@@ -51,8 +51,9 @@ func saramaProduce(client sarama.Client, messages ...*sarama.ProducerMessage) {
 
 func saramaNumbered(topic string, from, to, partitions int) (messages []*sarama.ProducerMessage) {
 	for _, n := range numbers(from, to) {
-		value := sarama.StringEncoder(strconv.Itoa(n))
-		messages = append(messages, &sarama.ProducerMessage{Topic: topic, Partition: int32(n % partitions), Value: value})
+		message := &sarama.ProducerMessage{Topic: topic, Partition: int32(n % partitions)}
+		message.Value = sarama.StringEncoder(strconv.Itoa(n))
+		messages = append(messages, message)
 	}
 	return messages
 }
@@ -198,6 +199,11 @@ func saramaIdempotence(bootstrap, topic string) {
 	equal(saramaNumbers(saramaReadAll(client, topic)), numbers(0, 10_000), "10 000 records")
 }
 
+func saramaJoin(bootstrap, topic string) sarama.ConsumerGroup {
+	brokers := strings.Split(bootstrap, ",")
+	return must1(sarama.NewConsumerGroup(brokers, topic+"-group", saramaConfig(nil)))
+}
+
 // A saramaMember is the handler of a member's claims.
 type saramaMember struct {
 	m     *member
@@ -243,7 +249,7 @@ func saramaGroup(bootstrap, topic string) {
 	produce := func(n []int) { saramaProduce(client, saramaNumbered(topic, n[0], n[len(n)-1]+1, 4)...) }
 	groupOfTwo(produce, func(name string) *member {
 		return start(name, func(m *member) {
-			group := must1(sarama.NewConsumerGroup(strings.Split(bootstrap, ","), topic+"-group", saramaConfig(nil)))
+			group := saramaJoin(bootstrap, topic)
 			defer group.Close()
 			ctx, cancel := context.WithCancel(context.Background())
 			go func() { <-m.leave; cancel() }()
@@ -278,7 +284,7 @@ func (h *saramaHalf) ConsumeClaim(session sarama.ConsumerGroupSession, claim sar
 }
 
 func saramaConsume(bootstrap, topic string, count int) []*sarama.ConsumerMessage {
-	group := must1(sarama.NewConsumerGroup(strings.Split(bootstrap, ","), topic+"-group", saramaConfig(nil)))
+	group := saramaJoin(bootstrap, topic)
 	defer group.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -315,7 +321,8 @@ func saramaAdmin(bootstrap, topic string) {
 	must(admin.CreatePartitions(topic, 4, nil, false))
 	until("4 partitions", func() bool { return partitions() == 4 })
 
-	resource := sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms"}}
+	resource := sarama.ConfigResource{
+		Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms"}}
 	retention := func() string { return must1(admin.DescribeConfig(resource))[0].Value }
 	equal(retention(), hour, "retention.ms as created")
 	change := map[string]sarama.IncrementalAlterConfigsEntry{

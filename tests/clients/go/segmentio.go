@@ -243,23 +243,26 @@ func segmentioMember(bootstrap, topic string, m *member) {
 		var partitions []int
 		for _, assigned := range generation.Assignments[topic] {
 			partitions = append(partitions, assigned.ID)
-			generation.Start(func(ctx context.Context) { segmentioClaim(ctx, bootstrap, topic, generation, assigned, m) })
+			generation.Start(func(ctx context.Context) {
+				reader := segmentioReader(bootstrap, topic, assigned.ID)
+				defer reader.Close()
+				must(reader.SetOffset(assigned.Offset))
+				segmentioClaim(ctx, reader, generation, m)
+			})
 		}
 		m.assign(partitions)
 	}
 }
 
 // segmentioClaim reads a partition until the generation ends, and commits each record.
-func segmentioClaim(ctx context.Context, bootstrap, topic string, generation *kafka.Generation, assigned kafka.PartitionAssignment, m *member) {
-	reader := segmentioReader(bootstrap, topic, assigned.ID)
-	defer reader.Close()
-	must(reader.SetOffset(assigned.Offset))
+func segmentioClaim(ctx context.Context, reader *kafka.Reader, generation *kafka.Generation, m *member) {
 	for {
 		message, err := reader.ReadMessage(ctx)
 		if err != nil {
 			return // the generation's end
 		}
-		must(generation.CommitOffsets(map[string]map[int]int64{topic: {assigned.ID: message.Offset + 1}}))
+		next := map[int]int64{message.Partition: message.Offset + 1}
+		must(generation.CommitOffsets(map[string]map[int]int64{message.Topic: next}))
 		m.take(segmentioNumbers([]kafka.Message{message})[0])
 	}
 }

@@ -104,8 +104,9 @@ def fields(bootstrap, topic):
 def large(bootstrap, topic):
     """ProducerPerformance, ConsumerPerformance: ten records of 900 KB."""
     create(bootstrap, topic)
-    sent = run([*JAVA, TOOLS + "ProducerPerformance", "--topic", topic, "--num-records", "10", "--record-size",
-                "900000", "--throughput", "-1", "--producer-props", f"bootstrap.servers={bootstrap}", "acks=all"])
+    sent = run([*JAVA, TOOLS + "ProducerPerformance", "--topic", topic, "--num-records", "10",
+                "--record-size", "900000", "--throughput", "-1",
+                "--producer-props", f"bootstrap.servers={bootstrap}", "acks=all"])
     equal(sent.splitlines()[-1].startswith("10 records sent"), True, "ten are sent")
     found = tool("ConsumerPerformance", bootstrap, "--topic", topic, "--messages", 10)
     equal(found.splitlines()[-1].split(", ")[4], "10", "ten are read")
@@ -235,11 +236,15 @@ def admin(bootstrap, topic):
     equal((start.strip().rsplit(":", 1)[1], end), ("40", "100"), "what is left")
 
     equal(len(consume(bootstrap, topic, 60, "--group", group, "--from-beginning")), 60, "records read")
-    equal(group in tool(groups, bootstrap, "--list").split(), True, "the group is listed")
+
+    def listed():
+        return group in tool(groups, bootstrap, "--list").split()
+
+    equal(listed(), True, "the group is listed")
     described = tool(groups, bootstrap, "--describe", "--group", group, "--state")
     equal("Empty" in described, True, "the group's state")
     tool(groups, bootstrap, "--delete", "--group", group)
-    equal(group in tool(groups, bootstrap, "--list").split(), False, "the group is listed, after it was deleted")
+    equal(listed(), False, "the group is listed, after it was deleted")
     tool("TopicCommand", bootstrap, "--delete", "--topic", topic)
     until(lambda: topic not in tool("TopicCommand", bootstrap, "--list").split(), "the topic is gone")
 

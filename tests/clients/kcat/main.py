@@ -62,8 +62,8 @@ def offsets(bootstrap, topic):
     equal(numbers(by_time), list(range(5, 10)), "by timestamp")
     equal(numbers(consume(bootstrap, topic, "-o", "-2")), [8, 9], "two before the end")
     found = []
-    at_end = Running(["kcat", "-C", "-q", "-u", "-c", "1", "-b", bootstrap, "-t", topic, "-p", "0", "-o", "end"],
-                     found.append)
+    at_end = Running(["kcat", "-C", "-q", "-u", "-c", "1", "-b", bootstrap, "-t", topic, "-p", "0",
+                      "-o", "end"], found.append)
     time.sleep(2)
     equal(found, [], "at the end, before there is more")
     produce(bootstrap, topic, [10])
@@ -74,7 +74,8 @@ def offsets(bootstrap, topic):
 def fields(bootstrap, topic):
     """Headers, and keys and values that are null or empty, come back as they were."""
     create(bootstrap, topic)
-    produce(bootstrap, topic, ["key:value"], "-K", ":", "-H", "a=1", "-H", "b=two", "-H", "a=2", "-H", "empty=")
+    headers = ["-H", "a=1", "-H", "b=two", "-H", "a=2", "-H", "empty="]
+    produce(bootstrap, topic, ["key:value"], "-K", ":", *headers)
     produce(bootstrap, topic, ["null key"])
     produce(bootstrap, topic, ["null value:"], "-K", ":", "-Z")
     produce(bootstrap, topic, ["empty value:"], "-K", ":")
@@ -109,7 +110,8 @@ class Member:
         self.topics, self.records = set(), []
         # The default would give the first partition of every topic to the first member.
         command = ["kcat", "-b", bootstrap, "-u", "-X", "partition.assignment.strategy=roundrobin",
-                   "-X", "auto.commit.interval.ms=100", "-X", "auto.offset.reset=earliest", "-f", "record %s\\n", "-G", group, *topics]
+                   "-X", "auto.commit.interval.ms=100", "-X", "auto.offset.reset=earliest",
+                   "-f", "record %s\\n", "-G", group, *topics]
         # What it is given is told on stderr: both streams in one, or they come out of order.
         self.running = Running(["sh", "-c", 'exec "$0" "$@" 2>&1', *command], self.heard)
 

@@ -74,19 +74,15 @@ def leader_of(address, topic, partition):
     return brokers.get(partitions.get(partition, {}).get("leader"))
 
 
-def codecs_in(address, topic):
-    """The names of the codecs of all batches in partition 0."""
-    found, offset = set(), 0
-    leader = leader_of(address, topic, 0)
-    while True:
-        batches = fetch(leader, topic, offset)
-        if not batches:
-            return found
+def batches(address, topic):
+    """First offset, last offset and codec of each batch in partition 0."""
+    offset, leader = 0, leader_of(address, topic, 0)
+    while log := fetch(leader, topic, offset):
         at = 0
-        while at + 61 <= len(batches):
-            base, length = struct.unpack_from(">qi", batches, at)
-            attributes, last = struct.unpack_from(">hi", batches, at + 21)
-            found.add(CODECS[attributes & 7])
+        while at + 61 <= len(log):
+            base, length = struct.unpack_from(">qi", log, at)
+            attributes, last = struct.unpack_from(">hi", log, at + 21)
+            yield base, base + last, CODECS[attributes & 7]
             offset, at = base + last + 1, at + 12 + length
 
 

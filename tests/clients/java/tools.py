@@ -61,10 +61,10 @@ def codecs(bootstrap, topic):
 def offsets(bootstrap, topic):
     """ConsoleConsumer, GetOffsetShell: from the beginning, the end, within a batch, at a time."""
     create(bootstrap, topic)
-    produce(bootstrap, topic, range(5))
+    produce(bootstrap, topic, range(7))
     time.sleep(0.1)
     half_past = int(time.time() * 1000)
-    produce(bootstrap, topic, range(5, 10))
+    produce(bootstrap, topic, range(7, 10))
 
     def offset_at(time_or_name):
         line = tool("GetOffsetShell", bootstrap, "--topic", topic, "--time", time_or_name)
@@ -72,11 +72,11 @@ def offsets(bootstrap, topic):
 
     equal(offset_at("earliest"), 0, "the earliest offset")
     equal(offset_at("latest"), 10, "the latest offset")
-    equal(offset_at(half_past), 5, "by timestamp")
+    equal(offset_at(half_past), 7, "by timestamp")
     from_start = consume(bootstrap, topic, 1, "--partition", 0, "--offset", "earliest")
     equal(numbers(from_start), [0], "at the beginning")
-    found = consume(bootstrap, topic, 7, "--partition", 0, "--offset", 3)
-    equal(numbers(found), list(range(3, 10)), "in the middle of a batch")
+    found = consume(bootstrap, topic, 5, "--partition", 0, "--offset", 5)
+    equal(numbers(found), list(range(5, 10)), "in the middle of a batch")
     late = []
     at_end = Running(command("consumer.ConsoleConsumer", bootstrap, "--topic", topic, "--max-messages", 1,
                              "--partition", 0, "--offset", "latest"), late.append)

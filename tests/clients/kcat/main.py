@@ -51,15 +51,15 @@ def codecs(bootstrap, topic):
 def offsets(bootstrap, topic):
     """A consumer begins wherever it is told to: at both ends, within a batch, at a time."""
     create(bootstrap, topic)
-    produce(bootstrap, topic, range(5))
+    produce(bootstrap, topic, range(7))
     time.sleep(0.1)
     half_past = int(time.time() * 1000)
     time.sleep(0.1)
-    produce(bootstrap, topic, range(5, 10))
+    produce(bootstrap, topic, range(7, 10))
     equal(numbers(consume(bootstrap, topic, "-o", "beginning")), list(range(10)), "at the beginning")
-    equal(numbers(consume(bootstrap, topic, "-o", "3")), list(range(3, 10)), "in the middle of a batch")
+    equal(numbers(consume(bootstrap, topic, "-o", "5")), list(range(5, 10)), "in the middle of a batch")
     by_time = consume(bootstrap, topic, "-o", f"s@{half_past}")
-    equal(numbers(by_time), list(range(5, 10)), "by timestamp")
+    equal(numbers(by_time), list(range(7, 10)), "by timestamp")
     equal(numbers(consume(bootstrap, topic, "-o", "-2")), [8, 9], "two before the end")
     found = []
     at_end = Running(["kcat", "-C", "-q", "-u", "-c", "1", "-b", bootstrap, "-t", topic, "-p", "0",

@@ -239,7 +239,11 @@ func segmentioMember(bootstrap, topic string, m *member) {
 		if m.leaving() {
 			return
 		}
-		must(err)
+		if err != nil { // as while the group's first coordinator is found; its Reader goes on, too
+			say(m.name, err)
+			time.Sleep(200 * time.Millisecond)
+			continue
+		}
 		var partitions []int
 		for _, assigned := range generation.Assignments[topic] {
 			partitions = append(partitions, assigned.ID)

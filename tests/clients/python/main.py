@@ -1,6 +1,7 @@
 """main.py CLIENT CASE BOOTSTRAP PREFIX: one case with one of the clients written for Python."""
 
 import importlib
+import logging
 import sys
 import traceback
 
@@ -11,6 +12,7 @@ CLIENTS = {"confluent-kafka": "confluent", "kafka-python": "kafkapython", "aioka
 
 def main():
     client, case, bootstrap, prefix = sys.argv[1:]
+    logging.basicConfig(level=logging.WARNING)
     try:
         getattr(importlib.import_module(CLIENTS[client]), case)(bootstrap, f"{prefix}-{case}")
     except NotApplicable as why:

@@ -1,0 +1,309 @@
+#!/usr/bin/env python3
+"""Runs Kafka's clients, as their registries have them, against a broker; prints what works.
+
+`tests/clients/run` is the way in: it fetches and builds the clients first.
+"""
+
+import argparse
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import brokers
+import wire
+
+HERE = Path(__file__).resolve().parent
+CASES = ("codecs", "offsets", "fields", "large", "idempotence", "group", "commit", "admin", "failover")
+SECONDS = 120  # for a case; the slowest are the tools, a start of Java for each command
+
+
+def programs(cache):
+    """Of each client the folder that it is set up from, and its command."""
+    python = "python", [cache / "python/bin/python", HERE / "python/main.py"]
+    node = "node", ["node", cache / "node/main.js"]
+    go = "go", [cache / "go/clients"]
+    java = "java", ["java", "-Xmx512m", "-cp", f"{cache}/java/classes:{cache}/java/jars/*", "Main"]
+    tools = "java", ["python3", HERE / "java/tools.py", f"{cache}/java/jars/*"]
+    kcat = "kcat", ["python3", HERE / "kcat/main.py"]
+    rust = "rust", [cache / "rust/release/clients"]
+    return {
+        "java-classic": java, "java-consumer": java, "kafka-tools": tools,
+        "confluent-kafka": python, "kafka-python": python, "aiokafka": python,
+        "kafkajs": node, "confluent-kafka-javascript": node,
+        "franz-go": go, "sarama": go, "kafka-go": go,
+        "rdkafka": rust, "rskafka": rust, "kcat": kcat,
+    }
+
+
+# Where the version of a client is pinned: a file, and what stands before it.
+PINS = {
+    "java-classic": ("java/pom.xml", "<kafka>"),
+    "java-consumer": ("java/pom.xml", "<kafka>"),
+    "kafka-tools": ("java/pom.xml", "<kafka>"),
+    "confluent-kafka": ("python/requirements.txt", "confluent-kafka=="),
+    "kafka-python": ("python/requirements.txt", "kafka-python=="),
+    "aiokafka": ("python/requirements.txt", "aiokafka=="),
+    "kafkajs": ("node/package.json", '"kafkajs": "'),
+    "confluent-kafka-javascript": ("node/package.json", 'kafka-javascript": "'),
+    "franz-go": ("go/go.mod", "twmb/franz-go v"),
+    "sarama": ("go/go.mod", "IBM/sarama v"),
+    "kafka-go": ("go/go.mod", "segmentio/kafka-go v"),
+    "rdkafka": ("rust/Cargo.toml", 'rdkafka = { version = "='),
+    "rskafka": ("rust/Cargo.toml", 'rskafka = "='),
+}
+
+
+def version(client):
+    """The client's version; kcat is the one that Debian has."""
+    if client == "kcat":
+        told = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "kcat"], capture_output=True, text=True)
+        return told.stdout
+    file, before = PINS[client]
+    return re.search(re.escape(before) + r"([\d.]+)", (HERE / file).read_text())[1]
+
+
+# What `--half` runs, made so that each client and each case is there and the slow ones are few.
+HALF = {
+    "java-classic": ("codecs", "fields", "group", "failover"),
+    "java-consumer": ("group", "commit"),
+    "kafka-tools": ("commit",),
+    "confluent-kafka": ("codecs", "offsets", "group", "admin"),
+    "kafka-python": ("codecs", "idempotence", "commit", "admin"),
+    "aiokafka": ("fields", "group"),
+    "kafkajs": ("offsets", "group", "admin"),
+    "confluent-kafka-javascript": ("large", "commit"),
+    "franz-go": ("codecs", "offsets", "idempotence", "group", "failover"),
+    "sarama": ("fields", "commit", "admin"),
+    "kafka-go": ("offsets", "large", "group"),
+    "rdkafka": ("idempotence", "failover"),
+    "rskafka": ("codecs", "admin"),
+    "kcat": ("fields", "offsets"),
+}
+
+
+PAGE = """# Kafka's clients
+
+What Kafka's own clients can do with a broker, written by `tests/clients/run --out docs/clients.md`: `yes` it
+works, `-` the client cannot do it, **no** it does not work. [The cases](../tests/clients/README.md#cases).
+
+"""
+
+
+class Cell:
+    """How a case went with a client: passed, failed or not applicable, why, and in which time."""
+
+    def __init__(self, client, case):
+        self.client, self.case = client, case
+        self.state, self.reason, self.seconds = "failed", "", 0.0
+
+
+def run_cell(cell, command, fleet, prefix, log):
+    """Runs the program; for failover, kills the leader when the program says so."""
+    begun = time.monotonic()
+    with open(log, "wb") as errors:
+        process = subprocess.Popen(
+            [*command, cell.client, cell.case, fleet.bootstrap, prefix], stdout=subprocess.PIPE,
+            stderr=errors, stdin=subprocess.DEVNULL, text=True, errors="replace", start_new_session=True)
+        lines, words = [], queue.Queue()
+        threading.Thread(target=listen, args=(process.stdout, words), daemon=True).start()
+        try:
+            while (line := words.get(timeout=max(begun + SECONDS - time.monotonic(), 0))) is not None:
+                if line.startswith("ready ") and cell.case == "failover":
+                    kill_leader(fleet, *line.split()[1:])
+                elif line:
+                    lines.append(line)
+            code = process.wait(10)
+        except (queue.Empty, subprocess.TimeoutExpired):
+            lines.append(f"not done within {SECONDS} s")
+            code = None
+        finally:
+            end_session(process)
+    cell.seconds = time.monotonic() - begun
+    cell.state = {0: "passed", 3: "-"}.get(code, "failed")
+    cell.reason = lines[-1] if lines else f"exit code {code}" if code else ""
+    if cell.state == "passed" and cell.case in CHECKS:
+        wrong = CHECKS[cell.case](list(wire.batches(fleet.addresses[0], f"{prefix}-{cell.case}")))
+        if wrong:
+            cell.state, cell.reason = "failed", wrong
+
+
+def listen(stream, words):
+    for line in stream:
+        words.put(line.strip())
+    words.put(None)
+
+
+def end_session(process):
+    """Ends the program and the processes it started, all of one session of their own."""
+    try:
+        os.killpg(process.pid, 9)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def kill_leader(fleet, topic, partition):
+    """SIGKILL for the broker that leads the partition."""
+    leader = wire.leader_of(fleet.addresses[0], topic, int(partition))
+    fleet.kill(leader)
+    print(f"  killed {leader}, which led {topic}", file=sys.stderr)
+
+
+def not_all_codecs(batches):
+    """A client may pack nothing at all, say nothing, and read back what it has sent."""
+    missing = set(wire.CODECS) - {codec for _first, _last, codec in batches}
+    return missing and f"no batch is packed with {', '.join(sorted(missing))}"
+
+
+def no_middle(batches):
+    """Reading from offset 5 only says something if a batch begins before it."""
+    middle = any(first < 5 <= last for first, last, _codec in batches)
+    return not middle and f"offset 5 is not in the middle of a batch: {batches}"
+
+
+# What the batches in the log must be like, once the program has passed; each says what is wrong.
+CHECKS = {"codecs": not_all_codecs, "offsets": no_middle}
+
+
+def known_failures():
+    """The cells that may fail: a line each of client, case and reason."""
+    lines = (HERE / "known.txt").read_text().splitlines()
+    fields = [line.split(maxsplit=2) for line in lines if line.strip() and not line.startswith("#")]
+    return {(client, case): reason for client, case, reason in fields}
+
+
+def table(cells, clients, cases):
+    """The matrix in Markdown, the reasons below it."""
+    marks = {"passed": "yes", "-": "-", "failed": "**no**"}
+    by_place = {(cell.client, cell.case): cell for cell in cells}
+    lines = ["| client | version | " + " | ".join(cases) + " |", "|---" * (len(cases) + 2) + "|"]
+    for client in clients:
+        row = [by_place.get((client, case)) for case in cases]
+        words = [client, version(client), *(marks[cell.state] if cell else "" for cell in row)]
+        lines.append("| " + " | ".join(words) + " |")
+    reasons = [cell for cell in cells if cell.reason]
+    if reasons:
+        lines.append("")
+    for cell in reasons:
+        lines.append(f"* {cell.client}, {cell.case} ({marks[cell.state]}): {cell.reason}")
+    return "\n".join(lines) + "\n"
+
+
+def set_up(options, clients):
+    """Fetches and builds what is missing of the clients."""
+    every = programs(options.cache)
+    folders = {every[client][0] for client in clients} | ({"java"} if options.kafka else set())
+    subprocess.run([HERE / "setup", options.cache, *sorted(folders)], check=True)
+
+
+def chosen(options, every):
+    clients = options.clients.split(",") if options.clients else list(every)
+    cases = options.cases.split(",") if options.cases else list(CASES)
+    for name in set(clients) - set(every) | set(cases) - set(CASES):
+        sys.exit(f"there is no client and no case {name}")
+    return clients, cases
+
+
+class Given:
+    """Brokers that run already; none of them may be killed."""
+
+    def __init__(self, bootstrap):
+        self.bootstrap, self.addresses = bootstrap, bootstrap.split(",")
+
+    def stop(self):
+        pass
+
+
+def start_fleet(options, folder, count):
+    folder.mkdir()
+    if options.kafka:
+        fleet = brokers.kafka(folder, count, options.cache / "java/jars")
+    else:
+        fleet = brokers.mk(folder, count)
+    try:
+        fleet.wait()
+    except RuntimeError:
+        fleet.stop()
+        raise
+    return fleet
+
+
+def run_all(options, clients, cases, folder):
+    """All cells: those of one broker first, then each failover with a cluster of its own."""
+    every, cells = programs(options.cache), []
+    places = [(client, case) for case in cases for client in clients
+              if not options.half or case in HALF[client]]
+    one = None
+    try:
+        for client, case in places:
+            cell = Cell(client, case)
+            cells.append(cell)
+            prefix = f"mk-{os.getpid()}-{client}"
+            if (skip := options.cache / f"skip-{client}").exists():
+                cell.state, cell.reason = "-", skip.read_text().strip()
+            elif case == "failover" and options.bootstrap:
+                cell.state, cell.reason = "-", "brokers that were given are not killed"
+            elif case == "failover":
+                cluster = start_fleet(options, folder / f"cluster-{client}", 3)
+                try:
+                    run_cell(cell, every[client][1], cluster, prefix, folder / f"{client}-{case}.log")
+                finally:
+                    cluster.stop()
+            else:
+                if one is None:
+                    given = options.bootstrap
+                    one = Given(given) if given else start_fleet(options, folder / "one", 1)
+                run_cell(cell, every[client][1], one, prefix, folder / f"{client}-{case}.log")
+            tell(cell, folder)
+    finally:
+        if one:
+            one.stop()
+    return cells
+
+
+def tell(cell, folder):
+    words = f"{cell.state:7} {cell.seconds:5.1f} s  {cell.client} {cell.case}  {cell.reason}"
+    print(words, file=sys.stderr)
+    log = folder / f"{cell.client}-{cell.case}.log"
+    if cell.state == "failed" and log.exists():
+        for line in log.read_text(errors="replace").splitlines()[-15:]:
+            print(f"        {line}", file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs; none is started")
+    parser.add_argument("--kafka", action="store_true", help="start Apache Kafka instead of mk")
+    parser.add_argument("--clients", metavar="A,B", help="only these")
+    parser.add_argument("--cases", metavar="X,Y", help="only these")
+    parser.add_argument("--half", action="store_true", help="each client and case once, in 4 minutes")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
+    parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    clients, cases = chosen(options, programs(options.cache))
+    set_up(options, clients)
+    with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
+        try:
+            cells = run_all(options, clients, cases, Path(folder))
+        except RuntimeError as error:  # no broker, no matrix
+            sys.exit(f"matrix: {error}")
+    matrix = table(cells, clients, cases)
+    print(matrix, end="")
+    if options.out:
+        options.out.write_text(PAGE + matrix)
+    known = known_failures()
+    bad = [cell for cell in cells if cell.state == "failed" and (cell.client, cell.case) not in known]
+    passed = sum(cell.state == "passed" for cell in cells)
+    failed = sum(cell.state == "failed" for cell in cells)
+    print(f"\n{passed} passed, {failed} failed, {len(cells) - passed - failed} skipped")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,9 @@ pub struct ConnectionLimits {
     pub max_pending: usize,
 }
 
+/// Most requests of Kafka's protocol that wait for their answer on one connection.
+const KAFKA_PENDING: usize = 32;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -36,6 +39,8 @@ pub struct Connection {
     in_order: InOrder,
     /// No further request is taken until it is let go.
     held: bool,
+    /// Set if nothing of the client is taken: why.
+    turned_away: Option<Fault>,
     state: State,
 }
 
@@ -83,6 +88,7 @@ impl Connection {
             next_number: 0,
             in_order: InOrder::default(),
             held: false,
+            turned_away: None,
             state: State::Open,
         }
     }
@@ -97,7 +103,16 @@ impl Connection {
     pub fn is_congested(&self) -> bool {
         self.held
             || self.outgoing_bytes() >= self.limits.max_outgoing
-            || self.pending >= self.limits.max_pending
+            || self.pending >= self.most_pending()
+    }
+
+    /// Requests that may wait for their answer. Those of Kafka's protocol are kept decoded, by a library that is not
+    /// frugal; and its clients have few under way.
+    fn most_pending(&self) -> usize {
+        match self.incoming.protocol() {
+            Some(Protocol::Kafka) => self.limits.max_pending.min(KAFKA_PENDING),
+            _ => self.limits.max_pending,
+        }
     }
 
     /// Takes no further request, and reads nothing more, until it is let go.
@@ -121,7 +136,7 @@ impl Connection {
     /// The next request, with its number; `None` if more bytes must come, or if answers must be taken first. After
     /// an error, which the client is told of if it can be told, there is none any more.
     pub fn next_request(&mut self) -> Result<Option<(u64, Incoming<'_>)>, ProtocolError> {
-        if self.state == State::Refused || self.is_congested() {
+        if self.state == State::Refused || self.is_turned_away() || self.is_congested() {
             return Ok(None);
         }
         // A frame is looked at twice, since an error must be able to change the connection that a
@@ -161,9 +176,24 @@ impl Connection {
         }
     }
 
-    /// Takes no request of the client, and says why.
-    pub fn turn_away(&mut self, fault: &Fault) {
-        self.say_last(0, fault);
+    /// Takes no request of the client, and says why, once it is known what the client speaks: Kafka's protocol has no
+    /// place for that, and its clients would take the words for the length of an answer.
+    pub fn turn_away(&mut self, fault: Fault) {
+        self.turned_away = Some(fault);
+    }
+
+    /// True if the client was turned away, and has been told so if it can be.
+    fn is_turned_away(&mut self) -> bool {
+        let Some(fault) = &self.turned_away else { return false };
+        match self.incoming.protocol() {
+            None => {}
+            Some(Protocol::Own) if self.state != State::Refused => {
+                let fault = fault.clone();
+                self.say_last(0, &fault);
+            }
+            Some(Protocol::Own | Protocol::Kafka) => self.state = State::Refused,
+        }
+        true
     }
 
     /// Ends the connection once what is queued is sent: the last request cannot be answered.
@@ -459,5 +489,26 @@ mod tests {
         connection.answered(1);
         assert!(connection.is_congested() && !connection.wants_read());
         assert!(connection.next_request().unwrap().is_none());
+    }
+    /// A client of Kafka's took the words for the length of an answer, of 1.3 GB.
+    #[test]
+    fn who_is_turned_away_is_told_so_in_our_protocol_alone() {
+        let away = || {
+            let mut connection = Connection::new(LIMITS);
+            connection.turn_away(Fault::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, "too many"));
+            assert!(connection.next_request().unwrap().is_none() && !connection.is_finished());
+            connection
+        };
+        let mut kafkas = away();
+        feed(&mut kafkas, &kafka(1)[..1]);
+        assert!(kafkas.next_request().unwrap().is_none());
+        assert!(kafkas.is_finished() && sent(&mut kafkas).is_empty());
+        let mut ours = away();
+        feed(&mut ours, &delete(1));
+        assert!(ours.next_request().unwrap().is_none() && ours.next_request().unwrap().is_none());
+        let answer = sent(&mut ours);
+        let fault: Fault = decode(&answer[HEADER_LEN..]).unwrap();
+        assert_eq!(fault.code, ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+        assert!(ours.is_finished());
     }
 }

@@ -1,9 +1,9 @@
 //! What threads tell the event loops.
 
 use mk_net::event_loop::RequestId;
-use mk_net::outgoing::Chunk;
 
 use super::promise::Promise;
+use super::reply::Written;
 
 /// What other threads tell a loop.
 #[derive(Debug)]
@@ -23,6 +23,6 @@ pub enum Note {
         /// Whose answer.
         to: RequestId,
         /// The answer.
-        message: Vec<Chunk>,
+        message: Written,
     },
 }

@@ -31,8 +31,11 @@ enum Form<A> {
     Kafka(Box<Encode<A>>),
 }
 
+/// An answer as it is sent; or why it cannot be written, which ends the connection: its client waits for it.
+pub type Written = Result<Vec<Chunk>, String>;
+
 /// Writes an answer, with a payload that is sent as it is. Nothing: it is a part of one that others complete.
-type Encode<A> = dyn FnOnce(Result<A, Fault>, Vec<Chunk>) -> Option<Vec<Chunk>> + Send;
+type Encode<A> = dyn FnOnce(Result<A, Fault>, Vec<Chunk>) -> Option<Written> + Send;
 
 /// An answer that is known, and is given once it is known whether it holds.
 pub struct Kept {
@@ -43,7 +46,7 @@ pub struct Kept {
 }
 
 /// Writes an answer that holds, or the fault in its place.
-type EncodeKept = dyn FnOnce(Result<(), Fault>) -> Option<Vec<Chunk>> + Send;
+type EncodeKept = dyn FnOnce(Result<(), Fault>) -> Option<Written> + Send;
 
 impl<A: Send + 'static> Reply<A> {
     /// The answer to a request of our own protocol.
@@ -62,7 +65,7 @@ impl<A: Send + 'static> Reply<A> {
     pub fn kafka(
         index: usize,
         to: RequestId,
-        encode: impl FnOnce(Result<A, Fault>, Vec<Chunk>) -> Option<Vec<Chunk>> + Send + 'static,
+        encode: impl FnOnce(Result<A, Fault>, Vec<Chunk>) -> Option<Written> + Send + 'static,
     ) -> Reply<A> {
         Reply { index, to, form: Form::Kafka(Box::new(encode)) }
     }
@@ -75,14 +78,14 @@ impl<A: Send + 'static> Reply<A> {
     /// Answers, in the connection's own loop.
     pub fn answer(self, context: &mut Context, answer: Result<A, Fault>) {
         if let Some(message) = self.form.encode(answer, Vec::new(), 0) {
-            context.respond(self.to, message);
+            give(context, self.to, message);
         }
     }
 
     /// Answers with a payload of so many bytes.
     pub fn answer_with(self, context: &mut Context, answer: A, payload: Vec<Chunk>, bytes: u64) {
         if let Some(message) = self.form.encode(Ok(answer), payload, bytes) {
-            context.respond(self.to, message);
+            give(context, self.to, message);
         }
     }
 
@@ -126,13 +129,21 @@ impl<A: Send + 'static> Reply<A> {
     }
 }
 
+/// Gives an answer to its connection.
+pub fn give(context: &mut Context, to: RequestId, message: Written) {
+    match message {
+        Ok(message) => context.respond(to, message),
+        Err(why) => context.end(to.connection, why),
+    }
+}
+
 impl<A> Form<A> {
     fn encode(
         self,
         answer: Result<A, Fault>,
         payload: Vec<Chunk>,
         payload_bytes: u64,
-    ) -> Option<Vec<Chunk>> {
+    ) -> Option<Written> {
         let (header, write) = match self {
             Form::Kafka(encode) => return encode(answer, payload),
             Form::Own(header, write) => (header, write),
@@ -143,7 +154,7 @@ impl<A> Form<A> {
         };
         let mut chunks = payload;
         chunks.insert(0, Chunk::Bytes(message));
-        Some(chunks)
+        Some(Ok(chunks))
     }
 }
 
@@ -161,7 +172,7 @@ impl Kept {
     /// Answers, in the connection's own loop: it holds, or it does not.
     pub fn answer(self, context: &mut Context, holds: Result<(), Fault>) {
         if let Some(message) = (self.encode)(holds) {
-            context.respond(self.to, message);
+            give(context, self.to, message);
         }
     }
 

@@ -22,7 +22,7 @@ use super::groups::find;
 use super::note::Note;
 use super::produce::Produces;
 use super::promise::Promises;
-use super::reply::Reply;
+use super::reply::{Reply, give};
 use super::shared::Shared;
 use super::watches::Watches;
 use super::{control, describe, offsets, operate, produce, readers};
@@ -321,7 +321,7 @@ impl Service for BrokerService {
             Note::Topics => self.watches.on_change(context),
             Note::Promise(promise) => self.promises.promise(context, *promise),
             Note::Ping => self.shared.owed[self.index].answer(),
-            Note::Reply { to, message } => context.respond(to, message),
+            Note::Reply { to, message } => give(context, to, message),
         }
     }
 

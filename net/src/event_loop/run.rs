@@ -182,7 +182,7 @@ impl<S: Service> EventLoop<S> {
         if let Some(socket) = &mut self.sockets[index] {
             let most = self.limits.max_connections;
             let what = format!("{most} connections are served, as many as max.connections allows");
-            socket.connection.turn_away(&Fault::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, what));
+            socket.connection.turn_away(Fault::new(ErrorCode::THROTTLING_QUOTA_EXCEEDED, what));
         }
         self.enqueue(index);
     }

@@ -14,7 +14,12 @@ pub struct KafkaReader<'a> {
     flexible: bool,
     /// How many items its lists have until now, those of inner ones, too. Invariant: `items <= MAX_LIST`.
     items: usize,
+    /// How many tags it has had. Invariant: `tags <= MOST_TAGS`.
+    tags: u32,
 }
+
+/// Most tags of a request; clients send none that brokers do not know, and in memory one can take 400 bytes.
+const MOST_TAGS: u32 = 1000;
 
 /// Bytes that are being written.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ pub struct KafkaWriter {
 impl<'a> KafkaReader<'a> {
     /// Reads fields of the old form, or of the flexible one.
     pub fn new(bytes: &'a [u8], flexible: bool) -> KafkaReader<'a> {
-        KafkaReader { bytes, at: 0, flexible, items: 0 }
+        KafkaReader { bytes, at: 0, flexible, items: 0, tags: 0 }
     }
 
     /// What is not read yet.
@@ -159,7 +164,8 @@ impl<'a> KafkaReader<'a> {
         self.nullable_bytes(what)?.ok_or_else(|| self.invalid(what, at, -1))
     }
 
-    /// How many items an array has, each of which takes at least `min_size` bytes; none: null.
+    /// How many items an array has, each of which takes at least `min_size` bytes; none: null. All arrays of a reader have
+    /// together at most [`MAX_LIST`] items: in memory, and in an answer, an item can be many times as long.
     pub fn nullable_array(
         &mut self,
         what: &'static str,
@@ -173,6 +179,10 @@ impl<'a> KafkaReader<'a> {
         if needed > have {
             return Err(DecodeError::Short { what, at, needed, have });
         }
+        if count > MAX_LIST - self.items {
+            return Err(self.invalid(what, at, count as i64));
+        }
+        self.items += count;
         Ok(Some(count))
     }
 
@@ -182,20 +192,14 @@ impl<'a> KafkaReader<'a> {
         self.nullable_array(what, min_size)?.ok_or_else(|| self.invalid(what, at, -1))
     }
 
-    /// An `ARRAY` of items, each of which takes at least `min_size` bytes and is read by `item`. All that are read
-    /// have together at most [`MAX_LIST`] items: the answer to an item can be many times as long as the item.
+    /// An `ARRAY` of items, each of which takes at least `min_size` bytes and is read by `item`.
     pub fn list<T>(
         &mut self,
         what: &'static str,
         min_size: usize,
         mut item: impl FnMut(&mut KafkaReader<'a>) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
-        let at = self.at;
         let count = self.array_len(what, min_size)?;
-        if count > MAX_LIST - self.items {
-            return Err(self.invalid(what, at, count as i64));
-        }
-        self.items += count;
         // Items in memory may be larger than on the wire; the vector grows with what is read.
         let mut items = Vec::with_capacity(count.min(1024));
         for _ in 0..count {
@@ -212,7 +216,13 @@ impl<'a> KafkaReader<'a> {
         if !self.flexible {
             return Ok(());
         }
-        for _ in 0..self.varint("tags")? {
+        let at = self.at;
+        let count = self.varint("tags")?;
+        if count > MOST_TAGS - self.tags {
+            return Err(self.invalid("tags", at, count.into()));
+        }
+        self.tags += count;
+        for _ in 0..count {
             let tag = self.varint("tag")?;
             let length = self.varint("length of a tag")?;
             take(tag, self.take("tag", length as usize)?)?;

@@ -16,6 +16,8 @@ use super::member::{JOIN, Member, Profile, STATIC_LEAVE};
 pub struct ClassicJoin {
     /// Its id.
     pub member: String,
+    /// True if it had the id before.
+    pub is_known: bool,
     /// What it says of itself.
     pub profile: Profile,
     /// What it says that it reads.
@@ -31,7 +33,7 @@ impl Group {
         topics: Topics<'_>,
         limits: &GroupLimits,
     ) -> Result<i32, GroupError> {
-        let ClassicJoin { member: id, profile, mut owned } = join;
+        let ClassicJoin { member: id, is_known, profile, mut owned } = join;
         self.replace_instance(&id, profile.instance_id.as_deref(), now);
         let known = self.members().get(&id).filter(|member| member.state.epoch != STATIC_LEAVE);
         let (epoch, seen, beat) = match known {
@@ -40,6 +42,8 @@ impl Group {
                 owned.retain(|partition| state.holds(partition));
                 (state.epoch, told.count, beat + 1)
             }
+            // One that was put out and does not know it: what it reads it has lost, and others may have read on.
+            None if is_known && !owned.is_empty() => return Err(GroupError::UnknownMember(id)),
             None => {
                 owned.clear();
                 (JOIN, 0, 1)
@@ -119,14 +123,21 @@ impl Group {
 
     fn hear_classic(&mut self, id: &str, generation: i32, now: Now) -> Result<&Member, GroupError> {
         let member = self.member_mut(id).ok_or_else(|| GroupError::UnknownMember(id.to_owned()))?;
-        // A coordinator that has not told it anything knows of no earliest generation.
-        let allowed = member.told.epoch.max(1)..=member.state.epoch;
-        if !allowed.contains(&generation) {
-            let actual = member.state.epoch;
-            return Err(GroupError::OldGeneration { said: generation, actual });
-        }
+        member.check_generation(generation)?;
         member.heard = now.since_start;
         Ok(member)
+    }
+}
+
+impl Member {
+    /// An error if a classic member names a generation that it was not given, or no more has.
+    pub fn check_generation(&self, generation: i32) -> Result<(), GroupError> {
+        // A coordinator that has not told it anything knows of no earliest generation.
+        let allowed = self.told.epoch.max(1)..=self.state.epoch;
+        if allowed.contains(&generation) {
+            return Ok(());
+        }
+        Err(GroupError::OldGeneration { said: generation, actual: self.state.epoch })
     }
 }
 
@@ -137,6 +148,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::super::member::Classic;
+    use super::super::offsets::{Committed, PartitionName};
     use super::*;
 
     const LIMITS: GroupLimits =
@@ -174,7 +186,7 @@ mod tests {
         now: u64,
     ) -> (i32, BTreeSet<PartitionId>) {
         let (member, profile) = (id.to_owned(), profile(instance));
-        let join = ClassicJoin { member, profile, owned: ids(owned) };
+        let join = ClassicJoin { member, is_known: false, profile, owned: ids(owned) };
         let generation = group.classic_join(join, at(now), &topics, &LIMITS).unwrap();
         (generation, group.classic_sync(id, generation, at(now)).unwrap())
     }
@@ -226,7 +238,12 @@ mod tests {
         let mut group = Group::new("g");
         let (first, _) = join(&mut group, "a", &[]);
         let nobody = Profile { topics: BTreeSet::from(["other".to_owned()]), ..profile(None) };
-        let other = ClassicJoin { member: "b".to_owned(), profile: nobody, owned: ids(&[]) };
+        let other = ClassicJoin {
+            member: "b".to_owned(),
+            is_known: false,
+            profile: nobody,
+            owned: ids(&[]),
+        };
         let second = group.classic_join(other, at(0), &topics, &LIMITS).unwrap();
         assert_eq!(second, first + 1);
         assert_eq!(group.classic_heartbeat("a", first, at(1)), Ok(()));
@@ -273,6 +290,50 @@ mod tests {
         assert_eq!(group.member_of_instance("a").as_deref(), Some("a-2"));
         let gone = GroupError::UnknownMember("a-1".to_owned());
         assert_eq!(group.classic_heartbeat("a-1", epoch, at(1)), Err(gone));
+    }
+
+    /// One that was put out read on where it had been, and with its next commit took the group back there.
+    #[test]
+    fn who_was_put_out_and_does_not_know_it_begins_anew() {
+        let mut group = Group::new("g");
+        join(&mut group, "a", &[]);
+        assert_eq!(group.expire(at(31), &topics, &LIMITS).len(), 1);
+        let again = |owned: &[u32]| ClassicJoin {
+            member: "a".to_owned(),
+            is_known: true,
+            profile: profile(None),
+            owned: ids(owned),
+        };
+        let unknown = Err(GroupError::UnknownMember("a".to_owned()));
+        assert_eq!(group.classic_join(again(&[0, 1]), at(32), &topics, &LIMITS), unknown);
+        assert!(group.classic_join(again(&[]), at(32), &topics, &LIMITS).is_ok());
+    }
+
+    /// A commit that was long on its way took the group back while nobody had the partition.
+    #[test]
+    fn a_commit_of_an_earlier_generation_does_not_count() {
+        let mut group = Group::new("g");
+        let (first, _) = join(&mut group, "a", &[]);
+        let name = PartitionName { topic: "orders".to_owned(), partition: 0 };
+        let commit = |group: &mut Group, generation, topic_id| {
+            let committed = Committed {
+                offset: 5,
+                leader_epoch: -1,
+                metadata: String::new(),
+                topic_id,
+                committed_ms: 0,
+            };
+            group.commit(("a", generation), name.clone(), committed, &LIMITS)
+        };
+        assert_eq!(commit(&mut group, first, TOPIC), Ok(()));
+        // Of a topic that nobody reads.
+        assert_eq!(commit(&mut group, first, Uuid::from_u128(9)), Ok(()));
+        join(&mut group, "b", &[]);
+        let (second, _) = join(&mut group, "a", &[]);
+        let old = |said| Err(GroupError::OldGeneration { said, actual: second });
+        assert_eq!(commit(&mut group, first, Uuid::from_u128(9)), old(first));
+        assert_eq!(commit(&mut group, -1, Uuid::from_u128(9)), old(-1));
+        assert_eq!(commit(&mut group, second, Uuid::from_u128(9)), Ok(()));
     }
 
     /// What a member of the classic protocol has, the others wait for, whatever they speak.

@@ -263,9 +263,8 @@ impl Serving {
                 let (group, limits) = (commit.group.clone(), self.limits);
                 self.with(&group, reply, |held, topics, now| {
                     held.require_enough()?;
-                    let known = held.shard.group_mut(&group);
-                    kafka::check_instance(known, &commit.member, instance.as_deref())?;
-                    Ok(serve::commit(&mut held.shard, commit, now, topics, &limits))
+                    let (shard, instance) = (&mut held.shard, instance.as_deref());
+                    kafka::commit(shard, commit, instance, now, topics, &limits)
                 });
             }
             Ask::LeaveEach(reply, group, callers) => {

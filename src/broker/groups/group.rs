@@ -587,11 +587,14 @@ impl Group {
             }
         } else {
             let unknown = || GroupError::UnknownMember(member.to_owned());
-            let state = &self.members.get(member).ok_or_else(unknown)?.state;
+            let member = self.members.get(member).ok_or_else(unknown)?;
+            let state = &member.state;
+            if state.profile.classic.is_some() {
+                member.check_generation(epoch)?;
+            }
             let id = PartitionId { topic: committed.topic_id, partition: name.partition };
             // Kafka's classic members commit what they like; here, what nobody else reads.
             let is_anybodys = state.profile.classic.is_some()
-                && epoch <= state.epoch
                 && self.members.values().all(|member| !member.state.holds(&id));
             if !state.may_commit(&id, epoch) && !is_anybodys {
                 return Err(GroupError::NotOwner(epoch));

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::TopicPartitions;
+use mk_net::message::{CommitOffsets, CommitOffsetsResponse, TopicPartitions};
 
 use super::PartitionId;
 use super::assignor::Assignor;
 use super::classic::ClassicJoin;
 use super::group::{Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
 use super::member::{JOIN, Profile, STATIC_LEAVE};
-use super::serve::{refused, topics_of};
+use super::serve::{self, refused, topics_of};
+use super::shard::Shard;
 
 /// A member, as it names itself with each request.
 #[derive(Clone, Debug)]
@@ -88,6 +89,7 @@ pub fn join(
     limits: &GroupLimits,
 ) -> Result<i32, Fault> {
     let JoinAsk { member, is_known, profile, owned } = ask;
+    check_names(&member, profile.instance_id.as_deref())?;
     if is_known {
         check_instance(group, &member, profile.instance_id.as_deref())?;
     }
@@ -95,7 +97,7 @@ pub fn join(
     let owned = ids.flat_map(|(topic, numbers)| {
         numbers.iter().map(move |partition| PartitionId { topic, partition: *partition })
     });
-    let join = ClassicJoin { member, profile, owned: owned.collect() };
+    let join = ClassicJoin { member, is_known, profile, owned: owned.collect() };
     group.classic_join(join, now, topics, limits).map_err(|error| refused(&error))
 }
 
@@ -136,6 +138,18 @@ pub fn leave(
     group.leave(&member, false, now, topics).map_err(|error| refused(&error))
 }
 
+/// Most bytes of a member's id, and of its instance id: both are told to everybody who asks for the group.
+const MOST_NAME: usize = 249;
+
+fn check_names(member: &str, instance: Option<&str>) -> Result<(), Fault> {
+    let longest = member.len().max(instance.unwrap_or_default().len());
+    if member.is_empty() || longest > MOST_NAME {
+        let what = format!("an id of {longest} bytes; a member's has 1 to {MOST_NAME}");
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+    }
+    Ok(())
+}
+
 /// An error if another member has the instance id by now.
 pub fn check_instance(group: &Group, member: &str, instance: Option<&str>) -> Result<(), Fault> {
     let holder = instance.and_then(|instance| group.member_of_instance(instance));
@@ -147,6 +161,29 @@ pub fn check_instance(group: &Group, member: &str, instance: Option<&str>) -> Re
     }
 }
 
+/// Takes the commits of a client of Kafka's. A classic member knows generations, and no epochs: if a partition went to
+/// another it is to join again.
+pub fn commit<R>(
+    shard: &mut Shard<R>,
+    commit: CommitOffsets,
+    instance: Option<&str>,
+    now: Now,
+    topics: Topics<'_>,
+    limits: &GroupLimits,
+) -> Result<CommitOffsetsResponse, Fault> {
+    let group = shard.group_mut(&commit.group);
+    check_instance(group, &commit.member, instance)?;
+    let member = group.members().get(&commit.member);
+    let is_classic = member.is_some_and(|member| member.state.profile.classic.is_some());
+    let mut answer = serve::commit(shard, commit, now, topics, limits);
+    for fault in answer.parts.iter_mut().filter_map(|part| part.as_mut().err()) {
+        if is_classic && fault.code == ErrorCode::STALE_MEMBER_EPOCH {
+            fault.code = ErrorCode::REBALANCE_IN_PROGRESS;
+        }
+    }
+    Ok(answer)
+}
+
 /// A member of KIP-848 says that it is there, or that it leaves.
 pub fn consumer(
     group: &mut Group,
@@ -156,6 +193,7 @@ pub fn consumer(
     limits: &GroupLimits,
 ) -> Result<ConsumerAnswer, Fault> {
     let ConsumerAsk { member, epoch, changes, owned } = ask;
+    check_names(&member, changes.instance_id.as_deref())?;
     if matches!(epoch, LEAVES | STATIC_LEAVE) {
         let left = group.leave(&member, epoch == STATIC_LEAVE, now, topics);
         left.map_err(|error| refused(&error))?;
@@ -166,7 +204,8 @@ pub fn consumer(
     }
     let known = group.members().get(&member);
     let before = known.filter(|_| epoch != JOIN).map(|member| member.state.profile.clone());
-    if before.is_none() && epoch == JOIN && changes.topics.is_none() {
+    let says_all = changes.topics.is_some() && changes.rebalance_timeout_ms.is_some();
+    if epoch == JOIN && !says_all {
         return Err(refused(&GroupError::NoProfile));
     }
     // It sends nothing before it has heard the answer to what it has sent.

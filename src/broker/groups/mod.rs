@@ -15,7 +15,7 @@ pub mod kafka;
 pub mod member;
 mod offsets;
 mod record;
-mod serve;
+pub mod serve;
 mod shard;
 #[cfg(test)]
 mod tests;

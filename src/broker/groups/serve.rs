@@ -29,7 +29,7 @@ pub struct Rhythm {
 }
 
 /// Most topics that a member reads.
-const MOST_TOPICS: usize = 1000;
+pub const MOST_TOPICS: usize = 1000;
 /// Most partitions that it is known to have paused.
 const MOST_PAUSED: usize = 10_000;
 /// Most characters of its id.

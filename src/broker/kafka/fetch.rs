@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::NoAnswer;
 use super::offsets::number;
 use super::place::Place;
+use super::results::Results;
 use crate::broker::clients::nobody;
 use crate::broker::reply::Reply;
 use crate::broker::service::BrokerService;
@@ -45,20 +46,18 @@ impl BrokerService {
         let (asked, fetch) = translate(&request);
         let read_committed = request.isolation_level == READ_COMMITTED;
         let reply = Reply::kafka(place.index, place.to, move |answer, payload| {
-            Some(write(
+            Some(Ok(write(
                 place,
                 &answer_of(place.version, asked, answer, read_committed),
                 payload.into(),
-            ))
+            )))
         });
         if let Err(fault) = check_session(&request) {
             reply.answer(context, Err(fault));
             return Ok(());
         }
-        if let Err(fault) = self.carry(context, place.to.connection) {
-            reply.answer(context, Err(fault));
-            return Ok(());
-        }
+        // Kafka's brokers answer whoever owes, and take nothing more of it for a while (KIP-219).
+        let _ = self.carry(context, place.to.connection);
         let client = self.connected(context, place.to.connection, nobody);
         self.fetches.request(context, (reply, &client), fetch);
         Ok(())
@@ -119,19 +118,13 @@ fn answer_of(
     answer: Result<message::FetchResponse, Fault>,
     read_committed: bool,
 ) -> FetchResponse {
-    let (mut results, error, topics) = match answer {
-        Ok(answer) => (answer.parts.into_iter(), ErrorCode::NONE, asked),
-        Err(fault) if version >= TELLS_ERRORS => (Vec::new().into_iter(), fault.code, Vec::new()),
-        Err(fault) => {
-            let count = asked.iter().map(|(_, indexes)| indexes.len()).sum();
-            (vec![Err(fault); count].into_iter(), ErrorCode::NONE, asked)
-        }
+    let (error, topics) = match &answer {
+        Err(fault) if version >= TELLS_ERRORS => (fault.code, Vec::new()),
+        _ => (ErrorCode::NONE, asked),
     };
+    let mut results = Results::of(answer.map(|answer| answer.parts));
     let topics = topics.into_iter().map(|(name, indexes)| {
-        let partitions = indexes.into_iter().map(|index| {
-            let missing = || Err(Fault::new(ErrorCode::UNKNOWN_SERVER_ERROR, "there is no result"));
-            fetched(index, &results.next().unwrap_or_else(missing))
-        });
+        let partitions = indexes.into_iter().map(|index| fetched(index, &results.take()));
         FetchedTopic { name, partitions: partitions.collect() }
     });
     let topics = topics.collect();

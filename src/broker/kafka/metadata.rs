@@ -1,5 +1,6 @@
 //! Brokers and topics.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::metadata_response::{
@@ -47,12 +48,16 @@ pub fn metadata(
     let mut names = Vec::new();
     let asked = request.topics.filter(|topics| place.version >= NONE_IS_NONE || !topics.is_empty());
     let wants_all = asked.is_none();
+    let by_id = asked.iter().flatten().any(|topic| topic.name.is_none());
+    let known = if by_id { names_by_id(&shared.cluster.state()) } else { HashMap::new() };
+    let mut ids = HashSet::new();
     for topic in asked.into_iter().flatten() {
         match topic.name {
             Some(name) => names.push(name.to_string()),
             None if place.version < BY_ID => return Err("a topic without a name".to_owned()),
-            None => match name_of(&shared.cluster.state(), topic.topic_id) {
-                Some(name) => names.push(name),
+            None if !ids.insert(topic.topic_id) => {}
+            None => match known.get(&topic.topic_id) {
+                Some(name) => names.push(name.clone()),
                 None => unknown.push(unknown_id(topic.topic_id, of_topic)),
             },
         }
@@ -84,9 +89,9 @@ pub fn metadata(
     Ok(())
 }
 
-/// The name of the topic that has an id.
-pub fn name_of(state: &ClusterState, id: Uuid) -> Option<String> {
-    state.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.clone())
+/// The names of topics by their ids.
+pub fn names_by_id(state: &ClusterState) -> HashMap<Uuid, String> {
+    state.topics.iter().map(|(name, topic)| (topic.id, name.clone())).collect()
 }
 
 fn unknown_id(id: Uuid, operations: i32) -> MetadataResponseTopic {

@@ -12,11 +12,15 @@ use mk_net::message::{self, At, FoundOffset, ListOffsets, ListOffsetsPart};
 
 use super::NoAnswer;
 use super::place::{Place, code_of};
+use super::results::Results;
 use crate::broker::offsets;
 use crate::broker::shared::Shared;
 
 /// From this version on an answer tells the leader's epoch (KIP-320).
 const WITH_EPOCH: i16 = 4;
+
+/// From this version on clients know OFFSET_NOT_AVAILABLE (KIP-207).
+const KNOWS_UNAVAILABLE: i16 = 5;
 
 /// Looks up offsets.
 pub fn list(
@@ -63,20 +67,12 @@ fn response(
     request: &ListOffsetsRequest,
     answer: Result<message::ListOffsetsResponse, Fault>,
 ) -> ListOffsetsResponse {
-    let mut results = match answer {
-        Ok(answer) => answer.parts.into_iter(),
-        Err(fault) => {
-            let count = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-            vec![Err(fault); count].into_iter()
-        }
-    };
+    let mut results = Results::of(answer.map(|answer| answer.parts));
     let topics = request.topics.iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let result = results.next().unwrap_or_else(|| {
-                Err(Fault::new(ErrorCode::UNKNOWN_SERVER_ERROR, "there is no result"))
-            });
-            found(version, partition.partition_index, &result)
-        });
+        let partitions = topic
+            .partitions
+            .iter()
+            .map(|partition| found(version, partition.partition_index, &results.take()));
         ListOffsetsTopicResponse::default()
             .with_name(topic.name.clone())
             .with_partitions(partitions.collect())
@@ -89,9 +85,15 @@ fn found(
     index: i32,
     result: &Result<FoundOffset, Fault>,
 ) -> ListOffsetsPartitionResponse {
-    let partition = ListOffsetsPartitionResponse::default()
-        .with_partition_index(index)
-        .with_error_code(code_of(result));
+    let code = match ErrorCode(code_of(result)) {
+        // KIP-207: older clients do not know that the new leader is to be asked again.
+        ErrorCode::OFFSET_NOT_AVAILABLE if version < KNOWS_UNAVAILABLE => {
+            ErrorCode::LEADER_NOT_AVAILABLE.0
+        }
+        code => code.0,
+    };
+    let partition =
+        ListOffsetsPartitionResponse::default().with_partition_index(index).with_error_code(code);
     match result {
         Ok(FoundOffset { offset: Some(offset), timestamp_ms, leader_epoch }) => partition
             .with_offset(*offset as i64)

@@ -7,12 +7,14 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::kafka::api::Api;
 use mk_net::kafka::{frame, shape};
 use mk_net::outgoing::Chunk;
-use tracing::error;
 
 use super::NoAnswer;
 use crate::broker::note::Note;
-use crate::broker::reply::Reply;
+use crate::broker::reply::{Reply, Written, give};
 use crate::broker::shared::Shared;
+
+/// Largest response, in bytes: clients do not read larger ones, and a length has 31 bits.
+const MOST_RESPONSE: usize = 1 << 30;
 
 /// Where the response to a request goes, and how it is written.
 #[derive(Clone, Copy, Debug)]
@@ -44,21 +46,24 @@ impl Place {
     }
 
     /// Writes a response.
-    pub fn write(self, response: &impl Encodable) -> Vec<Chunk> {
+    pub fn write(self, response: &impl Encodable) -> Written {
+        let (name, version) = (self.api.name, self.version);
         let mut bytes = BytesMut::new();
-        if let Err(error) = response.encode(&mut bytes, self.version) {
-            // Its client waits in vain, and connects anew.
-            error!(api = self.api.name, version = self.version, %error, "a response cannot be written");
-            return Vec::new();
+        response.encode(&mut bytes, version).map_err(|error| {
+            format!("the response to {name} in version {version} cannot be written: {error}")
+        })?;
+        if bytes.len() > MOST_RESPONSE {
+            let length = bytes.len();
+            return Err(format!("the response to {name} would have {length} bytes"));
         }
         let mut writer = frame::response(self.api, self.version, self.correlation);
         writer.raw(&bytes);
-        vec![Chunk::Bytes(frame::finish(writer, 0).into())]
+        Ok(vec![Chunk::Bytes(frame::finish(writer, 0).into())])
     }
 
     /// Answers, in the connection's own loop.
     pub fn answer(self, context: &mut Context, response: &impl Encodable) {
-        context.respond(self.to, self.write(response));
+        give(context, self.to, self.write(response));
     }
 
     /// Answers by way of the connection's loop.

@@ -16,6 +16,7 @@ use super::NoAnswer;
 use super::offsets::number;
 use super::place::Place;
 use super::producer_id::no_transactions;
+use super::results::Results;
 use crate::broker::describe;
 use crate::broker::reply::Reply;
 use crate::broker::service::BrokerService;
@@ -40,9 +41,11 @@ impl BrokerService {
         let request = parse(fields, place.version).map_err(|error| {
             format!("Produce in version {} cannot be read: {error}", place.version)
         })?;
+        // Kafka's brokers answer whoever owes, and take nothing more of it for a while (KIP-219).
+        let _ = self.carry(context, place.to.connection);
         let refused = match request.transactional_id {
             Some(_) => Err(no_transactions()),
-            None => self.carry(context, place.to.connection),
+            None => Ok(()),
         };
         let (plan, parts, batches) = plan(&request, place.version, refused);
         let failed = plan.iter().flat_map(|(_, parts)| parts).find_map(|(_, part)| {
@@ -57,7 +60,7 @@ impl BrokerService {
         let (for_answer, version) = (self.shared.clone(), place.version);
         let reply = Reply::kafka(place.index, place.to, move |answer, _| {
             let response = response(&for_answer, version, plan, answer);
-            Some(vec![Chunk::Bytes(respond(place.correlation, version, &response).into())])
+            Some(Ok(vec![Chunk::Bytes(respond(place.correlation, version, &response).into())]))
         });
         let client = self.connected(context, place.to.connection, crate::broker::clients::nobody);
         let produce = Produce {
@@ -116,17 +119,11 @@ fn response(
     plan: Plan,
     answer: Result<message::ProduceResponse, Fault>,
 ) -> ProduceResponse {
-    let (mut results, refused) = match answer {
-        Ok(answer) => (answer.parts.into_iter(), None),
-        Err(fault) => (Vec::new().into_iter(), Some(fault)),
-    };
+    let mut results = Results::of(answer.map(|answer| answer.parts));
     let mut response = ProduceResponse::default();
     for (name, partitions) in plan {
         let partitions = partitions.into_iter().map(|(index, tried)| {
-            let result = tried.and_then(|()| {
-                let missing = || Fault::new(ErrorCode::UNKNOWN_SERVER_ERROR, "there is no result");
-                results.next().unwrap_or_else(|| Err(refused.clone().unwrap_or_else(missing)))
-            });
+            let result = tried.and_then(|()| results.take());
             let mut produced = produced(index, result);
             if version >= TELLS_LEADERS && produced.error == ErrorCode::NOT_LEADER_OR_FOLLOWER {
                 produced.current_leader = tell_leader(shared, &name, index, &mut response.nodes);
@@ -142,6 +139,10 @@ fn response(
 fn produced(index: i32, result: Result<Appended, Fault>) -> ProducedPartition {
     let (error, message, appended) = match result {
         Ok(appended) => (ErrorCode::NONE, None, Some(appended)),
+        // That a batch is perhaps in the log of another leader is no word of Kafka's.
+        Err(fault) if fault.code == ErrorCode::OFFSET_NOT_AVAILABLE => {
+            (ErrorCode::NOT_LEADER_OR_FOLLOWER, Some(fault.message), None)
+        }
         Err(fault) => (fault.code, Some(fault.message), None),
     };
     let offset = |of: fn(&Appended) -> i64| appended.as_ref().map_or(-1, of);

@@ -18,6 +18,7 @@ use crate::broker::groups::assignor::Assignor;
 use crate::broker::groups::coordinator::Ask;
 use crate::broker::groups::kafka::{Caller, JoinAsk};
 use crate::broker::groups::member::{Classic, Profile};
+use crate::broker::groups::serve::MOST_TOPICS;
 use crate::broker::kafka::NoAnswer;
 use crate::broker::kafka::place::{Place, group_code_of, text};
 use crate::broker::shared::Shared;
@@ -41,8 +42,10 @@ const KNOWN: [(&str, Assignor); 7] = [
     ("cooperative-sticky", Assignor::Uniform),
     ("uniform", Assignor::Uniform),
 ];
-/// Most topics that a member reads.
-const MOST_TOPICS: usize = 1000;
+/// Characters of its client's id that a member's id begins with.
+const MOST_PREFIX: usize = 50;
+/// Characters of a client's id that are kept.
+pub const MOST_CLIENT_ID: usize = 249;
 
 /// A member joins, or joins again.
 pub fn join(
@@ -56,7 +59,10 @@ pub fn join(
     let is_known = !request.member_id.is_empty();
     let member = match is_known {
         true => request.member_id.to_string(),
-        false => format!("{}-{}", client_id, Uuid::new_v4()),
+        false => {
+            let name: String = client_id.chars().take(MOST_PREFIX).collect();
+            format!("{name}-{}", Uuid::new_v4())
+        }
     };
     let (protocol, told) = match choose(shared, &request) {
         Ok(protocol) => (protocol, Ok(())),
@@ -143,13 +149,13 @@ fn profile(
     }
     let positive = |ms: i32| u32::try_from(ms).unwrap_or(0);
     let session_timeout_ms = positive(request.session_timeout_ms);
-    let rebalance_timeout_ms = match version >= WITH_REBALANCE_TIMEOUT {
-        true => positive(request.rebalance_timeout_ms),
-        false => session_timeout_ms,
+    let rebalance_timeout_ms = match request.rebalance_timeout_ms {
+        0.. if version >= WITH_REBALANCE_TIMEOUT => positive(request.rebalance_timeout_ms),
+        _ => session_timeout_ms,
     };
     let profile = Profile {
         instance_id: request.group_instance_id.as_ref().map(StrBytes::to_string),
-        client_id: client_id.to_owned(),
+        client_id: client_id.chars().take(MOST_CLIENT_ID).collect(),
         client_host,
         rack: wants.rack,
         rebalance_timeout_ms,

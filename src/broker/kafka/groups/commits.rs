@@ -22,15 +22,14 @@ use mk_net::message::{
 };
 use uuid::Uuid;
 
-use super::gather::Gather;
+use super::gather::{Gather, each_group};
 use crate::broker::groups::coordinator::Ask;
 use crate::broker::kafka::NoAnswer;
 use crate::broker::kafka::offsets::number;
 use crate::broker::kafka::place::{Place, group_code_of, text};
+use crate::broker::kafka::results::Results;
 use crate::broker::shared::Shared;
 
-/// From this version on a commit may be that of a member of KIP-848.
-const OF_EPOCHS: i16 = 9;
 /// From this version on offsets of many groups are asked for (KIP-709).
 const MANY_GROUPS: i16 = 8;
 
@@ -39,14 +38,16 @@ pub fn commit(shared: &Shared, place: Place, fields: &[u8]) -> Result<(), NoAnsw
     let request: OffsetCommitRequest = place.read(fields)?;
     let mut parts = Vec::new();
     for topic in &request.topics {
-        for partition in &topic.partitions {
+        // An offset below 0 is none, and no record's.
+        for partition in topic.partitions.iter().filter(|partition| partition.committed_offset >= 0)
+        {
             parts.push(CommitPart {
                 partition: PartitionOf {
                     topic: topic.name.to_string(),
                     partition: number(partition.partition_index),
                 },
                 topic_id: Uuid::nil(),
-                offset: u64::try_from(partition.committed_offset).unwrap_or(0),
+                offset: partition.committed_offset as u64,
                 leader_epoch: partition.committed_leader_epoch,
                 metadata: partition
                     .committed_metadata
@@ -63,23 +64,19 @@ pub fn commit(shared: &Shared, place: Place, fields: &[u8]) -> Result<(), NoAnsw
         parts,
     };
     let instance = request.group_instance_id.as_ref().map(|id| id.to_string());
-    let is_new = place.version >= OF_EPOCHS;
     let reply = place.reply(move |answer: Result<CommitOffsetsResponse, Fault>| {
-        let mut results = match answer {
-            Ok(answer) => answer.parts.into_iter(),
-            Err(fault) => {
-                let count = request.topics.iter().map(|topic| topic.partitions.len()).sum();
-                vec![Err(fault); count].into_iter()
-            }
-        };
+        let mut results = Results::of(answer.map(|answer| answer.parts));
         let topics = request.topics.into_iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| {
-                let code = results.next().map_or(ErrorCode::UNKNOWN_SERVER_ERROR.0, |result| {
-                    code_of_commit(is_new, &result)
-                });
+                let result = match partition.committed_offset {
+                    0.. => results.take(),
+                    offset => {
+                        Err(Fault::new(ErrorCode::INVALID_REQUEST, format!("offset {offset}")))
+                    }
+                };
                 OffsetCommitResponsePartition::default()
                     .with_partition_index(partition.partition_index)
-                    .with_error_code(code)
+                    .with_error_code(code_of_commit(&result))
             });
             let partitions = partitions.collect();
             OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions)
@@ -90,14 +87,11 @@ pub fn commit(shared: &Shared, place: Place, fields: &[u8]) -> Result<(), NoAnsw
     Ok(())
 }
 
-/// Clients of the classic protocol know generations, and no epochs: whose partition went to another is to join again;
-/// and whoever commits from outside while the group has members is none of them.
-fn code_of_commit(is_new: bool, result: &Result<(), Fault>) -> i16 {
-    let code = group_code_of(result);
-    match ErrorCode(code) {
-        ErrorCode::STALE_MEMBER_EPOCH if !is_new => ErrorCode::REBALANCE_IN_PROGRESS.0,
+/// Whoever commits from outside while the group has members is none of them.
+fn code_of_commit(result: &Result<(), Fault>) -> i16 {
+    match ErrorCode(group_code_of(result)) {
         ErrorCode::NON_EMPTY_GROUP => ErrorCode::UNKNOWN_MEMBER_ID.0,
-        _ => code,
+        code => code.0,
     }
 }
 
@@ -143,8 +137,9 @@ pub fn fetch(
         place.answer(context, &OffsetFetchResponse::default());
         return Ok(());
     }
-    let gather = Gather::new(place, request.groups.len());
-    for (index, group) in request.groups.into_iter().enumerate() {
+    let groups = each_group(request.groups, |group| group.group_id.clone())?;
+    let gather = Gather::new(place, groups.len());
+    for (index, group) in groups.into_iter().enumerate() {
         let wanted = group.topics.map(|topics| {
             topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect()
         });

@@ -8,16 +8,15 @@ use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
 use uuid::Uuid;
 
+use super::classic::MOST_CLIENT_ID;
 use crate::broker::groups::PartitionId;
 use crate::broker::groups::assignor::Assignor;
 use crate::broker::groups::coordinator::Ask;
 use crate::broker::groups::kafka::{Changes, ConsumerAnswer, ConsumerAsk};
+use crate::broker::groups::serve::MOST_TOPICS;
 use crate::broker::kafka::NoAnswer;
 use crate::broker::kafka::place::{Place, group_code_of, text};
 use crate::broker::shared::Shared;
-
-/// Most topics that a member reads.
-const MOST_TOPICS: usize = 1000;
 
 /// A member is there, and says what is new with it.
 pub fn heartbeat(
@@ -91,7 +90,7 @@ fn changes(
     });
     Ok(Changes {
         instance_id: request.instance_id.as_ref().map(|id| id.to_string()),
-        client_id: client_id.to_owned(),
+        client_id: client_id.chars().take(MOST_CLIENT_ID).collect(),
         client_host,
         rack: request.rack_id.as_ref().map(|rack| rack.to_string()),
         rebalance_timeout_ms: u32::try_from(request.rebalance_timeout_ms).ok(),

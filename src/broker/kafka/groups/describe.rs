@@ -17,7 +17,7 @@ use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{self, DeleteGroup, DescribeGroup, DescribeGroupResponse, DescribedMember};
 
 use super::classic::CONSUMER;
-use super::gather::Gather;
+use super::gather::{Gather, each_group};
 use super::subscription;
 use crate::broker::groups::coordinator::Ask;
 use crate::broker::kafka::NoAnswer;
@@ -34,8 +34,6 @@ const WITH_STATES: i16 = 4;
 const WITH_TYPES: i16 = 5;
 /// From this version on it is told that there is no such group (KIP-1043).
 const NO_SUCH_GROUP: i16 = 6;
-/// A member of the classic protocol, and one of KIP-848.
-const MEMBER_TYPE: i8 = 1;
 
 /// The groups that this broker coordinates.
 pub fn list(shared: &Shared, place: Place, fields: &[u8]) -> Result<(), NoAnswer> {
@@ -77,8 +75,9 @@ pub fn classic(
         place.answer(context, &DescribeGroupsResponse::default());
         return Ok(());
     }
-    let gather = Gather::new(place, request.groups.len());
-    for (index, id) in request.groups.into_iter().enumerate() {
+    let groups = each_group(request.groups, GroupId::clone)?;
+    let gather = Gather::new(place, groups.len());
+    for (index, id) in groups.into_iter().enumerate() {
         let group = id.to_string();
         let translate = move |answer| classic_of(id, answer, place.version, operations);
         let whole = |groups| DescribeGroupsResponse::default().with_groups(groups);
@@ -109,7 +108,7 @@ fn classic_of(
                     .with_member_assignment(Bytes::from(subscription::assignment(&member.assigned)))
             });
             described
-                .with_group_state(text(group.state))
+                .with_group_state(text(classic_state(&group.state)))
                 .with_protocol_type(text(CONSUMER))
                 .with_protocol_data(text(group.assignor))
                 .with_members(members.collect())
@@ -120,6 +119,11 @@ fn classic_of(
         }
         Err(fault) => described.with_error_code(group_code_of::<()>(&Err(fault))),
     }
+}
+
+/// A state by the name that it has in the classic protocol.
+fn classic_state(state: &str) -> &str {
+    if state == "Reconciling" { "PreparingRebalance" } else { state }
 }
 
 /// Describes groups as those of KIP-848.
@@ -135,10 +139,11 @@ pub fn consumer(
         place.answer(context, &ConsumerGroupDescribeResponse::default());
         return Ok(());
     }
-    let gather = Gather::new(place, request.group_ids.len());
-    for (index, id) in request.group_ids.into_iter().enumerate() {
+    let groups = each_group(request.group_ids, GroupId::clone)?;
+    let gather = Gather::new(place, groups.len());
+    for (index, id) in groups.into_iter().enumerate() {
         let group = id.to_string();
-        let translate = move |answer| consumer_of(id, answer, place.version, operations);
+        let translate = move |answer| consumer_of(id, answer, operations);
         let whole = |groups| ConsumerGroupDescribeResponse::default().with_groups(groups);
         let reply = gather.reply(index, translate, whole);
         shared.groups.ask(Ask::Describe(reply, DescribeGroup { group }));
@@ -149,7 +154,6 @@ pub fn consumer(
 fn consumer_of(
     id: GroupId,
     answer: Result<DescribeGroupResponse, Fault>,
-    version: i16,
     operations: i32,
 ) -> ConsumerGroup {
     let described =
@@ -160,14 +164,14 @@ fn consumer_of(
             .with_group_epoch(group.epoch)
             .with_assignment_epoch(group.epoch)
             .with_assignor_name(text(group.assignor))
-            .with_members(group.members.into_iter().map(|m| member_of(m, version)).collect()),
+            .with_members(group.members.into_iter().map(member_of).collect()),
         Err(fault) => described
             .with_error_code(group_code_of::<()>(&Err(fault.clone())))
             .with_error_message(Some(text(fault.message))),
     }
 }
 
-fn member_of(member: DescribedMember, version: i16) -> Member {
+fn member_of(member: DescribedMember) -> Member {
     let profile = member.profile;
     let names = profile.topics.into_iter().map(|name| TopicName(text(name)));
     Member::default()
@@ -180,7 +184,6 @@ fn member_of(member: DescribedMember, version: i16) -> Member {
         .with_subscribed_topic_names(names.collect())
         .with_assignment(assignment_of(member.assigned))
         .with_target_assignment(assignment_of(member.target))
-        .with_member_type(if version >= 1 { MEMBER_TYPE } else { -1 })
 }
 
 fn assignment_of(topics: Vec<message::TopicPartitions>) -> Assignment {
@@ -206,8 +209,9 @@ pub fn delete(
         place.answer(context, &DeleteGroupsResponse::default());
         return Ok(());
     }
-    let gather = Gather::new(place, request.groups_names.len());
-    for (index, id) in request.groups_names.into_iter().enumerate() {
+    let groups = each_group(request.groups_names, GroupId::clone)?;
+    let gather = Gather::new(place, groups.len());
+    for (index, id) in groups.into_iter().enumerate() {
         let group = id.to_string();
         let translate = move |answer: Result<message::DeleteGroupResponse, Fault>| {
             let code = group_code_of(&answer);

@@ -4,8 +4,7 @@
 
 mod common;
 
-use bytes::Bytes;
-use common::kafka::{KafkaClient, name, text, versions};
+use common::kafka::{KafkaClient, append, name, text, versions};
 use common::{Broker, data_dir};
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
@@ -29,42 +28,17 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::offset_for_leader_epoch_response::EpochEndOffset;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
     DeleteRecordsRequest, DeleteTopicsRequest, DescribeClusterRequest, DescribeLogDirsRequest,
     ElectLeadersRequest, ListPartitionReassignmentsRequest, MetadataRequest,
-    OffsetForLeaderEpochRequest, ProduceRequest,
+    OffsetForLeaderEpochRequest,
 };
 use mk_net::fault::ErrorCode;
 use mk_net::kafka::api::ApiKey;
-use mk_storage::Timestamp;
-use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
 use uuid::Uuid;
 
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
-fn batch(records: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(Compression::None);
-    for _ in 0..records {
-        let fields = RecordFields { value: Some(b"value"), ..RecordFields::default() };
-        builder.push(Timestamp(1000), &fields);
-    }
-    builder.finish().unwrap()
-}
-
-/// Appends so many records to partition 0; answers how many bytes they took.
-fn produce(client: &mut KafkaClient, topic: &str, acks: i16, records: usize) -> usize {
-    let batch = batch(records);
-    let partition =
-        PartitionProduceData::default().with_records(Some(Bytes::copy_from_slice(&batch)));
-    let topic =
-        TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![partition]);
-    let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000);
-    let response = client.call(9, &request.with_topic_data(vec![topic]));
-    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
-    batch.len()
-}
 
 /// What there is of a topic, which is not made by asking.
 fn look(client: &mut KafkaClient, topic: &str) -> MetadataResponseTopic {
@@ -326,7 +300,7 @@ fn records_are_taken_from_the_start_of_logs() {
     for version in versions(ApiKey::DELETE_RECORDS) {
         let topic = format!("t{version}");
         create(&mut client, 7, vec![new(&topic, 1, 1)]);
-        produce(&mut client, &topic, -1, 5);
+        append(&mut client, &topic, -1, 5);
         for (of, partition, offset, low, error) in [
             (topic.as_str(), 0, 2, 2, ErrorCode::NONE),
             (&topic, 0, 1, 2, ErrorCode::NONE),
@@ -365,7 +339,7 @@ fn the_disk_is_one_folder_with_the_sizes_of_logs() {
     let broker = Broker::start(&data);
     let mut client = KafkaClient::connect(broker.address());
     create(&mut client, 7, vec![new("a", 2, 1), new("b", 1, 1)]);
-    let bytes = produce(&mut client, "a", -1, 5) as i64;
+    let bytes = append(&mut client, "a", -1, 5) as i64;
     let of = |topic: &str, partitions: &[i32]| {
         DescribableLogDirTopic::default()
             .with_topic(name(topic))
@@ -549,13 +523,13 @@ fn a_consumer_learns_where_an_epoch_ended() {
     let mut client = KafkaClient::connect(broker.address());
     create(&mut client, 7, vec![new("t", 1, 1), new("empty", 1, 1)]);
     let first = look(&mut client, "t").partitions[0].leader_epoch;
-    produce(&mut client, "t", -1, 3);
+    append(&mut client, "t", -1, 3);
     broker.stop();
     let broker = Broker::start(&data);
     let mut client = KafkaClient::connect(broker.address());
     let second = look(&mut client, "t").partitions[0].leader_epoch;
     assert!(second > first && first >= 0);
-    produce(&mut client, "t", -1, 4);
+    append(&mut client, "t", -1, 4);
     for version in versions(ApiKey::OFFSET_FOR_LEADER_EPOCH) {
         for (topic, current, asked, error, epoch, offset) in [
             ("t", -1, first, ErrorCode::NONE, first, 3),
@@ -581,18 +555,4 @@ fn a_consumer_learns_where_an_epoch_ended() {
     client.call(2, &DeleteRecordsRequest::default().with_topics(vec![all]));
     let gone = end(&mut client, 4, "t", -1, first);
     assert_eq!((gone.leader_epoch, gone.end_offset), (first, 5));
-}
-
-/// What consumers have not been given must not seem to be lost to them later.
-#[test]
-fn an_epoch_ends_no_later_than_what_is_committed() {
-    let (_root, data) = data_dir();
-    let broker = Broker::start(&data);
-    let mut client = KafkaClient::connect(broker.address());
-    let asked = with_config(new("t", 1, 1), "min.insync.replicas", Some("2"));
-    assert_eq!(create(&mut client, 7, vec![asked])[0].error_code, 0);
-    produce(&mut client, "t", 1, 3);
-    let epoch = look(&mut client, "t").partitions[0].leader_epoch;
-    let found = end(&mut client, 4, "t", epoch, epoch);
-    assert_eq!((found.error_code, found.leader_epoch, found.end_offset), (0, epoch, 0));
 }

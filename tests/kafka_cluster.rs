@@ -5,7 +5,7 @@
 mod common;
 mod machines;
 
-use common::kafka::{KafkaClient, name, text, versions};
+use common::kafka::{KafkaClient, append, name, text, versions};
 use common::wait_until;
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
@@ -233,4 +233,28 @@ fn each_broker_answers_for_what_it_has() {
     let request = CreateTopicsRequest::default().with_topics(vec![topic]);
     let made = leader.call(7, &request).topics.remove(0);
     assert_eq!((made.error_code, made.num_partitions, made.replication_factor), (0, 1, 3));
+}
+
+/// What consumers have not been given must not seem to be lost to them later.
+#[test]
+fn an_epoch_ends_no_later_than_what_is_committed() {
+    let mut machines = Machines::start();
+    let mut first = client(&machines, 1);
+    let replicas = create(&mut first, 2);
+    let mut client = client(&machines, replicas[0]);
+    append(&mut client, "t", -1, 3);
+    let epoch = place(&mut client).leader_epoch;
+    machines.kill_broker(replicas[1]);
+    // Two replicas are needed for anything to be committed.
+    append(&mut client, "t", 1, 4);
+    for current in [-1, epoch] {
+        let part = OffsetForLeaderPartition::default()
+            .with_current_leader_epoch(current)
+            .with_leader_epoch(epoch);
+        let topic = OffsetForLeaderTopic::default().with_topic(name("t"));
+        let request = OffsetForLeaderEpochRequest::default()
+            .with_topics(vec![topic.with_partitions(vec![part])]);
+        let found = client.call(4, &request).topics.remove(0).partitions.remove(0);
+        assert_eq!((found.error_code, found.leader_epoch, found.end_offset), (0, epoch, 3));
+    }
 }

@@ -5,9 +5,12 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::{RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{ProduceRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use mk_net::kafka::api::{Api, ApiKey};
+use mk_storage::Timestamp;
+use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
 
 /// A connection.
 pub struct KafkaClient {
@@ -75,6 +78,24 @@ impl KafkaClient {
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         }
     }
+}
+
+/// Appends so many records to partition 0 of a topic; answers how many bytes they took.
+pub fn append(client: &mut KafkaClient, topic: &str, acks: i16, records: usize) -> usize {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for _ in 0..records {
+        let fields = RecordFields { value: Some(b"value"), ..RecordFields::default() };
+        builder.push(Timestamp(1000), &fields);
+    }
+    let batch = builder.finish().unwrap();
+    let length = batch.len();
+    let partition = PartitionProduceData::default().with_records(Some(batch.into()));
+    let topic =
+        TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![partition]);
+    let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000);
+    let response = client.call(9, &request.with_topic_data(vec![topic]));
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    length
 }
 
 /// A request with its header and its length.

@@ -23,6 +23,12 @@ use crate::broker::kafka::results::{each_once, message_of};
 use crate::broker::shared::Shared;
 use crate::settings::{Kind, definition};
 
+// What is done to a setting: `OpType` of Kafka's `AlterConfigOp`.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
 /// What becomes of a topic's own settings: what is set, and what is to follow the broker again.
 #[derive(Default)]
 struct Change {
@@ -42,9 +48,11 @@ pub fn alter(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), No
             let values = of.configs.into_iter().map(|config| (config.name, config.value));
             ((of.resource_type, of.resource_name), values.collect::<Vec<_>>())
         });
-        let results = alter_each(&for_worker, request.validate_only, named, |own, values| {
-            Ok(replace(own, each(values)?))
-        });
+        let set_any = |values: &Vec<_>| !values.is_empty();
+        let results =
+            alter_each(&for_worker, request.validate_only, named, set_any, |own, values| {
+                Ok(replace(own, each(values)?))
+            });
         let responses = results.into_iter().map(|((kind, name), result)| {
             AlterConfigsResourceResponse::default()
                 .with_error_code(code_of(&result))
@@ -71,9 +79,13 @@ pub fn alter_incrementally(
             .resources
             .into_iter()
             .map(|of| ((of.resource_type, of.resource_name), of.configs));
-        let results = alter_each(&for_worker, request.validate_only, named, |own, configs| {
-            change(&of_topic(&for_worker, own), configs)
-        });
+        let set_any = |configs: &Vec<AlterableConfig>| {
+            configs.iter().any(|config| config.config_operation != DELETE)
+        };
+        let results =
+            alter_each(&for_worker, request.validate_only, named, set_any, |own, configs| {
+                change(own, &of_topic(&for_worker, own), configs)
+            });
         let responses = results.into_iter().map(|((kind, name), result)| {
             IncrementalResponse::default()
                 .with_error_code(code_of(&result))
@@ -88,17 +100,20 @@ pub fn alter_incrementally(
     Ok(())
 }
 
-/// Changes topics, one after the other; `change` makes of a topic's own settings and of what is asked for what is to be
-/// done.
+/// Changes topics, one after the other. `set_any` tells whether something is to be set; `change` makes of a topic's own
+/// settings and of what is asked for what is to be done.
 fn alter_each<C>(
     shared: &Arc<Shared>,
     validate_only: bool,
     named: impl Iterator<Item = (Name, C)>,
+    set_any: impl Fn(&C) -> bool,
     change: impl Fn(&BTreeMap<String, String>, C) -> Result<Change, Fault>,
 ) -> Vec<(Name, Result<(), Fault>)> {
     let results = each_once(named).into_iter().map(|((kind, name), asked)| {
         let result = asked.and_then(|asked| {
-            check(Resource::of(kind)?)?;
+            if Resource::of(kind)? != Resource::Topic {
+                return refuse_broker(set_any(&asked));
+            }
             let own = shared.topic(&name)?.settings().own.clone();
             let Change { set, unset } = change(&own, asked)?;
             let request = AlterTopic { name: name.to_string(), set, unset, validate_only };
@@ -109,16 +124,15 @@ fn alter_each<C>(
     results.collect()
 }
 
-/// A broker's own settings are not changed while it runs.
-fn check(resource: Resource) -> Result<(), Fault> {
-    match resource {
-        Resource::Topic => Ok(()),
-        Resource::Broker | Resource::BrokerLogger => {
-            let what = "a broker is given its settings when it starts, by --set, by its environment \
-                        or by the file of --config";
-            Err(Fault::new(ErrorCode::INVALID_REQUEST, what))
-        }
+/// A broker's own settings are not changed while it runs. To unset what nobody can set changes nothing: Kafka's tools do so
+/// when a move is over.
+fn refuse_broker(set_any: bool) -> Result<(), Fault> {
+    if set_any {
+        let what = "a broker is given its settings when it starts, by --set, by its environment or \
+                    by the file of --config";
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
     }
+    Ok(())
 }
 
 /// What each name is to be.
@@ -140,16 +154,20 @@ fn replace(own: &BTreeMap<String, String>, set: Vec<Setting>) -> Change {
     Change { unset: left.cloned().collect(), set }
 }
 
-fn change(now: &[Entry], configs: Vec<AlterableConfig>) -> Result<Change, Fault> {
+fn change(
+    own: &BTreeMap<String, String>,
+    now: &[Entry],
+    configs: Vec<AlterableConfig>,
+) -> Result<Change, Fault> {
     let mut change = Change::default();
     for (name, config) in each_once(configs.into_iter().map(|config| (config.name.clone(), config)))
     {
         let AlterableConfig { config_operation, value, .. } = config?;
         match config_operation {
-            0 => change.set.push(setting(&name, value)?),
-            1 => change.unset.push(name.to_string()),
-            2 => change.set.push(edit(now, setting(&name, value)?, list::append)?),
-            3 => change.set.push(edit(now, setting(&name, value)?, list::subtract)?),
+            SET => change.set.push(setting(&name, value)?),
+            DELETE => change.unset.extend(own.contains_key(&*name).then(|| name.to_string())),
+            APPEND => change.set.push(edit(now, setting(&name, value)?, list::append)?),
+            SUBTRACT => change.set.push(edit(now, setting(&name, value)?, list::subtract)?),
             other => {
                 let what = format!("{name}: there is no operation {other}");
                 return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));

@@ -1,6 +1,6 @@
 //! Topics are made and deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::NoAnswer;
 use super::assignment;
 use super::configs;
-use super::metadata::name_of;
+use super::metadata::names_by_id;
 use super::place::{Place, code_of, text};
 use super::results::{Results, each_once, message_of};
 use crate::broker::control;
@@ -27,9 +27,15 @@ const DEFAULT: i32 = -1;
 /// From this version on topics to delete are named in another list, by name or by id (KIP-516).
 const BY_ID: i16 = 6;
 
+/// Most topics that are made at once: what is said of each is much longer than its name.
+const MOST_TOPICS: usize = 10_000;
+
 /// Makes topics.
 pub fn create(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), NoAnswer> {
     let request: CreateTopicsRequest = place.read(fields)?;
+    if request.topics.len() > MOST_TOPICS {
+        return Err(format!("{} topics, {MOST_TOPICS} are allowed at once", request.topics.len()));
+    }
     let named = request.topics.into_iter().map(|topic| (topic.name.to_string(), topic));
     let planned = each_once(named).into_iter().map(|(name, topic)| {
         let new = topic.and_then(|topic| new_topic(shared, &topic));
@@ -138,8 +144,9 @@ pub fn delete(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), N
     let for_worker = shared.clone();
     shared.admin.run(move || {
         let named = each_once(named.into_iter().map(|key| (key, ())));
+        let names = names_by_id(&for_worker.cluster.state());
         let results = named.into_iter().map(|((name, id), once)| match once {
-            Ok(()) => delete_one(&for_worker, name, id),
+            Ok(()) => delete_one(&for_worker, (name, id), &names),
             Err(fault) => deleted(name, id, Err(fault)),
         });
         let response = DeleteTopicsResponse::default().with_responses(results.collect());
@@ -148,7 +155,11 @@ pub fn delete(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), N
     Ok(())
 }
 
-fn delete_one(shared: &Arc<Shared>, name: Option<String>, id: Uuid) -> DeletableTopicResult {
+fn delete_one(
+    shared: &Arc<Shared>,
+    (name, id): (Option<String>, Uuid),
+    names: &HashMap<Uuid, String>,
+) -> DeletableTopicResult {
     let id_of =
         |name: &str| shared.cluster.state().topics.get(name).map_or(Uuid::nil(), |topic| topic.id);
     match (name, id) {
@@ -158,7 +169,7 @@ fn delete_one(shared: &Arc<Shared>, name: Option<String>, id: Uuid) -> Deletable
             deleted(Some(name), id, result)
         }
         (None, id) if !id.is_nil() => {
-            let name = name_of(&shared.cluster.state(), id);
+            let name = names.get(&id).cloned();
             let result = match &name {
                 Some(name) => control::delete_one(shared, name, Some(id)),
                 None => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use common::kafka::{KafkaClient, text};
-use common::{Broker, data_dir, wait_until};
+use common::{Broker, data_dir, wait_until, with_input};
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::consumer_protocol_subscription::TopicPartition;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -167,11 +167,15 @@ fn committed(client: &mut KafkaClient, version: i16, name: &str) -> (i64, String
         let of = |topics| {
             OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(topics)
         };
-        let groups = vec![of(Some(vec![topic])), of(None)];
-        let found = client.call(version, &OffsetFetchRequest::default().with_groups(groups));
-        let [some, all] = &found.groups[..] else { panic!("{found:?}") };
-        assert_eq!(all.topics[0].partitions.len(), 1, "all that there is");
-        let partitions = &some.topics[0].partitions;
+        let mut ask = |topics| {
+            let groups = vec![of(topics)];
+            client
+                .call(version, &OffsetFetchRequest::default().with_groups(groups))
+                .groups
+                .remove(0)
+        };
+        assert_eq!(ask(None).topics[0].partitions.len(), 1, "all that there is");
+        let partitions = &ask(Some(vec![topic])).topics[0].partitions;
         let note = partitions[0].metadata.clone().unwrap().to_string();
         return (partitions[0].committed_offset, note, partitions[1].committed_offset);
     }
@@ -236,6 +240,10 @@ fn what_members_commit_every_version_tells() {
     for version in versions(ApiKey::OFFSET_FETCH) {
         assert_eq!(committed(&mut client, version, "g"), (offset, "noted".to_owned(), -1));
     }
+    // An offset below 0 was taken for 0, and all was read again.
+    let none = commit_request("g", member, joined.generation_id, -1);
+    assert_eq!(commit(&mut client, 9, &none), ErrorCode::INVALID_REQUEST);
+    assert_eq!(committed(&mut client, 9, "g").0, offset);
     // Not from outside while there are members, nor from one that is none, nor of another generation.
     let outside = commit_request("g", "", -1, 9);
     assert_eq!(commit(&mut client, 8, &outside), ErrorCode::UNKNOWN_MEMBER_ID);
@@ -251,7 +259,9 @@ fn what_members_commit_every_version_tells() {
     assert!(kept.len() == 2 && taken.len() == 2 && kept.is_disjoint(&taken));
     let (owner, loser) = if kept.contains(&1) { (&again, &other) } else { (&other, &again) };
     let request = commit_request("g", loser.member_id.as_str(), loser.generation_id, 9);
-    assert_eq!(commit(&mut client, 8, &request), ErrorCode::REBALANCE_IN_PROGRESS);
+    for version in [8, 9] {
+        assert_eq!(commit(&mut client, version, &request), ErrorCode::REBALANCE_IN_PROGRESS);
+    }
     let request = commit_request("g", owner.member_id.as_str(), owner.generation_id, 10);
     assert_eq!(commit(&mut client, 8, &request), ErrorCode::NONE);
     assert_eq!(committed(&mut client, 8, "g").0, 10);
@@ -274,6 +284,11 @@ fn what_a_member_may_not_say_has_its_own_error() {
     nonsense.protocols[0].metadata = Bytes::from_static(&[0, 0, 0x7f, 0xff, 0xff, 0xff]);
     assert_eq!(code(client.call(5, &nonsense)), ErrorCode::INVALID_REQUEST);
     assert_eq!(code(join(&mut client, 5, "", "x", &[])), ErrorCode::INVALID_GROUP_ID);
+    // What nobody could be told of in an older version.
+    assert_eq!(
+        code(join(&mut client, 9, "g", &"x".repeat(40_000), &[])),
+        ErrorCode::INVALID_REQUEST
+    );
     // A static member has one process at a time.
     let fixed =
         |member: &str| join_request("g", member, &[]).with_group_instance_id(Some(text("a")));
@@ -412,14 +427,41 @@ fn groups_are_listed_described_and_forgotten() {
     assert_eq!(client.call(5, &ListGroupsRequest::default()).groups.len(), 0);
 }
 
+/// A group that was named often was asked for as often, each time with all of its offsets; the coordinator of all groups
+/// did nothing else meanwhile.
+#[test]
+fn groups_that_are_named_often_are_told_of_once() {
+    let (_root, broker, mut client) = start();
+    let outside = commit_request("g", "", -1, 7);
+    assert_eq!(commit(&mut client, 8, &outside), ErrorCode::NONE);
+    let before = broker.resident_bytes();
+    let one = || OffsetFetchRequestGroup::default().with_group_id(group("g")).with_topics(None);
+    let groups = (0..90_000).map(|_| one()).collect();
+    let found = client.call(8, &OffsetFetchRequest::default().with_groups(groups));
+    assert_eq!((found.groups.len(), found.groups[0].topics.len()), (1, 1));
+    let names = (0..90_000).map(|_| group("g")).collect();
+    let described = client.call(5, &DescribeGroupsRequest::default().with_groups(names));
+    assert_eq!(described.groups.len(), 1);
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 100 << 20, "it took {grown} bytes");
+    for count in [20_000, 200_000] {
+        let mut other = connect(&broker);
+        let names = (0..count).map(|n: u32| group(&n.to_string())).collect();
+        other.send(5, &DescribeGroupsRequest::default().with_groups(names));
+        assert!(other.is_closed(), "{count} groups are too many at once");
+    }
+}
+
 /// A classic member, one of KIP-848 and one of ours in a group: all partitions are covered, none twice.
 #[test]
 fn a_group_has_members_of_all_protocols() {
     let (_root, broker, mut client) = start();
     let mut ours = broker.ctl(&["consume", "orders", "-g", "g", "-f", "%p\\n"]);
     let mut ours = ours.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Until it has come there is no such group.
     wait_until("ours has all", || {
-        broker.run(&["group", "members", "g"]).contains("orders:0,1,2,3")
+        let members = with_input(broker.ctl(&["group", "members", "g"]), b"");
+        String::from_utf8_lossy(&members.stdout).contains("orders:0,1,2,3")
     });
     let mut classic = join(&mut client, 9, "g", "", &[]);
     let mut new = consumer_beat(&mut client, 1, "new", 0, None);

@@ -284,6 +284,7 @@ fn idle_connections_and_those_beyond_the_limit_are_closed() {
     second.write_all(&order(1, &[], 0)).unwrap();
     read_frame(&mut second);
     let mut third = connect(&server);
+    third.write_all(&order(1, &[], 0)).unwrap();
     assert_eq!(read_frame(&mut third).0.kind, Kind::NONE, "beyond the limit");
     assert_eq!(until_closed(&mut second), b"", "idle");
     // Whoever waits for us is not idle.

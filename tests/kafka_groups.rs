@@ -368,6 +368,21 @@ fn members_of_kip_848_come_give_up_and_leave() {
             assert_eq!(described[0].members[0].assignment.topic_partitions[0].partitions, kept);
             assert_eq!(ErrorCode(described[1].error_code), ErrorCode::GROUP_ID_NOT_FOUND);
         }
+        // Who asks as a member is to be one, in the epoch that it has (KIP-848).
+        for (member, epoch, error) in [
+            ("a", done.member_epoch, ErrorCode::NONE),
+            ("a", a.member_epoch, ErrorCode::STALE_MEMBER_EPOCH),
+            ("nobody", 1, ErrorCode::UNKNOWN_MEMBER_ID),
+        ] {
+            let of = OffsetFetchRequestGroup::default()
+                .with_group_id(group("g"))
+                .with_member_id(Some(text(member)))
+                .with_member_epoch(epoch)
+                .with_topics(None);
+            let request = OffsetFetchRequest::default().with_groups(vec![of]);
+            let code = client.call(9, &request).groups[0].error_code;
+            assert_eq!(ErrorCode(code), error, "{member} in epoch {epoch}");
+        }
         let ahead = consumer_beat(&mut client, version, "a", 99, None);
         assert_eq!(ErrorCode(ahead.error_code), ErrorCode::FENCED_MEMBER_EPOCH);
         for member in ["a", "b"] {

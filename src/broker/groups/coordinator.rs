@@ -58,6 +58,8 @@ pub enum Ask {
     Beat(Reply<()>, String, kafka::Caller, i32),
     /// Members leave a group; a result for each.
     LeaveEach(Reply<Vec<Result<(), Fault>>>, String, Vec<kafka::Caller>),
+    /// A client of Kafka's asks how far the group has come: as this member in this epoch, or from outside.
+    KafkaOffsets(Reply<FetchOffsetsResponse>, FetchOffsets, Option<(String, i32)>),
     /// A client of Kafka's has come so far; its instance id, if it has one.
     KafkaCommit(Reply<CommitOffsetsResponse>, CommitOffsets, Option<String>),
     /// A member of KIP-848 is there.
@@ -258,6 +260,12 @@ impl Serving {
                 self.with(&group, reply, |held, _, now| {
                     kafka::beat(held.shard.group_mut(&group), &caller, generation, now)
                 })
+            }
+            Ask::KafkaOffsets(reply, request, reader) => {
+                self.with(&request.group, reply, |held, topics, now| {
+                    kafka::check_reader(held.shard.group(&request.group), reader.as_ref())?;
+                    Ok(serve::offsets(&held.shard, &request, topics, now))
+                });
             }
             Ask::KafkaCommit(reply, commit, instance) => {
                 let (group, limits) = (commit.group.clone(), self.limits);

@@ -161,6 +161,19 @@ pub fn check_instance(group: &Group, member: &str, instance: Option<&str>) -> Re
     }
 }
 
+/// An error if a member that asks how far its group has come is none, or has another epoch by now: it may have lost what
+/// it asks for, and is to hear of that first. Whoever names no member asks from outside.
+pub fn check_reader(group: Option<&Group>, reader: Option<&(String, i32)>) -> Result<(), Fault> {
+    let Some((id, epoch)) = reader else { return Ok(()) };
+    let unknown = || refused(&GroupError::UnknownMember(id.clone()));
+    let member = group.and_then(|group| group.members().get(id)).ok_or_else(unknown)?;
+    if member.state.epoch == *epoch {
+        return Ok(());
+    }
+    let what = format!("the member's epoch is {}, not {epoch}", member.state.epoch);
+    Err(Fault::new(ErrorCode::STALE_MEMBER_EPOCH, what))
+}
+
 /// Takes the commits of a client of Kafka's. A classic member knows generations, and no epochs: if a partition went to
 /// another it is to join again.
 pub fn commit<R>(

@@ -29,6 +29,9 @@ const NO_SESSION: i32 = -1;
 /// From this version on there is a place for an error of the whole request; before, each partition tells it.
 const TELLS_ERRORS: i16 = 7;
 
+/// From this version on clients know KAFKA_STORAGE_ERROR.
+const KNOWS_DISKS: i16 = 6;
+
 /// The partitions that were asked for, by topic.
 type Asked = Vec<(String, Vec<i32>)>;
 
@@ -124,19 +127,19 @@ fn answer_of(
     };
     let mut results = Results::of(answer.map(|answer| answer.parts));
     let topics = topics.into_iter().map(|(name, indexes)| {
-        let partitions = indexes.into_iter().map(|index| fetched(index, &results.take()));
+        let partitions = indexes.into_iter().map(|index| fetched(version, index, &results.take()));
         FetchedTopic { name, partitions: partitions.collect() }
     });
     let topics = topics.collect();
     FetchResponse { throttle_ms: 0, error, session_id: 0, read_committed, topics }
 }
 
-fn fetched(index: i32, result: &Result<Fetched, Fault>) -> FetchedPartition {
+fn fetched(version: i16, index: i32, result: &Result<Fetched, Fault>) -> FetchedPartition {
     let known = |of: fn(&Fetched) -> u64| result.as_ref().map_or(-1, |fetched| of(fetched) as i64);
     let preferred = result.as_ref().ok().and_then(|fetched| fetched.preferred_replica);
     FetchedPartition {
         index,
-        error: result.as_ref().err().map_or(ErrorCode::NONE, |fault| fault.code),
+        error: result.as_ref().err().map_or(ErrorCode::NONE, |fault| code_of(version, fault)),
         high_watermark: known(|fetched| fetched.high_watermark),
         // Without transactions all that is committed is stable.
         last_stable_offset: known(|fetched| fetched.high_watermark),
@@ -145,6 +148,16 @@ fn fetched(index: i32, result: &Result<Fetched, Fault>) -> FetchedPartition {
         current_leader: None,
         preferred_read_replica: preferred.map_or(-1, |id| id as i32),
         records_len: result.as_ref().map_or(0, |fetched| fetched.length.into()),
+    }
+}
+
+/// Older clients do not know of disks that fail (KIP-112): to them the leader is another, or will be.
+fn code_of(version: i16, fault: &Fault) -> ErrorCode {
+    match fault.code {
+        ErrorCode::KAFKA_STORAGE_ERROR if version < KNOWS_DISKS => {
+            ErrorCode::NOT_LEADER_OR_FOLLOWER
+        }
+        code => code,
     }
 }
 

@@ -146,8 +146,11 @@ pub fn fetch(
         let partitions = partitions_of(wanted.as_ref());
         let name = group.group_id.clone();
         let reply = gather.reply(index, move |answer| of_group(name, wanted, answer), all_groups);
+        let member = group.member_id.filter(|_| group.member_epoch >= 0);
+        let reader = member.map(|member| (member.to_string(), group.member_epoch));
         let group = group.group_id.to_string();
-        shared.groups.ask(Ask::Offsets(reply, FetchOffsets { group, partitions }));
+        let request = FetchOffsets { group, partitions };
+        shared.groups.ask(Ask::KafkaOffsets(reply, request, reader));
     }
     Ok(())
 }

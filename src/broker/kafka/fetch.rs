@@ -1,6 +1,7 @@
 //! Fetch: the records of an answer are pieces of files, as in our own protocol.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
@@ -15,7 +16,7 @@ use super::NoAnswer;
 use super::offsets::number;
 use super::place::Place;
 use super::results::Results;
-use crate::broker::clients::nobody;
+use crate::broker::clients::Client;
 use crate::broker::reply::Reply;
 use crate::broker::service::BrokerService;
 
@@ -40,7 +41,7 @@ impl BrokerService {
     pub(super) fn kafka_fetch(
         &mut self,
         context: &mut Context,
-        place: Place,
+        (place, client): (Place, &Arc<Client>),
         fields: &[u8],
     ) -> Result<(), NoAnswer> {
         let request = parse(fields, place.version).map_err(|error| {
@@ -61,8 +62,7 @@ impl BrokerService {
         }
         // Kafka's brokers answer whoever owes, and take nothing more of it for a while (KIP-219).
         let _ = self.carry(context, place.to.connection);
-        let client = self.connected(context, place.to.connection, nobody);
-        self.fetches.request(context, (reply, &client), fetch);
+        self.fetches.request(context, (reply, client), fetch);
         Ok(())
     }
 }

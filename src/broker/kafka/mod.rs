@@ -51,14 +51,12 @@ impl BrokerService {
         from: RequestId,
         request: &[u8],
     ) -> Result<(), NoAnswer> {
-        let header = RequestHeader::parse(request).map_err(|error| error.to_string())?;
-        let (header, fields) = header;
-        let client = self.connected(context, from.connection, || RegisterClient {
-            client_id: header.client_id.unwrap_or_default().to_owned(),
-            ..clients::nobody()
-        });
+        let parsed = RequestHeader::parse(request).map_err(|error| error.to_string())?;
+        let (RequestHeader { key, version, correlation, client_id }, fields) = parsed;
+        let client_id = client_id.unwrap_or_default();
+        let who = || RegisterClient { client_id: client_id.to_owned(), ..clients::nobody() };
+        let client = self.connected(context, from.connection, who);
         client.asked(context.now());
-        let RequestHeader { key, version, correlation, .. } = header;
         let served = key.served().filter(|api| (api.min..=api.max).contains(&version));
         let Some(api) = served else {
             if key == ApiKey::API_VERSIONS {
@@ -76,27 +74,22 @@ impl BrokerService {
             context.hold(from.connection, until);
         }
         let place = Place { index: self.index, to: from, api, version, correlation };
-        let shared = self.shared.clone();
         match key {
             ApiKey::API_VERSIONS => {
-                let who = versions::answer(context, place, fields)?;
-                if let Some((software_name, software_version)) = who {
-                    let client_id = header.client_id.unwrap_or_default().to_owned();
-                    let nobody = clients::nobody();
-                    let who =
-                        RegisterClient { client_id, software_name, software_version, ..nobody };
+                let software = versions::answer(context, place, fields)?;
+                if let Some((software_name, software_version)) = software {
+                    let who = RegisterClient { software_name, software_version, ..who() };
                     self.register(context, from.connection, &who);
                 }
                 return Ok(());
             }
-            ApiKey::PRODUCE => return self.kafka_produce(context, place, fields),
-            ApiKey::FETCH => return self.kafka_fetch(context, place, fields),
+            ApiKey::PRODUCE => return self.kafka_produce(context, (place, &client), fields),
+            ApiKey::FETCH => return self.kafka_fetch(context, (place, &client), fields),
             ApiKey::INIT_PRODUCER_ID => return producer_id::init(context, place, fields),
             _ => {}
         }
-        shared.cluster.require_known().map_err(|fault| fault.message)?;
-        let client_id = header.client_id.unwrap_or_default();
-        route(&shared, context, place, (client_id, fields))
+        self.shared.cluster.require_known().map_err(|fault| fault.message)?;
+        route(&self.shared, context, place, (client_id, fields))
     }
 }
 

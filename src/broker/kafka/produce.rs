@@ -17,6 +17,7 @@ use super::offsets::number;
 use super::place::Place;
 use super::producer_id::no_transactions;
 use super::results::Results;
+use crate::broker::clients::Client;
 use crate::broker::describe;
 use crate::broker::reply::Reply;
 use crate::broker::service::BrokerService;
@@ -35,7 +36,7 @@ impl BrokerService {
     pub(super) fn kafka_produce(
         &mut self,
         context: &mut Context,
-        place: Place,
+        (place, client): (Place, &Client),
         fields: &[u8],
     ) -> Result<(), NoAnswer> {
         let request = parse(fields, place.version).map_err(|error| {
@@ -62,13 +63,12 @@ impl BrokerService {
             let response = response(&for_answer, version, plan, answer);
             Some(Ok(vec![Chunk::Bytes(respond(place.correlation, version, &response).into())]))
         });
-        let client = self.connected(context, place.to.connection, crate::broker::clients::nobody);
         let produce = Produce {
             acks: i8::try_from(request.acks).unwrap_or(i8::MAX),
             timeout_ms: u32::try_from(request.timeout_ms).unwrap_or(0),
             parts,
         };
-        self.produces.request(context, (reply, &client), &produce, &batches);
+        self.produces.request(context, (reply, client), &produce, &batches);
         Ok(())
     }
 }

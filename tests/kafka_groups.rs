@@ -459,6 +459,9 @@ fn groups_that_are_named_often_are_told_of_once() {
     assert_eq!(described.groups.len(), 1);
     let grown = broker.resident_bytes().saturating_sub(before);
     assert!(grown < 100 << 20, "it took {grown} bytes");
+    let keys = (0..90_000).map(|_| text("g")).collect();
+    let found = client.call(4, &FindCoordinatorRequest::default().with_coordinator_keys(keys));
+    assert_eq!(found.coordinators.len(), 1);
     for count in [20_000, 200_000] {
         let mut other = connect(&broker);
         let names = (0..count).map(|n: u32| group(&n.to_string())).collect();

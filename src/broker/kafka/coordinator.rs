@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
 use mk_net::event_loop::Context;
 use mk_net::fault::Fault;
 use mk_net::message::BrokerAddress;
 
 use super::NoAnswer;
+use super::groups::gather::each_group;
 use super::place::{Place, code_of, text};
 use super::producer_id::no_transactions;
 use crate::broker::groups::find;
@@ -26,7 +28,8 @@ pub fn find(
     place: Place,
     fields: &[u8],
 ) -> Result<(), NoAnswer> {
-    let request: FindCoordinatorRequest = place.read(fields)?;
+    let mut request: FindCoordinatorRequest = place.read(fields)?;
+    request.coordinator_keys = each_group(request.coordinator_keys, StrBytes::clone)?;
     if request.key_type != GROUP {
         place.answer(context, &answer(place.version, request, |_| Err(no_transactions())));
     } else if find::has_topic(shared) {

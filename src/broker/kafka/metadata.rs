@@ -48,14 +48,14 @@ pub fn metadata(
     let mut names = Vec::new();
     let asked = request.topics.filter(|topics| place.version >= NONE_IS_NONE || !topics.is_empty());
     let wants_all = asked.is_none();
-    let by_id = asked.iter().flatten().any(|topic| topic.name.is_none());
-    let known = if by_id { names_by_id(&shared.cluster.state()) } else { HashMap::new() };
-    let mut ids = HashSet::new();
+    let by_id = asked.iter().flatten().filter(|topic| topic.name.is_none());
+    let mut ids: HashSet<Uuid> = by_id.map(|topic| topic.topic_id).collect();
+    let known = names_of(&shared.cluster.state(), &ids);
     for topic in asked.into_iter().flatten() {
         match topic.name {
             Some(name) => names.push(name.to_string()),
             None if place.version < BY_ID => return Err("a topic without a name".to_owned()),
-            None if !ids.insert(topic.topic_id) => {}
+            None if !ids.remove(&topic.topic_id) => {}
             None => match known.get(&topic.topic_id) {
                 Some(name) => names.push(name.clone()),
                 None => unknown.push(unknown_id(topic.topic_id, of_topic)),
@@ -89,9 +89,13 @@ pub fn metadata(
     Ok(())
 }
 
-/// The names of topics by their ids.
-pub fn names_by_id(state: &ClusterState) -> HashMap<Uuid, String> {
-    state.topics.iter().map(|(name, topic)| (topic.id, name.clone())).collect()
+/// The names of the topics with these ids.
+pub fn names_of(state: &ClusterState, ids: &HashSet<Uuid>) -> HashMap<Uuid, String> {
+    if ids.is_empty() {
+        return HashMap::new();
+    }
+    let wanted = state.topics.iter().filter(|(_, topic)| ids.contains(&topic.id));
+    wanted.map(|(name, topic)| (topic.id, name.clone())).collect()
 }
 
 fn unknown_id(id: Uuid, operations: i32) -> MetadataResponseTopic {

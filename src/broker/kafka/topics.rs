@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::NoAnswer;
 use super::assignment;
 use super::configs;
-use super::metadata::names_by_id;
+use super::metadata::names_of;
 use super::place::{Place, code_of, text};
 use super::results::{Results, each_once, message_of};
 use crate::broker::control;
@@ -144,7 +144,8 @@ pub fn delete(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), N
     let for_worker = shared.clone();
     shared.admin.run(move || {
         let named = each_once(named.into_iter().map(|key| (key, ())));
-        let names = names_by_id(&for_worker.cluster.state());
+        let ids = named.iter().map(|((_, id), _)| *id).filter(|id| !id.is_nil()).collect();
+        let names = names_of(&for_worker.cluster.state(), &ids);
         let results = named.into_iter().map(|((name, id), once)| match once {
             Ok(()) => delete_one(&for_worker, (name, id), &names),
             Err(fault) => deleted(name, id, Err(fault)),

@@ -4,5 +4,5 @@ pub mod classic;
 pub mod commits;
 pub mod consumer;
 pub mod describe;
-mod gather;
+pub mod gather;
 mod subscription;

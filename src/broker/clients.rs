@@ -60,7 +60,7 @@ struct Consumed {
 }
 
 /// Characters of what a client says of itself that are kept.
-const MOST_TEXT: usize = 249;
+pub const MOST_TEXT: usize = 249;
 /// Topics of a client that are told apart; of others nothing is said.
 const MOST_TOPICS: usize = 100;
 /// Partitions of a topic that are told apart.

@@ -11,7 +11,7 @@ use super::assignor::Assignor;
 use super::classic::ClassicJoin;
 use super::group::{Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
 use super::member::{JOIN, Profile, STATIC_LEAVE};
-use super::serve::{self, refused, topics_of};
+use super::serve::{self, MOST_MEMBER, refused, topics_of};
 use super::shard::Shard;
 
 /// A member, as it names itself with each request.
@@ -138,13 +138,10 @@ pub fn leave(
     group.leave(&member, false, now, topics).map_err(|error| refused(&error))
 }
 
-/// Most bytes of a member's id, and of its instance id: both are told to everybody who asks for the group.
-const MOST_NAME: usize = 249;
-
 fn check_names(member: &str, instance: Option<&str>) -> Result<(), Fault> {
     let longest = member.len().max(instance.unwrap_or_default().len());
-    if member.is_empty() || longest > MOST_NAME {
-        let what = format!("an id of {longest} bytes; a member's has 1 to {MOST_NAME}");
+    if member.is_empty() || longest > MOST_MEMBER {
+        let what = format!("an id of {longest} bytes; a member's has 1 to {MOST_MEMBER}");
         return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
     }
     Ok(())

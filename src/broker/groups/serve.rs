@@ -32,8 +32,8 @@ pub struct Rhythm {
 pub const MOST_TOPICS: usize = 1000;
 /// Most partitions that it is known to have paused.
 const MOST_PAUSED: usize = 10_000;
-/// Most characters of its id.
-const MOST_MEMBER: usize = 249;
+/// Most bytes of its id, and of its instance id: both are told to everybody who asks for the group.
+pub const MOST_MEMBER: usize = 249;
 
 /// What a member says, as its group takes it.
 pub fn heartbeat(request: GroupHeartbeat, client_host: String) -> Result<Heartbeat, Fault> {

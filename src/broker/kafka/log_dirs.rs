@@ -1,6 +1,5 @@
 //! What lies on the broker's disk. It has one folder for all.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::describe_log_dirs_response::{
@@ -10,36 +9,28 @@ use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, 
 use mk_net::message::DescribeTopics;
 
 use super::NoAnswer;
-use super::offsets::number;
 use super::place::{Place, text};
+use super::results::{Partitions, partitions};
 use crate::broker::describe;
 use crate::broker::shared::Shared;
-
-/// What is asked for: the partitions of topics; none: all.
-type Wanted = Option<HashMap<String, HashSet<u32>>>;
 
 /// Answers with the sizes of what this broker has.
 pub fn describe(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), NoAnswer> {
     let request: DescribeLogDirsRequest = place.read(fields)?;
-    let wanted = request.topics.map(|topics| {
-        let mut wanted: HashMap<String, HashSet<u32>> = HashMap::new();
-        for topic in topics {
-            let partitions = topic.partitions.into_iter().map(number);
-            wanted.entry(topic.topic.to_string()).or_default().extend(partitions);
-        }
-        wanted
-    });
+    let wanted = request
+        .topics
+        .map(|topics| partitions(topics.into_iter().map(|topic| (topic.topic, topic.partitions))));
     let for_worker = shared.clone();
     shared.lookup.run(move || {
-        let dir = dir(&for_worker, &wanted);
+        let dir = dir(&for_worker, wanted.as_ref());
         let response = DescribeLogDirsResponse::default().with_results(vec![dir]);
         place.send(&for_worker, &response);
     });
     Ok(())
 }
 
-fn dir(shared: &Shared, wanted: &Wanted) -> DescribeLogDirsResult {
-    let names = wanted.as_ref().map(|wanted| wanted.keys().cloned().collect());
+fn dir(shared: &Shared, wanted: Option<&Partitions>) -> DescribeLogDirsResult {
+    let names = wanted.map(|wanted| wanted.keys().cloned().collect());
     let described = describe::topics(shared, DescribeTopics { names });
     let topics = described.topics.into_iter().filter_map(|(name, topic)| {
         let wants = |partition: &u32| match wanted {

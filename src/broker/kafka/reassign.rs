@@ -1,6 +1,5 @@
 //! Partitions are given other brokers (KIP-455).
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::alter_partition_reassignments_response::{
@@ -21,7 +20,7 @@ use mk_net::message::{
 use super::NoAnswer;
 use super::offsets::number;
 use super::place::{Place, code_of, text};
-use super::results::{Results, by_topic, message_of};
+use super::results::{Results, by_topic, message_of, partitions};
 use crate::broker::operate;
 use crate::broker::shared::Shared;
 
@@ -69,12 +68,7 @@ pub fn alter(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), No
 pub fn list(shared: &Arc<Shared>, place: Place, fields: &[u8]) -> Result<(), NoAnswer> {
     let request: ListPartitionReassignmentsRequest = place.read(fields)?;
     let wanted = request.topics.map(|topics| {
-        let mut wanted: HashMap<String, HashSet<u32>> = HashMap::new();
-        for topic in topics {
-            let partitions = topic.partition_indexes.into_iter().map(number);
-            wanted.entry(topic.name.to_string()).or_default().extend(partitions);
-        }
-        wanted
+        partitions(topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)))
     });
     let reply = place.reply(move |answer: Result<message::DescribeClusterResponse, Fault>| {
         let response = ListPartitionReassignmentsResponse::default()

@@ -1,13 +1,15 @@
 //! From lists of what is asked for to lists of what became of it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::vec::IntoIter;
 
+use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
 use mk_net::fault::{ErrorCode, Fault};
 
+use super::offsets::number;
 use super::place::text;
 
 /// The results in one of our own answers, one after the other. Where there is no answer, what is said instead stands for
@@ -34,6 +36,19 @@ impl<T> Results<T> {
             Err(self.refused.clone().unwrap_or_else(missing))
         })
     }
+}
+
+/// Partitions that a request names, by their topics.
+pub type Partitions = HashMap<String, HashSet<u32>>;
+
+/// Partitions that a request names, by their topics.
+pub fn partitions(named: impl IntoIterator<Item = (TopicName, Vec<i32>)>) -> Partitions {
+    let mut partitions = Partitions::new();
+    for (topic, indexes) in named {
+        let numbers = indexes.into_iter().map(number);
+        partitions.entry(topic.to_string()).or_default().extend(numbers);
+    }
+    partitions
 }
 
 /// What a request names, each once; what it names more than once is refused, as by Kafka.

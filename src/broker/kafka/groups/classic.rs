@@ -14,6 +14,7 @@ use mk_net::message::TopicPartitions;
 use uuid::Uuid;
 
 use super::subscription;
+use crate::broker::clients::MOST_TEXT;
 use crate::broker::groups::assignor::Assignor;
 use crate::broker::groups::coordinator::Ask;
 use crate::broker::groups::kafka::{Caller, JoinAsk};
@@ -44,8 +45,6 @@ const KNOWN: [(&str, Assignor); 7] = [
 ];
 /// Characters of its client's id that a member's id begins with.
 const MOST_PREFIX: usize = 50;
-/// Characters of a client's id that are kept.
-pub const MOST_CLIENT_ID: usize = 249;
 
 /// A member joins, or joins again.
 pub fn join(
@@ -155,7 +154,7 @@ fn profile(
     };
     let profile = Profile {
         instance_id: request.group_instance_id.as_ref().map(StrBytes::to_string),
-        client_id: client_id.chars().take(MOST_CLIENT_ID).collect(),
+        client_id: client_id.chars().take(MOST_TEXT).collect(),
         client_host,
         rack: wants.rack,
         rebalance_timeout_ms,

@@ -8,7 +8,7 @@ use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
 use uuid::Uuid;
 
-use super::classic::MOST_CLIENT_ID;
+use crate::broker::clients::MOST_TEXT;
 use crate::broker::groups::PartitionId;
 use crate::broker::groups::assignor::Assignor;
 use crate::broker::groups::coordinator::Ask;
@@ -90,7 +90,7 @@ fn changes(
     });
     Ok(Changes {
         instance_id: request.instance_id.as_ref().map(|id| id.to_string()),
-        client_id: client_id.chars().take(MOST_CLIENT_ID).collect(),
+        client_id: client_id.chars().take(MOST_TEXT).collect(),
         client_host,
         rack: request.rack_id.as_ref().map(|rack| rack.to_string()),
         rebalance_timeout_ms: u32::try_from(request.rebalance_timeout_ms).ok(),

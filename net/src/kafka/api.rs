@@ -45,9 +45,10 @@ macro_rules! apis {
     };
 }
 
-// The versions are what is served in full; what is absent is not served at all. The lowest are those that the
-// oldest clients in use need. Produce 0 to 2 are told of and refused: librdkafka before 2.1 sends without
-// compression to a broker that does not tell of version 0 (KAFKA-18659).
+// The versions are what is served in full, with the exception below; what is absent is not served at all. The lowest are those that the
+// oldest clients in use need. Produce 0 to 2 are told of and refused: librdkafka 2.0.2 sends without
+// compression to a broker that does not tell of version 0 (KAFKA-18659). Of ConsumerGroupHeartbeat 1 the pattern is
+// not served (docs/kafka.md): librdkafka has no other version.
 apis! {
     Produce PRODUCE = 0, 0..=11, 9;
     Fetch FETCH = 1, 4..=12, 12;

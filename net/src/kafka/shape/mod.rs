@@ -5,8 +5,9 @@
 //! and nothing is reserved on the way: what every length and count claims must be there. The items of a list take at
 //! least a byte each, so that a request never has more items than bytes.
 //!
-//! Decoded, a request still takes up to 125 times its bytes: a topic of Metadata takes 4 bytes with one unknown tag,
-//! and the library's map reserves 400 for that tag. So whoever reads requests must bound their size.
+//! Decoded, an item can still take many times its bytes: a topic of Metadata takes 4 bytes with one unknown tag, and the
+//! library's map reserves 400 for that tag. So a [`KafkaReader`] has limits of items and of tags, and whoever reads
+//! requests must bound their size.
 //!
 //! * `field`: what a shape is made of.
 //! * `table`: the shape of every request.

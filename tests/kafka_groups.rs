@@ -274,12 +274,21 @@ fn what_a_member_may_not_say_has_its_own_error() {
     let code = |joined: JoinGroupResponse| ErrorCode(joined.error_code);
     let short = join_request("g", "", &[]).with_session_timeout_ms(10);
     assert_eq!(code(client.call(5, &short)), ErrorCode::INVALID_SESSION_TIMEOUT);
-    let mut workers = join_request("g", "", &[]);
+    let first = join(&mut client, 5, "other", "", &[]);
+    let mut workers = join_request("other", "", &[]);
     workers.protocol_type = text("connect");
-    assert_eq!(code(client.call(5, &workers)), ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
-    let mut own = join_request("g", "", &[]);
+    assert_eq!(code(client.call(3, &workers)), ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    let mut own = join_request("other", "", &[]);
     own.protocols[0].name = text("stream");
-    assert_eq!(code(client.call(5, &own)), ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    assert_eq!(code(client.call(3, &own)), ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    assert_eq!(beat(&mut client, 4, "other", &first), ErrorCode::NONE, "who is in it stays in it");
+    own.protocols = vec![];
+    assert_eq!(code(client.call(3, &own)), ErrorCode::INCONSISTENT_GROUP_PROTOCOL);
+    let mut long = join_request("other", "", &[]);
+    long.protocols[0].metadata = Bytes::from(vec![0; 300 << 10]);
+    assert_eq!(code(client.call(3, &long)), ErrorCode::INVALID_REQUEST);
+    // An id that nobody was given.
+    assert_eq!(code(join(&mut client, 5, "g", "x", &[])), ErrorCode::UNKNOWN_MEMBER_ID);
     let mut nonsense = join_request("g", "x", &[]);
     nonsense.protocols[0].metadata = Bytes::from_static(&[0, 0, 0x7f, 0xff, 0xff, 0xff]);
     assert_eq!(code(client.call(5, &nonsense)), ErrorCode::INVALID_REQUEST);

@@ -17,7 +17,7 @@ use mk_net::outgoing::Chunk;
 
 use super::clients::{self, Client};
 use super::fetch::Fetches;
-use super::groups::coordinator::Ask;
+use super::groups::ask::Ask;
 use super::groups::find;
 use super::note::Note;
 use super::produce::Produces;

@@ -130,6 +130,13 @@ pub const ALL: &[Definition] = &[
         "Most members of a group.",
     ),
     broker(
+        "group.initial.rebalance.delay.ms",
+        Kind::Millis { min: 0, max: 10 * 60_000 },
+        "3s",
+        "The first member of a group that one of its members leads (Kafka Connect, Kafka Streams, assignors of a client's \
+         own) is kept waiting so long for others to start. Groups whose members the brokers tell what to read do not wait.",
+    ),
+    broker(
         "group.max.session.timeout.ms",
         Kind::Millis { min: 100, max: DAY_MS },
         "30m",

@@ -1,7 +1,7 @@
 //! A client of Kafka's protocol that sends what it is told, in the version that it is told.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -24,6 +24,11 @@ impl KafkaClient {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         KafkaClient { stream, correlation: 0 }
+    }
+
+    /// Where it is connected to.
+    pub fn peer(&self) -> SocketAddr {
+        self.stream.peer_addr().unwrap()
     }
 
     /// Sends a request and reads its response.

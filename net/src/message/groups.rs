@@ -186,8 +186,14 @@ message! {
     pub struct ListedGroup {
         /// Its name.
         pub group: String,
-        /// `Empty`, `Reconciling` (somebody has not yet come to read what it is to) or `Stable`.
+        /// `Empty`, `Reconciling` (somebody has not yet come to read what it is to) or `Stable`; of a group that one of its
+        /// members leads, `PreparingRebalance` (all are to join) and `CompletingRebalance` (the leader is to say who reads
+        /// what) in place of `Reconciling`.
         pub state: String,
+        /// Who says who reads what: `consumer`, the brokers; `classic`, the member that leads (Kafka's group types).
+        pub group_type: String,
+        /// What its members are: `consumer`, or of a `classic` group what they say, as `connect`.
+        pub protocol_type: String,
         /// How many members it has.
         pub members: u32,
         /// In how many partitions it has committed an offset.
@@ -206,6 +212,10 @@ message! {
         pub state: String,
         /// Its epoch: each assignment has another.
         pub epoch: i32,
+        /// As in [`ListedGroup`].
+        pub group_type: String,
+        /// As in [`ListedGroup`].
+        pub protocol_type: String,
         /// By which rule partitions are given to members.
         pub assignor: String,
         /// Who is in it.

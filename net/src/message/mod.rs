@@ -106,8 +106,8 @@ requests! {
     LEAVE_GROUP = 19, 1..=1, LeaveGroup -> LeaveGroupResponse;
     COMMIT_OFFSETS = 20, 2..=2, CommitOffsets -> CommitOffsetsResponse;
     FETCH_OFFSETS = 21, 2..=2, FetchOffsets -> FetchOffsetsResponse;
-    LIST_GROUPS = 22, 1..=1, ListGroups -> ListGroupsResponse;
-    DESCRIBE_GROUP = 23, 2..=2, DescribeGroup -> DescribeGroupResponse;
+    LIST_GROUPS = 22, 2..=2, ListGroups -> ListGroupsResponse;
+    DESCRIBE_GROUP = 23, 3..=3, DescribeGroup -> DescribeGroupResponse;
     DELETE_GROUP = 24, 1..=1, DeleteGroup -> DeleteGroupResponse;
     DESCRIBE_PROGRESS = 25, 2..=2, DescribeProgress -> DescribeProgressResponse;
     REGISTER_CLIENT = 26, 2..=2, RegisterClient -> RegisterClientResponse;

@@ -16,8 +16,6 @@ use super::member::{JOIN, Member, Profile, STATIC_LEAVE};
 pub struct ClassicJoin {
     /// Its id.
     pub member: String,
-    /// True if it had the id before.
-    pub is_known: bool,
     /// What it says of itself.
     pub profile: Profile,
     /// What it says that it reads.
@@ -33,7 +31,7 @@ impl Group {
         topics: Topics<'_>,
         limits: &GroupLimits,
     ) -> Result<i32, GroupError> {
-        let ClassicJoin { member: id, is_known, profile, mut owned } = join;
+        let ClassicJoin { member: id, profile, mut owned } = join;
         self.replace_instance(&id, profile.instance_id.as_deref(), now);
         let known = self.members().get(&id).filter(|member| member.state.epoch != STATIC_LEAVE);
         let (epoch, seen, beat) = match known {
@@ -42,8 +40,6 @@ impl Group {
                 owned.retain(|partition| state.holds(partition));
                 (state.epoch, told.count, beat + 1)
             }
-            // One that was put out and does not know it: what it reads it has lost, and others may have read on.
-            None if is_known && !owned.is_empty() => return Err(GroupError::UnknownMember(id)),
             None => {
                 owned.clear();
                 (JOIN, 0, 1)
@@ -114,8 +110,30 @@ impl Group {
         }
     }
 
+    /// Gives a member that is new an id to join with.
+    pub fn invite(&mut self, id: &str, now: Now, limits: &GroupLimits) -> Result<(), GroupError> {
+        if self.member_count() + self.invited.len() >= limits.most_members {
+            return Err(GroupError::Full(limits.most_members));
+        }
+        self.invited.insert(id.to_owned(), now.since_start);
+        Ok(())
+    }
+
+    /// An error if a member says an id that it was not given, or is out and does not know it: what it reads it has lost,
+    /// and others may have read on.
+    pub fn check_known(&mut self, id: &str) -> Result<(), GroupError> {
+        let is_led = self.led().is_some_and(|led| led.members().contains_key(id));
+        if is_led || self.members().contains_key(id) || self.invited.remove(id).is_some() {
+            return Ok(());
+        }
+        Err(GroupError::UnknownMember(id.to_owned()))
+    }
+
     /// The id of the member that has an instance id.
     pub fn member_of_instance(&self, instance: &str) -> Option<String> {
+        if let Some(led) = self.led() {
+            return led.member_of_instance(instance);
+        }
         let has_it =
             |member: &Member| member.state.profile.instance_id.as_deref() == Some(instance);
         self.members().iter().find(|(_, member)| has_it(member)).map(|(id, _)| id.clone())
@@ -151,8 +169,12 @@ mod tests {
     use super::super::offsets::{Committed, PartitionName};
     use super::*;
 
-    const LIMITS: GroupLimits =
-        GroupLimits { session_timeout: Duration::from_secs(10), most_members: 9, most_metadata: 9 };
+    const LIMITS: GroupLimits = GroupLimits {
+        session_timeout: Duration::from_secs(10),
+        most_members: 9,
+        most_metadata: 9,
+        initial_delay: Duration::ZERO,
+    };
     const TOPIC: Uuid = Uuid::from_u128(7);
 
     fn topics(name: &str) -> Option<(Uuid, u32)> {
@@ -186,7 +208,7 @@ mod tests {
         now: u64,
     ) -> (i32, BTreeSet<PartitionId>) {
         let (member, profile) = (id.to_owned(), profile(instance));
-        let join = ClassicJoin { member, is_known: false, profile, owned: ids(owned) };
+        let join = ClassicJoin { member, profile, owned: ids(owned) };
         let generation = group.classic_join(join, at(now), &topics, &LIMITS).unwrap();
         (generation, group.classic_sync(id, generation, at(now)).unwrap())
     }
@@ -238,12 +260,7 @@ mod tests {
         let mut group = Group::new("g");
         let (first, _) = join(&mut group, "a", &[]);
         let nobody = Profile { topics: BTreeSet::from(["other".to_owned()]), ..profile(None) };
-        let other = ClassicJoin {
-            member: "b".to_owned(),
-            is_known: false,
-            profile: nobody,
-            owned: ids(&[]),
-        };
+        let other = ClassicJoin { member: "b".to_owned(), profile: nobody, owned: ids(&[]) };
         let second = group.classic_join(other, at(0), &topics, &LIMITS).unwrap();
         assert_eq!(second, first + 1);
         assert_eq!(group.classic_heartbeat("a", first, at(1)), Ok(()));
@@ -296,17 +313,26 @@ mod tests {
     #[test]
     fn who_was_put_out_and_does_not_know_it_begins_anew() {
         let mut group = Group::new("g");
+        group.invite("a", at(0), &LIMITS).unwrap();
+        assert_eq!(group.check_known("a"), Ok(()));
         join(&mut group, "a", &[]);
+        assert_eq!(group.check_known("a"), Ok(()));
         assert_eq!(group.expire(at(31), &topics, &LIMITS).len(), 1);
-        let again = |owned: &[u32]| ClassicJoin {
-            member: "a".to_owned(),
-            is_known: true,
-            profile: profile(None),
-            owned: ids(owned),
-        };
-        let unknown = Err(GroupError::UnknownMember("a".to_owned()));
-        assert_eq!(group.classic_join(again(&[0, 1]), at(32), &topics, &LIMITS), unknown);
-        assert!(group.classic_join(again(&[]), at(32), &topics, &LIMITS).is_ok());
+        assert_eq!(group.check_known("a"), Err(GroupError::UnknownMember("a".to_owned())));
+    }
+
+    #[test]
+    fn who_was_given_an_id_joins_with_it_soon() {
+        let mut group = Group::new("g");
+        group.invite("a", at(0), &LIMITS).unwrap();
+        group.expire(at(60), &topics, &LIMITS);
+        assert_eq!(group.next_deadline(&LIMITS), Some(Duration::from_secs(60)));
+        group.expire(at(61), &topics, &LIMITS);
+        assert_eq!(group.check_known("a"), Err(GroupError::UnknownMember("a".to_owned())));
+        for number in 0..9 {
+            group.invite(&number.to_string(), at(61), &LIMITS).unwrap();
+        }
+        assert_eq!(group.invite("more", at(61), &LIMITS), Err(GroupError::Full(9)));
     }
 
     /// A commit that was long on its way took the group back while nobody had the partition.

@@ -2,71 +2,36 @@
 //! together, writes down once what follows from it, and lets the event loops answer when that is
 //! committed: so nobody is told what a later coordinator would not know.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{
-    CommitOffsets, CommitOffsetsResponse, DeleteGroup, DeleteGroupResponse, DescribeGroup,
-    DescribeGroupResponse, FetchOffsets, FetchOffsetsResponse, GroupHeartbeat,
-    GroupHeartbeatResponse, LeaveGroup, LeaveGroupResponse, ListGroupsResponse, TopicPartitions,
+    CommitOffsets, CommitOffsetsResponse, GroupHeartbeat, GroupHeartbeatResponse, LeaveGroup,
+    LeaveGroupResponse, ListGroupsResponse,
 };
-use mk_storage::batch::CheckedBatch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::group::{Answer, Group, GroupError, GroupLimits, KnownTopics, Now, Topics};
+use super::ask::Ask;
+use super::group::{Group, GroupError, GroupLimits, Now, Topics};
+use super::held::{Heard, Held, TopicsOf};
 use super::kafka;
-use super::member::JOIN;
+use super::led::Joined;
 use super::serve::{self, Rhythm};
 use super::shard::Shard;
 use super::{OFFSETS_TOPIC, journal, partition_of_group};
-use crate::broker::note::Note;
 use crate::broker::partition::Partition;
-use crate::broker::produce::Uncommitted;
-use crate::broker::promise::Promise;
 use crate::broker::replication::replica::{Replica, Standing};
-use crate::broker::reply::{Kept, Reply};
+use crate::broker::reply::Reply;
 use crate::broker::shared::{Shared, replica_of};
 use crate::clock::now_ms;
 use crate::settings::BrokerSettings;
 use crate::zoo::state::LeaderEpoch;
-
-/// What a client wants of a group.
-#[derive(Debug)]
-pub enum Ask {
-    /// It is there; where it connects from.
-    Heartbeat(Reply<GroupHeartbeatResponse>, GroupHeartbeat, String),
-    /// It leaves.
-    Leave(Reply<LeaveGroupResponse>, LeaveGroup),
-    /// It has come so far.
-    Commit(Reply<CommitOffsetsResponse>, CommitOffsets),
-    /// How far has the group come?
-    Offsets(Reply<FetchOffsetsResponse>, FetchOffsets),
-    /// What is known of it?
-    Describe(Reply<DescribeGroupResponse>, DescribeGroup),
-    /// It is to be forgotten.
-    Delete(Reply<DeleteGroupResponse>, DeleteGroup),
-    /// A classic member of Kafka's joins a group: its generation.
-    Join(Reply<i32>, String, Box<kafka::JoinAsk>),
-    /// What is a classic member of a group to read, in a generation?
-    Sync(Reply<Vec<TopicPartitions>>, String, kafka::Caller, i32),
-    /// A classic member of a group is there, in a generation.
-    Beat(Reply<()>, String, kafka::Caller, i32),
-    /// Members leave a group; a result for each.
-    LeaveEach(Reply<Vec<Result<(), Fault>>>, String, Vec<kafka::Caller>),
-    /// A client of Kafka's asks how far the group has come: as this member in this epoch, or from outside.
-    KafkaOffsets(Reply<FetchOffsetsResponse>, FetchOffsets, Option<(String, i32)>),
-    /// A client of Kafka's has come so far; its instance id, if it has one.
-    KafkaCommit(Reply<CommitOffsetsResponse>, CommitOffsets, Option<String>),
-    /// A member of KIP-848 is there.
-    Consumer(Reply<kafka::ConsumerAnswer>, String, Box<kafka::ConsumerAsk>),
-    /// Which groups are there?
-    List(Reply<ListGroupsResponse>),
-}
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -160,24 +125,6 @@ struct Serving {
     held: BTreeMap<u32, Held>,
 }
 
-/// A partition that this broker leads, with its groups.
-struct Held {
-    partition: Arc<Partition>,
-    /// What it knows holds in this epoch only.
-    epoch: LeaderEpoch,
-    shard: Shard<Reply<GroupHeartbeatResponse>>,
-    /// What is to be answered once all that was done is committed.
-    answers: Vec<Kept>,
-}
-
-/// What became of a heartbeat.
-enum Heard {
-    /// What is to be answered, at once if it is news.
-    Now(Answer),
-    /// A later one has come before it; that one may wait on.
-    Overtaken(Answer),
-}
-
 impl Serving {
     fn new(shared: Arc<Shared>) -> Serving {
         let settings: &BrokerSettings = &shared.settings;
@@ -186,6 +133,9 @@ impl Serving {
             session_timeout: Duration::from_millis(session_ms),
             most_members: settings.number("group.consumer.max.size") as usize,
             most_metadata: settings.number("offset.metadata.max.bytes") as usize,
+            initial_delay: Duration::from_millis(
+                settings.number("group.initial.rebalance.delay.ms"),
+            ),
         };
         let rhythm = Rhythm {
             heartbeat_interval_ms: settings.number("group.consumer.heartbeat.interval.ms") as u32,
@@ -246,16 +196,8 @@ impl Serving {
             }
             Ask::Heartbeat(reply, request, host) => self.heartbeat(reply, request, host),
             Ask::Leave(reply, request) => self.leave(reply, &request),
-            Ask::Join(reply, group, ask) => {
-                self.change(&group, reply, |group, topics, (now, limits)| {
-                    kafka::join(group, *ask, now, topics, limits)
-                })
-            }
-            Ask::Sync(reply, group, caller, generation) => {
-                self.with(&group, reply, |held, _, now| {
-                    kafka::sync(held.shard.group_mut(&group), &caller, generation, now)
-                })
-            }
+            Ask::Join(reply, group, ask) => self.join(reply, group, *ask),
+            Ask::Sync(reply, group, ask) => self.sync(reply, group, *ask),
             Ask::Beat(reply, group, caller, generation) => {
                 self.with(&group, reply, |held, _, now| {
                     kafka::beat(held.shard.group_mut(&group), &caller, generation, now)
@@ -282,8 +224,13 @@ impl Serving {
                 });
             }
             Ask::Consumer(reply, group, ask) => {
-                self.change(&group, reply, |group, topics, (now, limits)| {
-                    kafka::consumer(group, *ask, now, topics, limits)
+                let limits = self.limits;
+                self.with(&group, reply, |held, topics, now| {
+                    // As with our own members: who is in the group stays in it.
+                    if ask.comes_or_goes() {
+                        held.require_enough()?;
+                    }
+                    kafka::consumer(held.shard.group_mut(&group), *ask, now, topics, &limits)
                 });
             }
             Ask::Commit(reply, request) => self.commit(reply, request),
@@ -292,9 +239,16 @@ impl Serving {
                     Ok(serve::offsets(&held.shard, &request, topics, now))
                 })
             }
-            Ask::Describe(reply, request) => self.with(&request.group, reply, |held, _, now| {
-                serve::describe(&held.shard, &request, now)
-            }),
+            Ask::Describe(reply, request) => {
+                self.with(&request.group, reply, |held, topics, now| {
+                    serve::describe(&held.shard, &request, now, topics)
+                })
+            }
+            Ask::KafkaDescribe(reply, request) => {
+                self.with(&request.group, reply, |held, topics, now| {
+                    kafka::describe(&held.shard, &request, now, topics)
+                })
+            }
             Ask::Delete(reply, request) => self.with(&request.group, reply, |held, _, _| {
                 held.require_enough()?;
                 serve::delete(&mut held.shard, &request)
@@ -355,6 +309,39 @@ impl Serving {
             Ok((Heard::Now(answer) | Heard::Overtaken(answer), held)) => {
                 held.answer(reply, answer, &group, rhythm);
             }
+            Err(fault) => reply.send(&shared, Err(fault)),
+        }
+    }
+
+    /// A classic member joins a group. One that is led answers when all have.
+    fn join(&mut self, reply: Reply<Joined>, group: String, ask: kafka::JoinAsk) {
+        let (now, limits, shared) = (self.now(), self.limits, self.shared.clone());
+        let member = ask.join.member.clone();
+        let joined = self.hold_for(&group).and_then(|held| {
+            held.require_enough()?;
+            let of = held.shard.group_mut(&group);
+            Ok((kafka::join(of, ask, now, &TopicsOf(&shared), &limits)?, held))
+        });
+        match joined {
+            Ok((Some(joined), held)) => held.answers.push(reply.keep(joined)),
+            Ok((None, held)) => held.rounds.joins((group, member), reply, &shared),
+            Err(fault) => reply.send(&shared, Err(fault)),
+        }
+    }
+
+    /// What is a classic member to do? A group that is led answers when the leader has said it.
+    fn sync(&mut self, reply: Reply<Bytes>, group: String, ask: kafka::SyncAsk) {
+        let (now, shared) = (self.now(), self.shared.clone());
+        let member = ask.caller.member.clone();
+        let synced = self.hold_for(&group).and_then(|held| {
+            if !ask.assignments.is_empty() {
+                held.require_enough()?;
+            }
+            Ok((kafka::sync(held.shard.group_mut(&group), ask, now)?, held))
+        });
+        match synced {
+            Ok((Some(assignment), held)) => held.answers.push(reply.keep(assignment)),
+            Ok((None, held)) => held.rounds.syncs((group, member), reply, &shared),
             Err(fault) => reply.send(&shared, Err(fault)),
         }
     }
@@ -448,22 +435,17 @@ impl Serving {
             error!(partition = number, %error, "the groups of a partition cannot be read");
             Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, error.to_string())
         })?;
-        shard.replayed(&TopicsOf(&self.shared));
+        shard.replayed(&TopicsOf(&self.shared), now);
         let (groups, took) = (shard.groups().count(), begin.elapsed());
         info!(partition = number, groups, ?took, "coordinates the groups of a partition");
-        Ok(Held { partition, epoch, shard, answers: Vec::new() })
+        Ok(Held::new(partition, epoch, shard))
     }
 
     /// Does not coordinate a partition's groups any more: who waits is to turn to another.
     fn let_go(&mut self, number: u32) {
-        let Some(mut held) = self.held.remove(&number) else { return };
+        let Some(held) = self.held.remove(&number) else { return };
         let fault = Fault::new(ErrorCode::NOT_COORDINATOR, "another broker coordinates the group");
-        for reply in held.shard.take_all() {
-            reply.send(&self.shared, Err(fault.clone()));
-        }
-        for answer in held.answers {
-            answer.send(&self.shared, Err(fault.clone()));
-        }
+        held.turn_away(&self.shared, &fault);
     }
 
     /// The cluster has changed: partitions have other leaders, topics have come, gone or grown.
@@ -503,6 +485,11 @@ impl Serving {
             for ((group, reply), answer) in told {
                 held.answer(reply, answer, &group, rhythm);
             }
+            held.tell_led(&shared);
+            if self.closing {
+                let stops = Fault::new(ErrorCode::NOT_COORDINATOR, "the coordinator stops");
+                held.rounds.turn_away(&shared, &stops);
+            }
             if let Err(fault) = held.write(&self.shared, now.ms) {
                 warn!(partition = number, %fault, "what groups do cannot be written down");
                 broken.push(*number);
@@ -510,116 +497,5 @@ impl Serving {
         }
         // What was done and is not written down is not known to anybody: it is read anew.
         broken.into_iter().for_each(|number| self.let_go(number));
-    }
-}
-
-impl Held {
-    fn leads(&self) -> bool {
-        self.partition.replica().is_ok_and(|replica| replica.leads_in(self.epoch))
-            && !self.partition.is_deleted()
-    }
-
-    /// An error if what is to be written down cannot be: better to refuse one request than to forget what
-    /// is known, and to read it anew.
-    fn require_enough(&self) -> Result<(), Fault> {
-        match replica_of(&self.partition)?.in_sync() {
-            Some((in_sync, needed)) if in_sync < needed => {
-                let what = format!(
-                    "{in_sync} replicas of the offsets topic are in sync, min.insync.replicas is {needed}"
-                );
-                Err(Fault::new(ErrorCode::NOT_ENOUGH_REPLICAS, what))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A member says that it is there.
-    fn hear(
-        &mut self,
-        request: GroupHeartbeat,
-        host: String,
-        now: Now,
-        topics: Topics<'_>,
-        (limits, rhythm): (&GroupLimits, Rhythm),
-    ) -> Result<Heard, Fault> {
-        let (group, member) = (request.group.clone(), request.member.clone());
-        let said = request.epoch;
-        if said == JOIN {
-            self.require_enough()?;
-        }
-        let epoch_of = |shard: &Shard<_>| {
-            let known = shard.group(&group).and_then(|group| group.members().get(&member));
-            known.map_or(said, |member| member.state.epoch)
-        };
-        let known = self.shard.group(&group);
-        if known.is_some_and(|known| !known.is_newest(&member, request.beat)) {
-            let answer = Answer { epoch: epoch_of(&self.shard), assigned: None };
-            return Ok(Heard::Overtaken(answer));
-        }
-        let heartbeat = serve::heartbeat(request, host)?;
-        if let Some(earlier) = self.shard.take_waiting(&group, &member) {
-            let answer = Answer { epoch: epoch_of(&self.shard), assigned: None };
-            self.answer(earlier, answer, &group, rhythm);
-        }
-        let answer = self.shard.group_mut(&group).heartbeat(heartbeat, now, topics, limits);
-        answer.map(Heard::Now).map_err(|error| serve::refused(&error))
-    }
-
-    fn answer(
-        &mut self,
-        reply: Reply<GroupHeartbeatResponse>,
-        answer: Answer,
-        group: &str,
-        rhythm: Rhythm,
-    ) {
-        let answer = serve::answer_of(self.shard.group(group), answer, rhythm);
-        self.answers.push(reply.keep(answer));
-    }
-
-    /// Appends what has changed, and hands the answers to the event loops.
-    fn write(&mut self, shared: &Arc<Shared>, now_ms: i64) -> Result<(), Fault> {
-        let changes = self.shard.take_changes();
-        if changes.is_empty() && self.answers.is_empty() {
-            return Ok(());
-        }
-        let replica = replica_of(&self.partition)?;
-        let settings = shared.topic(OFFSETS_TOPIC)?.effective();
-        let unwritten = |error: String| Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, error);
-        let most = settings.max_message_bytes;
-        let batches = journal::batches(&changes, most, now_ms);
-        for bytes in batches.map_err(|error| unwritten(error.to_string()))? {
-            let batch =
-                CheckedBatch::check(&bytes, most).map_err(|error| unwritten(error.to_string()))?;
-            let appended = replica.append_in(self.epoch, &batch, now_ms);
-            let appended = appended.map_err(|error| unwritten(error.to_string()))?;
-            shared.appended(&self.partition, settings.flush, appended.rolled);
-        }
-        // All that was done before is committed when this is.
-        let end = replica.log().end();
-        for answer in self.answers.drain(..) {
-            let (partition, epoch) = (self.partition.clone(), self.epoch);
-            let uncommitted = Uncommitted { partition, end, epoch };
-            let index = answer.index();
-            let promise = Box::new(Promise { answer, uncommitted });
-            shared.mailboxes[index].send(Note::Promise(promise));
-        }
-        Ok(())
-    }
-}
-
-/// The topics as the broker knows them.
-struct TopicsOf<'a>(&'a Shared);
-
-impl KnownTopics for TopicsOf<'_> {
-    fn find(&self, name: &str) -> Option<(Uuid, u32)> {
-        let state = self.0.cluster.state();
-        state.topics.get(name).map(|topic| (topic.id, topic.partitions.len() as u32))
-    }
-
-    fn racks(&self, name: &str) -> Vec<BTreeSet<String>> {
-        let state = self.0.cluster.state();
-        let rack = |id: &u32| state.brokers.get(id)?.rack.clone();
-        let partitions = state.topics.get(name).map_or(&[][..], |topic| &topic.partitions);
-        partitions.iter().map(|at| at.target().iter().filter_map(rack).collect()).collect()
     }
 }

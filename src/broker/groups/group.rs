@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::PartitionId;
 use super::assignor::{Applicant, Assignor, Racks};
+use super::led::{Led, LedMemberState, Told as LedTold};
 use super::member::{JOIN, Member, MemberState, Profile, STATIC_LEAVE, Told};
 use super::offsets::{Committed, Offsets, Pace, PartitionName};
 use super::record::{Change, GroupState};
@@ -53,6 +54,9 @@ pub struct GroupLimits {
     pub most_members: usize,
     /// Most bytes of what is written beside an offset (`offset.metadata.max.bytes`).
     pub most_metadata: usize,
+    /// So long the first members of a group that one of them leads are waited for
+    /// (`group.initial.rebalance.delay.ms`).
+    pub initial_delay: Duration,
 }
 
 /// What a member says.
@@ -127,6 +131,25 @@ pub enum GroupError {
     /// Another has come under its instance id.
     #[error("another member has come under instance id '{0}'")]
     FencedInstance(String),
+    /// A member that joins for the first time is to do so with the id that it has been given (KIP-394).
+    #[error("the member joins again with the id that it has been given")]
+    IdFirst,
+    /// One of its members leads it: the brokers do not tell them what to read.
+    #[error("one of the group's members leads it: the brokers do not say who reads what")]
+    IsLed,
+    /// No member leads it: the brokers tell them what to read.
+    #[error("no member leads the group: the brokers say who reads what")]
+    NotLed,
+    /// A member cannot do what the others do.
+    #[error(
+        "the group's members are of type '{kind}' and go by nothing that a member of type {said} knows"
+    )]
+    NothingInCommon {
+        /// What the member says.
+        said: String,
+        /// What the others are.
+        kind: String,
+    },
     /// A member that joins says nothing of itself.
     #[error("a member that joins must say what it wants to read")]
     NoProfile,
@@ -149,25 +172,36 @@ pub enum GroupError {
     MetadataTooLarge(usize, usize),
 }
 
+/// How long a member that has been given an id may take to join with it.
+pub(super) const INVITED: Duration = Duration::from_secs(60);
+
 /// A group.
 #[derive(Debug)]
 pub struct Group {
-    name: String,
-    state: GroupState,
+    pub(super) name: String,
+    pub(super) state: GroupState,
     members: BTreeMap<String, Member>,
+    /// Set while one of its members leads it: then these are its members, and there are no others.
+    pub(super) led: Option<Led>,
+    /// Members of such a group, while the log is being read.
+    unread: BTreeMap<String, LedMemberState>,
+    /// Ids that were given to members which have not joined with them yet, and when.
+    pub(super) invited: BTreeMap<String, Duration>,
+    /// What members of a group that is led are to be told.
+    pub(super) told: Vec<LedTold>,
     offsets: Offsets,
     /// How fast it gets on; nothing of it is written down.
     paces: BTreeMap<PartitionName, Pace>,
     /// The topics as they were when the assignment was worked out.
     known: BTreeMap<String, (Uuid, u32)>,
     /// What is to be written down.
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     /// Members that have changed and are to be written down.
     changed: BTreeSet<String>,
     /// True if who has what has changed since it was asked: there may be news for others.
     moved: bool,
     /// True once it is to be no more.
-    over: bool,
+    pub(super) over: bool,
 }
 
 impl Group {
@@ -177,6 +211,10 @@ impl Group {
             name: name.to_owned(),
             state: GroupState::default(),
             members: BTreeMap::new(),
+            led: None,
+            unread: BTreeMap::new(),
+            invited: BTreeMap::new(),
+            told: Vec::new(),
             offsets: Offsets::new(),
             paces: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -195,10 +233,24 @@ impl Group {
                 self.members.insert(id, Member::new(*state, now));
             }
             Change::Member(_, id, None) => drop(self.members.remove(&id)),
+            Change::LedMember(_, id, Some(state)) => {
+                self.unread.insert(id, *state);
+            }
+            Change::LedMember(_, id, None) => drop(self.unread.remove(&id)),
             Change::Offset(_, name, Some(committed)) => {
                 self.offsets.insert(name, committed);
             }
             Change::Offset(_, name, None) => drop(self.offsets.remove(&name)),
+        }
+    }
+
+    /// All of the log was taken in.
+    pub fn replayed(&mut self, now: Duration) {
+        let members = std::mem::take(&mut self.unread);
+        let state = self.state.led.clone().filter(|_| !members.is_empty());
+        self.led = state.map(|state| Led::load(self.state.epoch, state, members, now));
+        if self.led.is_none() {
+            self.state.led = None;
         }
     }
 
@@ -227,6 +279,16 @@ impl Group {
         self.members.get_mut(id)
     }
 
+    /// Its members, if one of them leads.
+    pub fn led(&self) -> Option<&Led> {
+        self.led.as_ref()
+    }
+
+    /// How many members it has.
+    pub fn member_count(&self) -> usize {
+        self.led.as_ref().map_or(self.members.len(), |led| led.members().len())
+    }
+
     /// How far it has come.
     pub fn offsets(&self) -> &Offsets {
         &self.offsets
@@ -235,7 +297,7 @@ impl Group {
     /// True if there is nothing of it to be kept. One that had members is there until it is ended, though nobody is in it.
     pub fn is_nothing(&self) -> bool {
         let had_members = self.state.epoch > 0 && !self.over;
-        self.members.is_empty() && self.offsets.is_empty() && !had_members
+        self.member_count() == 0 && self.offsets.is_empty() && !had_members
     }
 
     /// It is to be no more, if nobody comes and it has no offsets.
@@ -263,6 +325,11 @@ impl Group {
         std::mem::take(&mut self.moved)
     }
 
+    /// True if there is something to be written down, or to be told.
+    pub fn has_changed(&self) -> bool {
+        !self.changes.is_empty() || !self.changed.is_empty() || !self.told.is_empty()
+    }
+
     /// What is to be written down of what has changed since it was asked last.
     pub fn take_changes(&mut self) -> Vec<Change> {
         for id in std::mem::take(&mut self.changed) {
@@ -282,6 +349,9 @@ impl Group {
         topics: Topics<'_>,
         limits: &GroupLimits,
     ) -> Result<Answer, GroupError> {
+        if self.led.is_some() {
+            return Err(GroupError::IsLed);
+        }
         let Heartbeat { member: id, epoch, profile, owned, seen, beat, polled, paused } = heartbeat;
         // One that was overtaken by what it has said since is no word of now; nobody may hear the answer.
         if !self.is_newest(&id, beat)
@@ -400,6 +470,15 @@ impl Group {
         self.changed.insert(id.to_owned());
     }
 
+    /// None of its members is one any more.
+    pub(super) fn forget_members(&mut self) {
+        self.changed.clear();
+        self.known.clear();
+        for id in std::mem::take(&mut self.members).into_keys() {
+            self.changes.push(Change::Member(self.name.clone(), id, None));
+        }
+    }
+
     fn remove(&mut self, id: &str, now_ms: i64) -> Option<Member> {
         let member = self.members.remove(id)?;
         self.moved = true;
@@ -421,6 +500,10 @@ impl Group {
         limits: &GroupLimits,
     ) -> Vec<(String, &'static str)> {
         let at = now.since_start;
+        self.invited.retain(|_, since| at.saturating_sub(*since) <= INVITED);
+        if self.led.is_some() {
+            return self.with_led(now, |led| Ok(led.expire(at))).unwrap_or_default();
+        }
         let reason = |member: &Member| {
             let patience = Duration::from_millis(member.state.profile.rebalance_timeout_ms.into());
             let holds_on = |since: Duration| at.saturating_sub(since) > patience;
@@ -450,7 +533,9 @@ impl Group {
             let silent = member.heard + member.session_timeout(limits);
             member.revoking_since.map_or(silent, |since| silent.min(since + patience))
         };
-        self.members.values().map(of).min()
+        let invited = self.invited.values().map(|since| *since + INVITED);
+        let led = self.led.as_ref().and_then(Led::next_deadline);
+        self.members.values().map(of).chain(invited).chain(led).min()
     }
 
     /// Topics may have changed. True if what anybody is to read has.
@@ -582,9 +667,11 @@ impl Group {
             return Err(GroupError::MetadataTooLarge(length, limits.most_metadata));
         }
         if epoch < 0 && member.is_empty() {
-            if !self.members.is_empty() {
+            if self.member_count() > 0 {
                 return Err(GroupError::HasMembers);
             }
+        } else if let Some(led) = &self.led {
+            led.check_commit(member, epoch)?;
         } else {
             let unknown = || GroupError::UnknownMember(member.to_owned());
             let member = self.members.get(member).ok_or_else(unknown)?;

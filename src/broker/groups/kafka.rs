@@ -3,16 +3,21 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{CommitOffsets, CommitOffsetsResponse, TopicPartitions};
+use mk_net::message::{
+    CommitOffsets, CommitOffsetsResponse, DescribeGroup, DescribeGroupResponse, TopicPartitions,
+};
 
 use super::PartitionId;
 use super::assignor::Assignor;
 use super::classic::ClassicJoin;
 use super::group::{Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
+use super::led::{Joined, LedJoin, LedState};
 use super::member::{JOIN, Profile, STATIC_LEAVE};
 use super::serve::{self, MOST_MEMBER, refused, topics_of};
 use super::shard::Shard;
+use super::subscription;
 
 /// A member, as it names itself with each request.
 #[derive(Clone, Debug)]
@@ -26,14 +31,38 @@ pub struct Caller {
 /// A classic member joins.
 #[derive(Debug)]
 pub struct JoinAsk {
-    /// Who; a new member has been given an id.
-    pub member: String,
-    /// It had an id before.
+    /// It had its id before; if not, it has been given one.
     pub is_known: bool,
+    /// If it is new, it is told its id, and joins with it.
+    pub id_first: bool,
+    /// As a member of a group that one of them leads.
+    pub join: LedJoin,
+    /// As one of a group whose members the brokers tell what to read; none: no broker knows how.
+    pub served: Option<ServedJoin>,
+    /// True if it would rather be in a group that one of its members leads.
+    pub wants_leader: bool,
+}
+
+/// A classic member joins a group whose members the brokers tell what to read.
+#[derive(Debug)]
+pub struct ServedJoin {
     /// What it says of itself.
     pub profile: Profile,
     /// What it says that it reads, by the names of topics.
     pub owned: Vec<(String, Vec<u32>)>,
+}
+
+/// A classic member asks what it is to do.
+#[derive(Debug)]
+pub struct SyncAsk {
+    /// Who.
+    pub caller: Caller,
+    /// Its generation.
+    pub generation: i32,
+    /// What it takes the group's members to be, and to go by; older clients do not say it.
+    pub goes_by: (Option<String>, Option<String>),
+    /// If it leads, what each is to do.
+    pub assignments: Vec<(String, Bytes)>,
 }
 
 /// A member of KIP-848 says that it is there.
@@ -80,44 +109,86 @@ pub struct ConsumerAnswer {
 /// It leaves.
 const LEAVES: i32 = -1;
 
-/// A classic member joins. Answers its generation.
+/// A classic member joins. Answers nothing if it waits for others.
 pub fn join(
     group: &mut Group,
     ask: JoinAsk,
     now: Now,
     topics: Topics<'_>,
     limits: &GroupLimits,
-) -> Result<i32, Fault> {
-    let JoinAsk { member, is_known, profile, owned } = ask;
-    check_names(&member, profile.instance_id.as_deref())?;
+) -> Result<Option<Joined>, Fault> {
+    let JoinAsk { is_known, id_first, join, served, wants_leader } = ask;
+    let (member, instance) = (join.member.clone(), join.state.instance_id.clone());
+    check_names(&member, instance.as_deref())?;
     if is_known {
-        check_instance(group, &member, profile.instance_id.as_deref())?;
+        check_instance(group, &member, instance.as_deref())?;
+        group.check_known(&member).map_err(|error| refused(&error))?;
+    } else if id_first {
+        group.invite(&member, now, limits).map_err(|error| refused(&error))?;
+        return Err(refused(&GroupError::IdFirst));
     }
+    let is_served = group.led().is_none() && (group.member_count() > 0 || !wants_leader);
+    match served.filter(|_| is_served) {
+        Some(served) => serve_member(group, member, served, now, topics, limits).map(Some),
+        None => {
+            group.led_join(join, now, limits).map_err(|error| refused(&error))?;
+            Ok(None)
+        }
+    }
+}
+
+fn serve_member(
+    group: &mut Group,
+    member: String,
+    served: ServedJoin,
+    now: Now,
+    topics: Topics<'_>,
+    limits: &GroupLimits,
+) -> Result<Joined, Fault> {
+    let ServedJoin { profile, owned } = served;
+    let protocol = profile.classic.as_ref().map(|classic| classic.protocol.clone());
     let ids = owned.iter().filter_map(|(name, numbers)| Some((topics.find(name)?.0, numbers)));
     let owned = ids.flat_map(|(topic, numbers)| {
         numbers.iter().map(move |partition| PartitionId { topic, partition: *partition })
     });
-    let join = ClassicJoin { member, is_known, profile, owned: owned.collect() };
-    group.classic_join(join, now, topics, limits).map_err(|error| refused(&error))
+    let join = ClassicJoin { member, profile, owned: owned.collect() };
+    let generation =
+        group.classic_join(join, now, topics, limits).map_err(|error| refused(&error))?;
+    Ok(Joined { generation, protocol: protocol.unwrap_or_default(), ..Joined::default() })
 }
 
-/// What a classic member is to read.
-pub fn sync(
-    group: &mut Group,
-    caller: &Caller,
-    generation: i32,
-    now: Now,
-) -> Result<Vec<TopicPartitions>, Fault> {
+/// What a classic member is to do. Answers nothing if it waits for the leader.
+pub fn sync(group: &mut Group, ask: SyncAsk, now: Now) -> Result<Option<Bytes>, Fault> {
+    let SyncAsk { caller, generation, goes_by, assignments } = ask;
     check_instance(group, &caller.member, caller.instance.as_deref())?;
-    let assigned = group.classic_sync(&caller.member, generation, now);
-    let assigned = assigned.map_err(|error| refused(&error))?;
-    Ok(topics_of(Some(group), assigned.iter()))
+    let Some(led) = group.led() else {
+        let assigned = group.classic_sync(&caller.member, generation, now);
+        let assigned = assigned.map_err(|error| refused(&error))?;
+        let topics = topics_of(Some(group), assigned.iter());
+        return Ok(Some(Bytes::from(subscription::assignment(&topics))));
+    };
+    let (said_kind, said) = goes_by;
+    let LedState { protocol_type: kind, protocol, .. } = led.state();
+    let is_same = |said: Option<&String>, own: &String| said.is_none_or(|said| said == own);
+    if !is_same(said_kind.as_ref(), kind) || !is_same(said.as_ref(), protocol) {
+        let said = format!("'{}'", said_kind.unwrap_or_default());
+        return Err(refused(&GroupError::NothingInCommon { said, kind: kind.clone() }));
+    }
+    let synced = group
+        .with_led(now, |led| led.sync(&caller.member, generation, assignments, now.since_start));
+    synced.map_err(|error| refused(&error)).map(|()| None)
 }
 
 /// A classic member is there.
 pub fn beat(group: &mut Group, caller: &Caller, generation: i32, now: Now) -> Result<(), Fault> {
     check_instance(group, &caller.member, caller.instance.as_deref())?;
-    group.classic_heartbeat(&caller.member, generation, now).map_err(|error| refused(&error))
+    let result = match group.led() {
+        Some(_) => {
+            group.with_led(now, |led| led.heartbeat(&caller.member, generation, now.since_start))
+        }
+        None => group.classic_heartbeat(&caller.member, generation, now),
+    };
+    result.map_err(|error| refused(&error))
 }
 
 /// A member leaves, or is sent away by its instance id.
@@ -135,7 +206,11 @@ pub fn leave(
             member.to_owned()
         }
     };
-    group.leave(&member, false, now, topics).map_err(|error| refused(&error))
+    let result = match group.led() {
+        Some(_) => group.with_led(now, |led| led.leave(&member, now.since_start)),
+        None => group.leave(&member, false, now, topics),
+    };
+    result.map_err(|error| refused(&error))
 }
 
 fn check_names(member: &str, instance: Option<&str>) -> Result<(), Fault> {
@@ -162,6 +237,10 @@ pub fn check_instance(group: &Group, member: &str, instance: Option<&str>) -> Re
 /// it asks for, and is to hear of that first. Whoever names no member asks from outside.
 pub fn check_reader(group: Option<&Group>, reader: Option<&(String, i32)>) -> Result<(), Fault> {
     let Some((id, epoch)) = reader else { return Ok(()) };
+    // In a group that is led nobody loses what it has but by joining again.
+    if group.is_some_and(|group| group.led().is_some()) {
+        return Ok(());
+    }
     let unknown = || refused(&GroupError::UnknownMember(id.clone()));
     let member = group.and_then(|group| group.members().get(id)).ok_or_else(unknown)?;
     if member.state.epoch == *epoch {
@@ -194,6 +273,42 @@ pub fn commit<R>(
     Ok(answer)
 }
 
+/// A group, with what its members say to each other by way of the brokers.
+#[derive(Debug)]
+pub struct Described {
+    /// What our own clients are told.
+    pub group: DescribeGroupResponse,
+    /// What each of its members says to the leader, and is told by it.
+    pub said: Vec<(Bytes, Bytes)>,
+}
+
+/// All that is known of a group.
+pub fn describe<R>(
+    shard: &Shard<R>,
+    request: &DescribeGroup,
+    now: Now,
+    topics: Topics<'_>,
+) -> Result<Described, Fault> {
+    let group = serve::describe(shard, request, now, topics)?;
+    let led = shard.group(&request.group).and_then(Group::led);
+    let said = match led {
+        Some(led) => {
+            let protocol = &led.state().protocol;
+            let each = led.members().values().map(|member| &member.state);
+            each.map(|state| (state.metadata(protocol), state.assignment.clone())).collect()
+        }
+        // What they would say if one of them led.
+        None => {
+            let each = group.members.iter().map(|member| {
+                let wants = subscription::subscription(&member.profile.topics);
+                (Bytes::from(wants), Bytes::from(subscription::assignment(&member.assigned)))
+            });
+            each.collect()
+        }
+    };
+    Ok(Described { group, said })
+}
+
 /// A member of KIP-848 says that it is there, or that it leaves.
 pub fn consumer(
     group: &mut Group,
@@ -203,6 +318,9 @@ pub fn consumer(
     limits: &GroupLimits,
 ) -> Result<ConsumerAnswer, Fault> {
     let ConsumerAsk { member, epoch, changes, owned } = ask;
+    if group.led().is_some() {
+        return Err(Fault::new(ErrorCode::GROUP_ID_NOT_FOUND, GroupError::IsLed.to_string()));
+    }
     check_names(&member, changes.instance_id.as_deref())?;
     if matches!(epoch, LEAVES | STATIC_LEAVE) {
         let left = group.leave(&member, epoch == STATIC_LEAVE, now, topics);
@@ -234,6 +352,13 @@ pub fn consumer(
     let answer = answer.map_err(|error| refused(&error))?;
     let assigned = answer.assigned.map(|(_, partitions)| topics_of(Some(group), partitions.iter()));
     Ok(ConsumerAnswer { epoch: answer.epoch, assigned })
+}
+
+impl ConsumerAsk {
+    /// True if it joins or leaves.
+    pub fn comes_or_goes(&self) -> bool {
+        self.epoch <= JOIN
+    }
 }
 
 impl Changes {

@@ -39,6 +39,9 @@ pub struct Classic {
     pub session_timeout_ms: u32,
     /// The assignor that it was told to be used, of those that it knows.
     pub protocol: String,
+    /// All that it knows, with those that no broker does.
+    #[serde(default)]
+    pub protocols: Vec<String>,
 }
 
 /// A member as the log has it.

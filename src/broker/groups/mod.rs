@@ -5,18 +5,23 @@
 //! What follows from what is in [`group`] and [`shard`], which know neither disk nor clock; records are
 //! appended and answers sent by the [`coordinator`]'s thread.
 
+pub mod ask;
 pub mod assignor;
 mod classic;
 pub mod coordinator;
 pub mod find;
 mod group;
+mod held;
 mod journal;
 pub mod kafka;
+pub mod led;
 pub mod member;
 mod offsets;
 mod record;
+mod rounds;
 pub mod serve;
 mod shard;
+pub mod subscription;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::led::{LedMemberState, LedState};
 use super::member::MemberState;
 use super::offsets::{Committed, PartitionName};
 
@@ -18,6 +19,14 @@ pub enum Key {
     },
     /// A member of a group.
     Member {
+        /// The group.
+        group: String,
+        /// The member's id.
+        member: String,
+    },
+    /// A member of a group that one of its members leads.
+    #[serde(rename = "led member")]
+    LedMember {
         /// The group.
         group: String,
         /// The member's id.
@@ -40,6 +49,9 @@ pub struct GroupState {
     pub epoch: i32,
     /// When its last member left it, in milliseconds since 1970; 0 while it has members.
     pub emptied_ms: i64,
+    /// Set while one of its members leads it; what is to be done is given out by generations then, which are its epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<LedState>,
 }
 
 /// A change of a group, as it goes into the log; no value: it is no more.
@@ -49,6 +61,8 @@ pub enum Change {
     Group(String, Option<GroupState>),
     /// Of a member.
     Member(String, String, Option<Box<MemberState>>),
+    /// Of a member of a group that one of its members leads.
+    LedMember(String, String, Option<Box<LedMemberState>>),
     /// Of an offset.
     Offset(String, PartitionName, Option<Committed>),
 }
@@ -69,6 +83,9 @@ impl Change {
             Change::Member(group, member, state) => {
                 (Key::Member { group, member }, json(state.as_ref())?)
             }
+            Change::LedMember(group, member, state) => {
+                (Key::LedMember { group, member }, json(state.as_ref())?)
+            }
             Change::Offset(group, partition, committed) => {
                 (Key::Offset { group, partition }, json(committed.as_ref())?)
             }
@@ -86,6 +103,7 @@ impl Change {
         Ok(match serde_json::from_slice(key)? {
             Key::Group { group } => Change::Group(group, json(value)?),
             Key::Member { group, member } => Change::Member(group, member, json(value)?),
+            Key::LedMember { group, member } => Change::LedMember(group, member, json(value)?),
             Key::Offset { group, partition } => Change::Offset(group, partition, json(value)?),
         })
     }
@@ -99,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::broker::groups::PartitionId;
+    use crate::broker::groups::led::Protocol;
 
     #[test]
     fn records_are_read_back() {
@@ -117,10 +136,22 @@ mod tests {
             topic_id: id.topic,
             committed_ms: 5,
         };
+        let led = LedMemberState {
+            protocols: vec![Protocol {
+                name: "own".to_owned(),
+                metadata: Bytes::from_static(&[0, 9]),
+            }],
+            assignment: Bytes::from_static(&[255]),
+            ..LedMemberState::default()
+        };
+        let of_led = LedState { leader: "m".to_owned(), ..LedState::default() };
         let group = || "billing".to_owned();
         for change in [
-            Change::Group(group(), Some(GroupState { epoch: 4, emptied_ms: 0 })),
+            Change::Group(group(), Some(GroupState { epoch: 4, ..GroupState::default() })),
+            Change::Group(group(), Some(GroupState { led: Some(of_led), ..GroupState::default() })),
             Change::Group(group(), None),
+            Change::LedMember(group(), "m".to_owned(), Some(Box::new(led))),
+            Change::LedMember(group(), "m".to_owned(), None),
             Change::Member(group(), "m".to_owned(), Some(Box::new(member))),
             Change::Member(group(), "m".to_owned(), None),
             Change::Offset(group(), name.clone(), Some(committed)),

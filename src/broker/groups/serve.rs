@@ -15,9 +15,12 @@ use uuid::Uuid;
 use super::PartitionId;
 use super::assignor::Assignor;
 use super::group::{Answer, Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
+use super::led::Led;
+use super::led::group::CONSUMER;
 use super::member::{Member, Profile, STATIC_LEAVE};
 use super::offsets::{Committed, PartitionName};
 use super::shard::Shard;
+use super::subscription;
 
 /// What each answer to a member says of time.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,9 @@ pub struct Rhythm {
     /// So long it may be silent.
     pub session_timeout_ms: u32,
 }
+
+/// The type of a group that one of its members leads; of all others it is [`CONSUMER`].
+pub const CLASSIC: &str = "classic";
 
 /// Most topics that a member reads.
 pub const MOST_TOPICS: usize = 1000;
@@ -114,7 +120,11 @@ pub fn refused(error: &GroupError) -> Fault {
         GroupError::FencedEpoch { .. } | GroupError::NotHeld(_) => ErrorCode::FENCED_MEMBER_EPOCH,
         GroupError::InstanceInUse { .. } => ErrorCode::UNRELEASED_INSTANCE_ID,
         GroupError::Full(_) => ErrorCode::GROUP_MAX_SIZE_REACHED,
-        GroupError::NoProfile => ErrorCode::INVALID_REQUEST,
+        GroupError::NoProfile | GroupError::NotLed => ErrorCode::INVALID_REQUEST,
+        GroupError::IdFirst => ErrorCode::MEMBER_ID_REQUIRED,
+        GroupError::IsLed | GroupError::NothingInCommon { .. } => {
+            ErrorCode::INCONSISTENT_GROUP_PROTOCOL
+        }
         GroupError::NotOwner(_) | GroupError::Overtaken { .. } => ErrorCode::STALE_MEMBER_EPOCH,
         GroupError::JoinAgain => ErrorCode::REBALANCE_IN_PROGRESS,
         GroupError::OldGeneration { .. } => ErrorCode::ILLEGAL_GENERATION,
@@ -204,12 +214,25 @@ pub fn listed(group: &Group) -> ListedGroup {
     ListedGroup {
         group: group.name().to_owned(),
         state: state_of(group).to_owned(),
-        members: group.members().len() as u32,
+        group_type: group_type(group).to_owned(),
+        protocol_type: protocol_type(group).to_owned(),
+        members: group.member_count() as u32,
         offsets: group.offsets().len() as u32,
     }
 }
 
+fn group_type(group: &Group) -> &'static str {
+    if group.led().is_some() { CLASSIC } else { CONSUMER }
+}
+
+fn protocol_type(group: &Group) -> &str {
+    group.led().map_or(CONSUMER, |led| &led.state().protocol_type)
+}
+
 fn state_of(group: &Group) -> &'static str {
+    if let Some(led) = group.led() {
+        return led.phase_name();
+    }
     let settled = |member: &Member| {
         member.state.epoch == STATIC_LEAVE || member.state.is_settled(group.epoch())
     };
@@ -225,9 +248,10 @@ pub fn describe<R>(
     shard: &Shard<R>,
     request: &DescribeGroup,
     now: Now,
+    topics: Topics<'_>,
 ) -> Result<DescribeGroupResponse, Fault> {
     let group = shard.group(&request.group).ok_or_else(|| no_group(&request.group))?;
-    let members = group.members().iter().map(|(id, member)| {
+    let served = group.members().iter().map(|(id, member)| {
         let Member { state, heard, polled, paused, .. } = member;
         let of = |partitions: BTreeSet<PartitionId>| topics_of(Some(group), partitions.iter());
         let profile = state.profile.clone();
@@ -256,12 +280,52 @@ pub fn describe<R>(
         committed: Some(committed_of(committed)),
         per_second: group.per_second(name, now.ms),
     });
+    let led = group.led().into_iter().flat_map(|led| described_led(led, now, topics));
+    let protocol = group.led().map(|led| led.state().protocol.as_str());
     Ok(DescribeGroupResponse {
         state: state_of(group).to_owned(),
         epoch: group.epoch(),
-        assignor: group.assignor().name().to_owned(),
-        members: members.collect(),
+        group_type: group_type(group).to_owned(),
+        protocol_type: protocol_type(group).to_owned(),
+        assignor: protocol.unwrap_or_else(|| group.assignor().name()).to_owned(),
+        members: served.chain(led).collect(),
         offsets: offsets.collect(),
+    })
+}
+
+/// Members of a group that one of them leads. What they read is known if they say it as Kafka's consumers do.
+fn described_led(led: &Led, now: Now, topics: Topics<'_>) -> impl Iterator<Item = DescribedMember> {
+    let reads = led.state().protocol_type == CONSUMER;
+    led.members().iter().map(move |(id, member)| {
+        let state = &member.state;
+        let metadata = state.metadata(&led.state().protocol);
+        let wants = reads.then(|| subscription::parse(&metadata).ok()).flatten();
+        let assigned = reads.then(|| subscription::parse_assignment(&state.assignment).ok());
+        let assigned = assigned.flatten().unwrap_or_default().into_iter();
+        let assigned = assigned.filter_map(|(topic, partitions)| {
+            Some(TopicPartitions { topic_id: topics.find(&topic)?.0, topic, partitions })
+        });
+        let assigned: Vec<TopicPartitions> = assigned.collect();
+        let wants = wants.unwrap_or_default();
+        DescribedMember {
+            member: id.clone(),
+            epoch: state.generation,
+            client_host: state.client_host.clone(),
+            profile: MemberProfile {
+                instance_id: state.instance_id.clone(),
+                client_id: state.client_id.clone(),
+                rack: wants.rack,
+                rebalance_timeout_ms: state.rebalance_timeout_ms,
+                topics: wants.topics,
+                assignor: None,
+            },
+            heard_ms: now.since_start.saturating_sub(member.heard).as_millis() as u64,
+            polled_ms: 0,
+            paused: Vec::new(),
+            target: assigned.clone(),
+            assigned,
+            revoking: Vec::new(),
+        }
     })
 }
 
@@ -276,8 +340,8 @@ pub fn delete<R>(
     request: &DeleteGroup,
 ) -> Result<DeleteGroupResponse, Fault> {
     let group = shard.group(&request.group).ok_or_else(|| no_group(&request.group))?;
-    if !group.members().is_empty() {
-        let what = format!("group '{}' has {} members", request.group, group.members().len());
+    if group.member_count() > 0 {
+        let what = format!("group '{}' has {} members", request.group, group.member_count());
         return Err(Fault::new(ErrorCode::NON_EMPTY_GROUP, what));
     }
     let all = || group.offsets().keys().cloned().collect();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::group::{Answer, Group, GroupLimits, Now, Topics};
+use super::led;
 use super::offsets::expired;
 use super::record::Change;
 
@@ -53,14 +54,18 @@ impl<R> Shard<R> {
     /// Takes in a change that the log has.
     pub fn replay(&mut self, change: Change, now: Duration) {
         let name = match &change {
-            Change::Group(name, _) | Change::Member(name, ..) | Change::Offset(name, ..) => name,
+            Change::Group(name, _)
+            | Change::Member(name, ..)
+            | Change::LedMember(name, ..)
+            | Change::Offset(name, ..) => name,
         };
         let group = self.groups.entry(name.clone()).or_insert_with(|| Group::new(name));
         group.replay(change, now);
     }
 
     /// All of the log was taken in.
-    pub fn replayed(&mut self, topics: Topics<'_>) {
+    pub fn replayed(&mut self, topics: Topics<'_>, now: Duration) {
+        self.groups.values_mut().for_each(|group| group.replayed(now));
         self.groups.retain(|_, group| !group.is_nothing());
         self.topics_changed(topics);
     }
@@ -131,6 +136,16 @@ impl<R> Shard<R> {
         (told, orphans)
     }
 
+    /// Members of groups that are led and are to be told something, each with the name of its group.
+    pub fn told_led(&mut self) -> Vec<(String, led::Told)> {
+        let mut all = Vec::new();
+        for name in &self.touched {
+            let told = self.groups.get_mut(name).map(|group| std::mem::take(&mut group.told));
+            all.extend(told.into_iter().flatten().map(|told| (name.clone(), told)));
+        }
+        all
+    }
+
     /// Topics may have changed.
     pub fn topics_changed(&mut self, topics: Topics<'_>) {
         for (name, group) in &mut self.groups {
@@ -163,9 +178,10 @@ impl<R> Shard<R> {
             return gone;
         }
         for (name, group) in &mut self.groups {
-            for (member, why) in group.expire(now, topics, limits) {
+            let out = group.expire(now, topics, limits);
+            gone.extend(out.into_iter().map(|(member, why)| (name.clone(), member, why)));
+            if group.has_changed() {
                 self.touched.insert(name.clone());
-                gone.push((name.clone(), member, why));
             }
         }
         let next = self.groups.values().filter_map(|group| group.next_deadline(limits)).min();
@@ -175,7 +191,7 @@ impl<R> Shard<R> {
 
     /// Forgets offsets of groups without members that are older than `retention_ms`, and groups that have none.
     pub fn expire_offsets(&mut self, now_ms: i64, retention_ms: i64) {
-        let empty = self.groups.iter_mut().filter(|(_, group)| group.members().is_empty());
+        let empty = self.groups.iter_mut().filter(|(_, group)| group.member_count() == 0);
         for (name, group) in empty {
             let old = expired(group.offsets(), group.emptied_ms(), now_ms, retention_ms);
             group.forget(&old);
@@ -204,7 +220,7 @@ impl<R> Shard<R> {
                 group.dissolve();
             }
             changes.extend(group.take_changes());
-            if group.is_nothing() {
+            if group.is_nothing() && group.invited.is_empty() {
                 self.groups.remove(&name);
             }
         }
@@ -220,6 +236,7 @@ impl<R> Shard<R> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use uuid::Uuid;
 
     use super::super::group::Heartbeat;
@@ -227,8 +244,12 @@ mod tests {
     use super::super::offsets::{Committed, PartitionName};
     use super::*;
 
-    const LIMITS: GroupLimits =
-        GroupLimits { session_timeout: Duration::from_secs(10), most_members: 9, most_metadata: 9 };
+    const LIMITS: GroupLimits = GroupLimits {
+        session_timeout: Duration::from_secs(10),
+        most_members: 9,
+        most_metadata: 9,
+        initial_delay: Duration::ZERO,
+    };
 
     fn topics(name: &str) -> Option<(Uuid, u32)> {
         (name == "orders").then_some((Uuid::from_u128(7), 4))
@@ -251,6 +272,27 @@ mod tests {
         shard.group_mut(group).heartbeat(heartbeat, at(0), &topics, &LIMITS).unwrap();
         assert_eq!(shard.expire(at(0), &topics, &LIMITS), []);
         shard.take_changes();
+    }
+
+    /// Nobody was told that all had joined, until something else was done with the group.
+    #[test]
+    fn who_waits_for_the_first_members_is_told_when_that_is_over() {
+        let mut shard: Shard<u32> = Shard::default();
+        let limits = GroupLimits { initial_delay: Duration::from_secs(3), ..LIMITS };
+        let state = led::LedMemberState {
+            session_timeout_ms: 10_000,
+            rebalance_timeout_ms: 10_000,
+            protocols: vec![led::Protocol { name: "own".to_owned(), metadata: Bytes::new() }],
+            ..led::LedMemberState::default()
+        };
+        let (member, protocol_type) = ("a".to_owned(), "connect".to_owned());
+        let join = led::LedJoin { member, protocol_type, state, can_skip: false };
+        shard.group_mut("g").led_join(join, at(0), &limits).unwrap();
+        shard.expire(at(0), &topics, &limits);
+        assert_eq!((shard.told_led().len(), shard.take_changes().len()), (0, 2));
+        assert_eq!(shard.next_deadline(), Some(at(3).since_start));
+        assert_eq!(shard.expire(at(3), &topics, &limits), []);
+        assert_eq!((shard.told_led().len(), shard.take_changes().len()), (1, 2));
     }
 
     fn replies(shard: &mut Shard<u32>, seconds: u64) -> (Vec<u32>, Vec<u32>) {
@@ -371,7 +413,7 @@ mod tests {
         log.extend(leave(&mut shard, 2000));
         let mut next: Shard<u32> = Shard::default();
         log.into_iter().for_each(|change| next.replay(change, Duration::ZERO));
-        next.replayed(&topics);
+        next.replayed(&topics, Duration::ZERO);
         next.expire_offsets(2100, 100);
         assert_eq!(known(&next), [0]);
         next.expire_offsets(2101, 100);

@@ -17,8 +17,12 @@ use super::serve;
 use super::shard::Shard;
 use crate::client::{Membership, Says};
 
-const LIMITS: GroupLimits =
-    GroupLimits { session_timeout: Duration::from_secs(10), most_members: 5, most_metadata: 8 };
+const LIMITS: GroupLimits = GroupLimits {
+    session_timeout: Duration::from_secs(10),
+    most_members: 5,
+    most_metadata: 8,
+    initial_delay: Duration::ZERO,
+};
 
 fn topic() -> Uuid {
     Uuid::from_u128(7)

@@ -40,6 +40,8 @@ async fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
             table::print_json(&json!({
                 "group": group.group,
                 "state": group.state,
+                "type": group.group_type,
+                "protocol_type": group.protocol_type,
                 "members": group.members,
                 "offsets": group.offsets,
             }))?;
@@ -47,9 +49,10 @@ async fn list(admin: &Admin, json: bool) -> Result<(), Failure> {
     } else {
         let rows = groups.into_iter().map(|group| {
             let (members, offsets) = (group.members.to_string(), group.offsets.to_string());
-            vec![group.group, group.state, members, offsets]
+            vec![group.group, group.state, group.group_type, group.protocol_type, members, offsets]
         });
-        table::print(&["GROUP", "STATE", "MEMBERS", "OFFSETS"], &rows.collect::<Vec<_>>())?;
+        let header = ["GROUP", "STATE", "TYPE", "PROTOCOL", "MEMBERS", "OFFSETS"];
+        table::print(&header, &rows.collect::<Vec<_>>())?;
     }
     for (broker, error) in &failed {
         say!("mkctl: the groups of broker {broker} are missing: {}", describe_error(error));

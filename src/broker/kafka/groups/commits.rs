@@ -23,7 +23,7 @@ use mk_net::message::{
 use uuid::Uuid;
 
 use super::gather::{Gather, each_group};
-use crate::broker::groups::coordinator::Ask;
+use crate::broker::groups::ask::Ask;
 use crate::broker::kafka::NoAnswer;
 use crate::broker::kafka::offsets::number;
 use crate::broker::kafka::place::{Place, group_code_of, text};

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::broker::clients::MOST_TEXT;
 use crate::broker::groups::PartitionId;
+use crate::broker::groups::ask::Ask;
 use crate::broker::groups::assignor::Assignor;
-use crate::broker::groups::coordinator::Ask;
 use crate::broker::groups::kafka::{Changes, ConsumerAnswer, ConsumerAsk};
 use crate::broker::groups::serve::MOST_TOPICS;
 use crate::broker::kafka::NoAnswer;

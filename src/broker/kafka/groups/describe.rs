@@ -1,6 +1,5 @@
 //! What is known of groups: ListGroups, DescribeGroups, ConsumerGroupDescribe; and DeleteGroups.
 
-use bytes::Bytes;
 use kafka_protocol::messages::consumer_group_describe_response::{
     Assignment, DescribedGroup as ConsumerGroup, Member, TopicPartitions,
 };
@@ -16,10 +15,10 @@ use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{self, DeleteGroup, DescribeGroup, DescribeGroupResponse, DescribedMember};
 
-use super::classic::CONSUMER;
 use super::gather::{Gather, each_group};
-use super::subscription;
-use crate::broker::groups::coordinator::Ask;
+use crate::broker::groups::ask::Ask;
+use crate::broker::groups::kafka::Described;
+use crate::broker::groups::serve::CLASSIC;
 use crate::broker::kafka::NoAnswer;
 use crate::broker::kafka::metadata::NOT_ASKED;
 use crate::broker::kafka::place::{Place, group_code_of, text};
@@ -45,13 +44,13 @@ pub fn list(shared: &Shared, place: Place, fields: &[u8]) -> Result<(), NoAnswer
         };
         let groups = answer.into_iter().flat_map(|answer| answer.groups).filter(|group| {
             is_wanted(&request.states_filter, &group.state)
-                && is_wanted(&request.types_filter, CONSUMER)
+                && is_wanted(&request.types_filter, &group.group_type)
         });
         let groups = groups.map(|group| {
             let listed = ListedGroup::default()
                 .with_group_id(GroupId(text(group.group)))
-                .with_protocol_type(text(CONSUMER));
-            let (state, kind) = (text(group.state), text(CONSUMER));
+                .with_protocol_type(text(group.protocol_type));
+            let (state, kind) = (text(group.state), text(group.group_type));
             let listed =
                 if place.version >= WITH_STATES { listed.with_group_state(state) } else { listed };
             if place.version >= WITH_TYPES { listed.with_group_type(kind) } else { listed }
@@ -82,22 +81,23 @@ pub fn classic(
         let translate = move |answer| classic_of(id, answer, place.version, operations);
         let whole = |groups| DescribeGroupsResponse::default().with_groups(groups);
         let reply = gather.reply(index, translate, whole);
-        shared.groups.ask(Ask::Describe(reply, DescribeGroup { group }));
+        shared.groups.ask(Ask::KafkaDescribe(reply, DescribeGroup { group }));
     }
     Ok(())
 }
 
 fn classic_of(
     id: GroupId,
-    answer: Result<DescribeGroupResponse, Fault>,
+    answer: Result<Described, Fault>,
     version: i16,
     operations: i32,
 ) -> DescribedGroup {
     let described =
         DescribedGroup::default().with_group_id(id).with_authorized_operations(operations);
     match answer {
-        Ok(group) => {
-            let members = group.members.into_iter().map(|member| {
+        Ok(Described { group, said }) => {
+            let members = group.members.into_iter().zip(said);
+            let members = members.map(|(member, (metadata, assignment))| {
                 DescribedGroupMember::default()
                     .with_member_id(text(member.member))
                     .with_group_instance_id(
@@ -105,11 +105,12 @@ fn classic_of(
                     )
                     .with_client_id(text(member.profile.client_id))
                     .with_client_host(text(member.client_host))
-                    .with_member_assignment(Bytes::from(subscription::assignment(&member.assigned)))
+                    .with_member_metadata(metadata)
+                    .with_member_assignment(assignment)
             });
             described
                 .with_group_state(text(classic_state(&group.state)))
-                .with_protocol_type(text(CONSUMER))
+                .with_protocol_type(text(group.protocol_type))
                 .with_protocol_data(text(group.assignor))
                 .with_members(members.collect())
         }
@@ -159,6 +160,10 @@ fn consumer_of(
     let described =
         ConsumerGroup::default().with_group_id(id).with_authorized_operations(operations);
     match answer {
+        // Its members are asked for by DescribeGroups.
+        Ok(group) if group.group_type == CLASSIC => described
+            .with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
+            .with_error_message(Some(text("one of the group's members leads it".to_owned()))),
         Ok(group) => described
             .with_group_state(text(group.state))
             .with_group_epoch(group.epoch)

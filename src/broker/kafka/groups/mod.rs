@@ -5,4 +5,3 @@ pub mod commits;
 pub mod consumer;
 pub mod describe;
 pub mod gather;
-mod subscription;

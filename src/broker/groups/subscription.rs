@@ -33,11 +33,7 @@ pub fn parse(bytes: &[u8]) -> Result<Subscription, DecodeError> {
     reader.nullable_bytes("user data")?;
     let more = |reader: &KafkaReader<'_>| !reader.rest().is_empty();
     if version >= WITH_OWNED && more(&reader) {
-        subscription.owned = reader.list("owned partitions", 6, |reader| {
-            let topic = reader.string("topic")?.to_owned();
-            let numbers = reader.list("partitions", 4, |reader| reader.i32("partition"))?;
-            Ok((topic, numbers.into_iter().filter_map(|n| u32::try_from(n).ok()).collect()))
-        })?;
+        subscription.owned = reader.list("owned partitions", 6, partitions)?;
     }
     if version >= WITH_GENERATION && more(&reader) {
         reader.i32("generation")?;
@@ -46,6 +42,31 @@ pub fn parse(bytes: &[u8]) -> Result<Subscription, DecodeError> {
         subscription.rack = reader.nullable_string("rack")?.unwrap_or_default().to_owned();
     }
     Ok(subscription)
+}
+
+/// What a member wants, written in the oldest version.
+pub fn subscription(topics: &[String]) -> Vec<u8> {
+    let mut writer = KafkaWriter::new(false);
+    writer.i16(0);
+    writer.length(Some(topics.len()));
+    topics.iter().for_each(|topic| writer.string(topic));
+    // No user data.
+    writer.length(None);
+    writer.into_bytes()
+}
+
+/// Reads what a member is to read; what newer versions have behind it is not looked at.
+pub fn parse_assignment(bytes: &[u8]) -> Result<Vec<(String, Vec<u32>)>, DecodeError> {
+    let mut reader = KafkaReader::new(bytes, false);
+    reader.i16("version")?;
+    reader.list("assigned partitions", 6, partitions)
+}
+
+/// The partitions of a topic.
+fn partitions(reader: &mut KafkaReader<'_>) -> Result<(String, Vec<u32>), DecodeError> {
+    let topic = reader.string("topic")?.to_owned();
+    let numbers = reader.list("partitions", 4, |reader| reader.i32("partition"))?;
+    Ok((topic, numbers.into_iter().filter_map(|number| u32::try_from(number).ok()).collect()))
 }
 
 /// Writes what a member is to read.
@@ -118,11 +139,21 @@ mod tests {
             topic: "orders".into(),
             partitions: vec![1, 2],
         };
-        let mut bytes = Bytes::from(assignment(&[topic]));
+        let mut bytes = Bytes::from(assignment(std::slice::from_ref(&topic)));
         assert_eq!(bytes.split_to(2)[..], [0, 0]);
         let read = ConsumerProtocolAssignment::decode(&mut bytes, 0).unwrap();
         assert_eq!(read.assigned_partitions[0].partitions, [1, 2]);
         assert_eq!(read.assigned_partitions[0].topic.0.as_str(), "orders");
         assert!(bytes.is_empty() && read.user_data.is_none());
+        assert_eq!(
+            parse_assignment(&assignment(&[topic])),
+            Ok(vec![("orders".to_owned(), vec![1, 2])])
+        );
+        assert!(parse_assignment(&[0, 0, 0, 0, 0, 1]).is_err());
+        let topics = vec!["orders".to_owned()];
+        assert_eq!(
+            parse(&subscription(&topics)),
+            Ok(Subscription { topics, ..Subscription::default() })
+        );
     }
 }

@@ -58,7 +58,7 @@ fn a_group_reads_once_and_goes_on_where_it_was() {
     assert!(troubles.contains(&"nobody reads it".into()), "{troubles:?}");
     let some = broker.run(&["consume", "orders", "-g", "billing", "-n", "40"]);
     assert_eq!((lines(&some), lag(&broker)), (40, 60), "what was printed is done");
-    assert_eq!(broker.run(&["group", "list"]), "billing\tEmpty\t0\t3\n");
+    assert_eq!(broker.run(&["group", "list"]), "billing\tEmpty\tconsumer\tconsumer\t0\t3\n");
     broker.stop();
 }
 

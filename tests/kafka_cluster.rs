@@ -1,4 +1,4 @@
-//! Kafka's administrative requests in a cluster of three brokers: who leads, and who has what.
+//! Kafka's requests in a cluster of three brokers: who leads, who has what, and what too few of them do for groups.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
@@ -24,9 +24,11 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, CreateTopicsRequest, DeleteRecordsRequest,
+    AlterPartitionReassignmentsRequest, BrokerId, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, CreateTopicsRequest, DeleteRecordsRequest,
     DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, MetadataRequest, OffsetForLeaderEpochRequest,
+    FindCoordinatorRequest, GroupId, ListPartitionReassignmentsRequest, MetadataRequest,
+    OffsetForLeaderEpochRequest,
 };
 use machines::Machines;
 use mk_net::fault::ErrorCode;
@@ -114,6 +116,49 @@ fn a_partition_is_on_its_way_until_it_is_there_or_called_back() {
     machines.start_broker(other);
     wait_until("it is there", || moving(&mut client, None).is_empty());
     assert_eq!(ids(&place(&mut client).replica_nodes), goal);
+}
+
+fn beat(client: &mut KafkaClient, member: &str, epoch: i32) -> ConsumerGroupHeartbeatResponse {
+    let joins = epoch == 0;
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text("g")))
+        .with_member_id(text(member))
+        .with_member_epoch(epoch)
+        .with_rebalance_timeout_ms(if joins { 10_000 } else { -1 })
+        .with_subscribed_topic_names(joins.then(|| vec![name("t")]))
+        .with_topic_partitions(joins.then(Vec::new));
+    client.call(0, &request)
+}
+
+/// While the offsets topic had too few replicas members of KIP-848 were told that their coordinator was not there, and
+/// our own that all was well.
+#[test]
+fn members_stay_in_their_group_while_too_few_replicas_are_in_sync() {
+    let mut machines = Machines::start();
+    let mut first = client(&machines, 1);
+    create(&mut first, 1);
+    let request = FindCoordinatorRequest::default().with_key(text("g"));
+    let mut coordinator = 0;
+    wait_until("a member has joined", || {
+        let found = first.call(3, &request);
+        coordinator = found.node_id.0 as u32;
+        found.error_code == 0 && beat(&mut client(&machines, coordinator), "a", 0).error_code == 0
+    });
+    let mut at = client(&machines, coordinator);
+    let epoch = beat(&mut at, "a", 0).member_epoch;
+    (1..=3).filter(|id| *id != coordinator).for_each(|id| machines.kill_broker(id));
+    let offsets = MetadataRequestTopic::default().with_name(Some(name("__consumer_offsets")));
+    let request = MetadataRequest::default().with_topics(Some(vec![offsets]));
+    wait_until("the others are not in sync any more", || {
+        assert_eq!(beat(&mut at, "a", epoch).error_code, 0);
+        let partitions = at.call(12, &request).topics.remove(0).partitions;
+        let own = partitions.iter().filter(|p| p.leader_id.0 as u32 == coordinator);
+        let in_sync: Vec<usize> = own.map(|partition| partition.isr_nodes.len()).collect();
+        !in_sync.is_empty() && in_sync.iter().all(|count| *count == 1)
+    });
+    let refused = ErrorCode(beat(&mut at, "b", 0).error_code);
+    assert_eq!(refused, ErrorCode::COORDINATOR_NOT_AVAILABLE, "nobody can join");
+    assert_eq!(beat(&mut at, "a", epoch).error_code, 0, "who is in it stays in it");
 }
 
 const PREFERRED: i8 = 0;

@@ -375,6 +375,8 @@ fn members_of_kip_848_come_give_up_and_leave() {
             let described = client.call(version, &request).groups;
             assert_eq!(described[0].members.len(), 2);
             assert_eq!(described[0].members[0].assignment.topic_partitions[0].partitions, kept);
+            let kind = if version >= 1 { 1 } else { -1 };
+            assert_eq!(described[0].members[0].member_type, kind);
             assert_eq!(ErrorCode(described[1].error_code), ErrorCode::GROUP_ID_NOT_FOUND);
         }
         // Who asks as a member is to be one, in the epoch that it has (KIP-848).
@@ -403,6 +405,57 @@ fn members_of_kip_848_come_give_up_and_leave() {
     broker.stop();
 }
 
+/// A member of KIP-848 that wants all topics of a pattern.
+#[test]
+fn the_brokers_look_for_topics_of_a_pattern() {
+    let (_root, broker, mut client) = start();
+    let say = |client: &mut KafkaClient, epoch: i32, pattern: Option<&str>, owned| {
+        let request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group("g"))
+            .with_member_id(text("a"))
+            .with_member_epoch(epoch)
+            .with_rebalance_timeout_ms(if epoch == 0 { 10_000 } else { -1 })
+            .with_subscribed_topic_regex(pattern.map(text))
+            .with_topic_partitions(owned);
+        client.call(1, &request)
+    };
+    let beat = |client: &mut KafkaClient, epoch: i32, pattern: Option<&str>| {
+        say(client, epoch, pattern, (epoch == 0).then(Vec::new))
+    };
+    let refused = beat(&mut client, 0, Some("orders-("));
+    assert_eq!(ErrorCode(refused.error_code), ErrorCode::INVALID_REGULAR_EXPRESSION);
+    // The brokers' own topic is none of them; there is one, for the coordinator was asked for.
+    let first = beat(&mut client, 0, Some(".*"));
+    let of = |told: &ConsumerGroupHeartbeatResponse| {
+        let topics = told.assignment.as_ref().map(|told| &told.topic_partitions);
+        topics.map(|topics| topics.iter().map(|topic| topic.partitions.len()).collect::<Vec<_>>())
+    };
+    assert_eq!(of(&first), Some(vec![4]));
+    broker.run(&["topic", "create", "visits", "-p", "3"]);
+    let mut now = BTreeSet::new();
+    let mut epoch = first.member_epoch;
+    wait_until("the new topic is its, too", || {
+        let told = beat(&mut client, epoch, None);
+        epoch = told.member_epoch;
+        now = of(&told).into_iter().flatten().collect();
+        now == BTreeSet::from([3, 4])
+    });
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group("g")]);
+    let described = client.call(1, &request).groups.remove(0).members.remove(0);
+    let pattern = described.subscribed_topic_regex.as_ref().map(|pattern| pattern.as_str());
+    assert_eq!((pattern, described.member_type), (Some(".*"), 1));
+    assert!(broker.run(&["group", "members", "g", "-J"]).contains(r#""pattern":".*""#));
+    // It wants something else: the rest it is to give up.
+    let less = beat(&mut client, epoch, Some("vis[a-z]*"));
+    assert_eq!(of(&less), Some(vec![3]));
+    let kept = less.assignment.unwrap().topic_partitions.remove(0);
+    let owned = TopicPartitions::default()
+        .with_topic_id(kept.topic_id)
+        .with_partitions(kept.partitions.clone());
+    let done = say(&mut client, less.member_epoch, None, Some(vec![owned]));
+    assert_eq!(of(&beat(&mut client, done.member_epoch, Some(""))), Some(vec![]));
+}
+
 #[test]
 fn groups_are_listed_described_and_forgotten() {
     let (_root, _broker, mut client) = start();
@@ -424,6 +477,7 @@ fn groups_are_listed_described_and_forgotten() {
         let described = client.call(version, &request).groups;
         assert_eq!(described[0].members[0].member_id, joined.member_id);
         assert_eq!(described[0].members[0].member_assignment.len(), 2 + 4 + 8 + 4 + 16 + 4);
+        assert_eq!(described[0].members[0].member_metadata.len(), 2 + 4 + 8 + 4);
         assert_eq!((described[1].error_code, described[1].group_state.as_str()), (0, "Dead"));
     }
     let delete = DeleteGroupsRequest::default().with_groups_names(vec![group("g"), group("none")]);

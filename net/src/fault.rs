@@ -103,6 +103,7 @@ error_codes! {
     STALE_MEMBER_EPOCH = 113, false, "The partition is another's, or was not this member's in that epoch";
     MISMATCHED_ENDPOINT_TYPE = 114, false, "Ask a controller, not a broker";
     UNSUPPORTED_ENDPOINT_TYPE = 115, false, "Ask for brokers";
+    INVALID_REGULAR_EXPRESSION = 128, false, "Use the syntax of RE2, without what looks around";
 }
 
 impl fmt::Debug for ErrorCode {

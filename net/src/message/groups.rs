@@ -234,6 +234,8 @@ message! {
         pub profile: MemberProfile,
         /// Where it connects from.
         pub client_host: String,
+        /// Of which pattern it wants to read all topics, besides those that it names.
+        pub pattern: Option<String>,
         /// How long it has not been heard of, in milliseconds.
         pub heard_ms: u64,
         /// How long its program had not asked for records when it was heard of, in milliseconds; 0: it did.

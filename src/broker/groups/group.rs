@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use regex::Regex;
 use uuid::Uuid;
 
 use super::PartitionId;
@@ -14,12 +15,18 @@ use super::assignor::{Applicant, Assignor, Racks};
 use super::led::{Led, LedMemberState, Told as LedTold};
 use super::member::{JOIN, Member, MemberState, Profile, STATIC_LEAVE, Told};
 use super::offsets::{Committed, Offsets, Pace, PartitionName};
+use super::pattern::Patterns;
 use super::record::{Change, GroupState};
 
 /// The topics that there are.
 pub trait KnownTopics {
     /// The id of a topic, and its number of partitions.
     fn find(&self, name: &str) -> Option<(Uuid, u32)>;
+
+    /// The topics of a pattern of whole names, but for the brokers' own.
+    fn matching(&self, _pattern: &Regex) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 
     /// The racks that have replicas of each of its partitions.
     fn racks(&self, _name: &str) -> Vec<BTreeSet<String>> {
@@ -192,6 +199,8 @@ pub struct Group {
     offsets: Offsets,
     /// How fast it gets on; nothing of it is written down.
     paces: BTreeMap<PartitionName, Pace>,
+    /// Of which members want all topics.
+    patterns: Patterns,
     /// The topics as they were when the assignment was worked out.
     known: BTreeMap<String, (Uuid, u32)>,
     /// What is to be written down.
@@ -217,6 +226,7 @@ impl Group {
             told: Vec::new(),
             offsets: Offsets::new(),
             paces: BTreeMap::new(),
+            patterns: Patterns::default(),
             known: BTreeMap::new(),
             changes: Vec::new(),
             changed: BTreeSet::new(),
@@ -547,17 +557,25 @@ impl Group {
 
     /// Works out what each is to read, if that is `due` or topics have changed, and begins a new epoch.
     fn assign_anew(&mut self, due: bool, topics: Topics<'_>) {
-        let names: BTreeSet<&String> =
-            self.members.values().flat_map(|member| &member.state.profile.topics).collect();
-        let known: BTreeMap<String, (Uuid, u32)> =
-            names.into_iter().filter_map(|name| Some((name.clone(), topics.find(name)?))).collect();
+        let patterns = self.members.values().filter_map(|m| m.state.profile.pattern.as_ref());
+        let found = self.patterns.find(patterns, topics);
+        let wanted_by = |member: &Member| {
+            let Profile { topics, pattern, .. } = &member.state.profile;
+            let more = pattern.as_ref().and_then(|pattern| found.get(pattern));
+            topics.iter().chain(more.into_iter().flatten()).cloned().collect::<BTreeSet<String>>()
+        };
+        let names: BTreeSet<String> = self.members.values().flat_map(wanted_by).collect();
+        let known: BTreeMap<String, (Uuid, u32)> = names
+            .into_iter()
+            .filter_map(|name| Some((name.clone(), topics.find(&name)?)))
+            .collect();
         if !due && known == self.known {
             return;
         }
         let counts: BTreeMap<Uuid, u32> = known.values().copied().collect();
         let applicants = self.members.iter().map(|(id, member)| {
-            let wanted = member.state.profile.topics.iter();
-            let topics = wanted.filter_map(|name| Some(known.get(name)?.0)).collect();
+            let wanted = wanted_by(member).into_iter();
+            let topics = wanted.filter_map(|name| Some(known.get(&name)?.0)).collect();
             let rack = member.state.profile.rack.clone();
             let exists = |p: &&PartitionId| counts.get(&p.topic).is_some_and(|n| p.partition < *n);
             let has = member.state.target.iter().filter(exists).copied().collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{GroupHeartbeat, GroupHeartbeatResponse};
 use mk_storage::batch::CheckedBatch;
+use regex::Regex;
 use uuid::Uuid;
 
 use super::group::{Answer, GroupLimits, KnownTopics, Now, Topics};
@@ -13,7 +14,7 @@ use super::member::JOIN;
 use super::rounds::Rounds;
 use super::serve::{self, Rhythm};
 use super::shard::Shard;
-use super::{OFFSETS_TOPIC, journal};
+use super::{OFFSETS_TOPIC, journal, refuse_internal};
 use crate::broker::note::Note;
 use crate::broker::partition::Partition;
 use crate::broker::produce::Uncommitted;
@@ -174,6 +175,12 @@ impl KnownTopics for TopicsOf<'_> {
     fn find(&self, name: &str) -> Option<(Uuid, u32)> {
         let state = self.0.cluster.state();
         state.topics.get(name).map(|topic| (topic.id, topic.partitions.len() as u32))
+    }
+
+    fn matching(&self, pattern: &Regex) -> BTreeSet<String> {
+        let state = self.0.cluster.state();
+        let names = state.topics.keys().filter(|name| refuse_internal(name).is_ok());
+        names.filter(|name| pattern.is_match(name)).cloned().collect()
     }
 
     fn racks(&self, name: &str) -> Vec<BTreeSet<String>> {

@@ -93,6 +93,8 @@ pub struct Changes {
     pub rebalance_timeout_ms: Option<u32>,
     /// See [`Profile::topics`].
     pub topics: Option<Vec<String>>,
+    /// See [`Profile::pattern`]; empty: none any more.
+    pub pattern: Option<String>,
     /// See [`Profile::assignor`].
     pub assignor: Option<Assignor>,
 }
@@ -278,8 +280,19 @@ pub fn commit<R>(
 pub struct Described {
     /// What our own clients are told.
     pub group: DescribeGroupResponse,
-    /// What each of its members says to the leader, and is told by it.
-    pub said: Vec<(Bytes, Bytes)>,
+    /// What each of its members says.
+    pub said: Vec<Said>,
+}
+
+/// What a member says to the one that leads the group, and is told by it.
+#[derive(Debug)]
+pub struct Said {
+    /// It speaks the classic protocol.
+    pub is_classic: bool,
+    /// What it says.
+    pub metadata: Bytes,
+    /// What it is told.
+    pub assignment: Bytes,
 }
 
 /// All that is known of a group.
@@ -290,18 +303,24 @@ pub fn describe<R>(
     topics: Topics<'_>,
 ) -> Result<Described, Fault> {
     let group = serve::describe(shard, request, now, topics)?;
-    let led = shard.group(&request.group).and_then(Group::led);
-    let said = match led {
+    let known = shard.group(&request.group);
+    let said = match known.and_then(Group::led) {
         Some(led) => {
             let protocol = &led.state().protocol;
-            let each = led.members().values().map(|member| &member.state);
-            each.map(|state| (state.metadata(protocol), state.assignment.clone())).collect()
+            let each = led.members().values().map(|member| Said {
+                is_classic: true,
+                metadata: member.state.metadata(protocol),
+                assignment: member.state.assignment.clone(),
+            });
+            each.collect()
         }
         // What they would say if one of them led.
         None => {
-            let each = group.members.iter().map(|member| {
-                let wants = subscription::subscription(&member.profile.topics);
-                (Bytes::from(wants), Bytes::from(subscription::assignment(&member.assigned)))
+            let members = known.into_iter().flat_map(|group| group.members().values());
+            let each = group.members.iter().zip(members).map(|(described, member)| Said {
+                is_classic: member.state.profile.classic.is_some(),
+                metadata: subscription::subscription(&described.profile.topics).into(),
+                assignment: subscription::assignment(&described.assigned).into(),
             });
             each.collect()
         }
@@ -332,7 +351,8 @@ pub fn consumer(
     }
     let known = group.members().get(&member);
     let before = known.filter(|_| epoch != JOIN).map(|member| member.state.profile.clone());
-    let says_all = changes.topics.is_some() && changes.rebalance_timeout_ms.is_some();
+    let says_what = changes.topics.is_some() || changes.pattern.is_some();
+    let says_all = says_what && changes.rebalance_timeout_ms.is_some();
     if epoch == JOIN && !says_all {
         return Err(refused(&GroupError::NoProfile));
     }
@@ -370,6 +390,7 @@ impl Changes {
             rack: self.rack.unwrap_or(before.rack),
             rebalance_timeout_ms: self.rebalance_timeout_ms.unwrap_or(before.rebalance_timeout_ms),
             topics: self.topics.map_or(before.topics, |topics| topics.into_iter().collect()),
+            pattern: self.pattern.or(before.pattern).filter(|pattern| !pattern.is_empty()),
             assignor: self.assignor.or(before.assignor),
             classic: None,
         }

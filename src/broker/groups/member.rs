@@ -25,6 +25,9 @@ pub struct Profile {
     pub rebalance_timeout_ms: u32,
     /// The topics that it wants to read, there or not.
     pub topics: BTreeSet<String>,
+    /// Of which pattern it wants to read all topics, too ([`super::pattern`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
     /// Which assignor it wants; none: it does not mind.
     pub assignor: Option<Assignor>,
     /// Set for one that speaks Kafka's classic protocol.

@@ -17,6 +17,7 @@ pub mod kafka;
 pub mod led;
 pub mod member;
 mod offsets;
+pub mod pattern;
 mod record;
 mod rounds;
 pub mod serve;

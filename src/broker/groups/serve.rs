@@ -73,6 +73,7 @@ fn profile_of(profile: MemberProfile, client_host: String) -> Result<Profile, Fa
         rack: profile.rack,
         rebalance_timeout_ms: profile.rebalance_timeout_ms,
         topics: profile.topics.into_iter().collect(),
+        pattern: None,
         assignor: profile.assignor.map(assignor).transpose()?,
         classic: None,
     })
@@ -259,6 +260,7 @@ pub fn describe<R>(
             member: id.clone(),
             epoch: state.epoch,
             client_host: profile.client_host,
+            pattern: profile.pattern,
             profile: MemberProfile {
                 instance_id: profile.instance_id,
                 client_id: profile.client_id,
@@ -311,6 +313,7 @@ fn described_led(led: &Led, now: Now, topics: Topics<'_>) -> impl Iterator<Item 
             member: id.clone(),
             epoch: state.generation,
             client_host: state.client_host.clone(),
+            pattern: None,
             profile: MemberProfile {
                 instance_id: state.instance_id.clone(),
                 client_id: state.client_id.clone(),

@@ -21,6 +21,7 @@ pub async fn run(admin: &Admin, group: &str, as_json: bool) -> Result<(), Failur
                 "heard_ms": member.heard_ms,
                 "polled_ms": member.polled_ms,
                 "topics": member.profile.topics,
+                "pattern": member.pattern,
                 "assigned": names(&member.assigned),
                 "paused": names(&member.paused),
                 "revoking": names(&member.revoking),

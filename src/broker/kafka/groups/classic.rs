@@ -201,6 +201,7 @@ fn served(request: &JoinGroupRequest, state: &LedMemberState) -> Result<Option<S
         rack: wants.rack,
         rebalance_timeout_ms: state.rebalance_timeout_ms,
         topics: wants.topics.into_iter().collect(),
+        pattern: None,
         assignor: Some(assignor),
         classic: Some(Classic {
             session_timeout_ms: state.session_timeout_ms,

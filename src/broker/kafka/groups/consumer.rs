@@ -13,6 +13,7 @@ use crate::broker::groups::PartitionId;
 use crate::broker::groups::ask::Ask;
 use crate::broker::groups::assignor::Assignor;
 use crate::broker::groups::kafka::{Changes, ConsumerAnswer, ConsumerAsk};
+use crate::broker::groups::pattern;
 use crate::broker::groups::serve::MOST_TOPICS;
 use crate::broker::kafka::NoAnswer;
 use crate::broker::kafka::place::{Place, group_code_of, text};
@@ -78,9 +79,9 @@ fn changes(
         let what = format!("a member reads {MOST_TOPICS} topics at most");
         return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
     }
-    if request.subscribed_topic_regex.as_ref().is_some_and(|regex| !regex.is_empty()) {
-        let what = "brokers do not look for topics by a pattern: let the client do it";
-        return Err(Fault::new(ErrorCode::UNSUPPORTED_VERSION, what));
+    let pattern = request.subscribed_topic_regex.as_ref().map(|pattern| pattern.to_string());
+    if let Some(Err(why)) = pattern.as_deref().map(pattern::compile) {
+        return Err(Fault::new(ErrorCode::INVALID_REGULAR_EXPRESSION, why));
     }
     let assignor = request.server_assignor.as_ref().map(|name| {
         Assignor::by_name(name).ok_or_else(|| {
@@ -95,6 +96,7 @@ fn changes(
         rack: request.rack_id.as_ref().map(|rack| rack.to_string()),
         rebalance_timeout_ms: u32::try_from(request.rebalance_timeout_ms).ok(),
         topics,
+        pattern,
         assignor: assignor.transpose()?,
     })
 }

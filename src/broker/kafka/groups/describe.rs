@@ -13,11 +13,11 @@ use kafka_protocol::messages::{
 };
 use mk_net::event_loop::Context;
 use mk_net::fault::{ErrorCode, Fault};
-use mk_net::message::{self, DeleteGroup, DescribeGroup, DescribeGroupResponse, DescribedMember};
+use mk_net::message::{self, DeleteGroup, DescribeGroup, DescribedMember};
 
 use super::gather::{Gather, each_group};
 use crate::broker::groups::ask::Ask;
-use crate::broker::groups::kafka::Described;
+use crate::broker::groups::kafka::{Described, Said};
 use crate::broker::groups::serve::CLASSIC;
 use crate::broker::kafka::NoAnswer;
 use crate::broker::kafka::metadata::NOT_ASKED;
@@ -97,7 +97,7 @@ fn classic_of(
     match answer {
         Ok(Described { group, said }) => {
             let members = group.members.into_iter().zip(said);
-            let members = members.map(|(member, (metadata, assignment))| {
+            let members = members.map(|(member, said)| {
                 DescribedGroupMember::default()
                     .with_member_id(text(member.member))
                     .with_group_instance_id(
@@ -105,8 +105,8 @@ fn classic_of(
                     )
                     .with_client_id(text(member.profile.client_id))
                     .with_client_host(text(member.client_host))
-                    .with_member_metadata(metadata)
-                    .with_member_assignment(assignment)
+                    .with_member_metadata(said.metadata)
+                    .with_member_assignment(said.assignment)
             });
             described
                 .with_group_state(text(classic_state(&group.state)))
@@ -147,36 +147,32 @@ pub fn consumer(
         let translate = move |answer| consumer_of(id, answer, operations);
         let whole = |groups| ConsumerGroupDescribeResponse::default().with_groups(groups);
         let reply = gather.reply(index, translate, whole);
-        shared.groups.ask(Ask::Describe(reply, DescribeGroup { group }));
+        shared.groups.ask(Ask::KafkaDescribe(reply, DescribeGroup { group }));
     }
     Ok(())
 }
 
-fn consumer_of(
-    id: GroupId,
-    answer: Result<DescribeGroupResponse, Fault>,
-    operations: i32,
-) -> ConsumerGroup {
+fn consumer_of(id: GroupId, answer: Result<Described, Fault>, operations: i32) -> ConsumerGroup {
     let described =
         ConsumerGroup::default().with_group_id(id).with_authorized_operations(operations);
     match answer {
         // Its members are asked for by DescribeGroups.
-        Ok(group) if group.group_type == CLASSIC => described
+        Ok(Described { group, .. }) if group.group_type == CLASSIC => described
             .with_error_code(ErrorCode::GROUP_ID_NOT_FOUND.0)
             .with_error_message(Some(text("one of the group's members leads it".to_owned()))),
-        Ok(group) => described
+        Ok(Described { group, said }) => described
             .with_group_state(text(group.state))
             .with_group_epoch(group.epoch)
             .with_assignment_epoch(group.epoch)
             .with_assignor_name(text(group.assignor))
-            .with_members(group.members.into_iter().map(member_of).collect()),
+            .with_members(group.members.into_iter().zip(said).map(member_of).collect()),
         Err(fault) => described
             .with_error_code(group_code_of::<()>(&Err(fault.clone())))
             .with_error_message(Some(text(fault.message))),
     }
 }
 
-fn member_of(member: DescribedMember) -> Member {
+fn member_of((member, said): (DescribedMember, Said)) -> Member {
     let profile = member.profile;
     let names = profile.topics.into_iter().map(|name| TopicName(text(name)));
     Member::default()
@@ -187,6 +183,8 @@ fn member_of(member: DescribedMember) -> Member {
         .with_client_id(text(profile.client_id))
         .with_client_host(text(member.client_host))
         .with_subscribed_topic_names(names.collect())
+        .with_subscribed_topic_regex(member.pattern.map(text))
+        .with_member_type(if said.is_classic { 0 } else { 1 })
         .with_assignment(assignment_of(member.assigned))
         .with_target_assignment(assignment_of(member.target))
 }

@@ -10,7 +10,9 @@ use common::wait_until;
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
 };
-use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -30,9 +32,10 @@ use kafka_protocol::messages::{
     FindCoordinatorRequest, GroupId, ListPartitionReassignmentsRequest, MetadataRequest,
     OffsetForLeaderEpochRequest,
 };
-use machines::Machines;
+use machines::{Machines, assert_replicas_equal};
 use mk_net::fault::ErrorCode;
 use mk_net::kafka::api::ApiKey;
+use mk_storage::batch::{Header, TimestampType};
 
 fn client(machines: &Machines, broker: u32) -> KafkaClient {
     KafkaClient::connect(&machines.brokers[&broker].address)
@@ -51,17 +54,52 @@ fn ids(ids: &[BrokerId]) -> Vec<u32> {
 
 /// A topic of one partition with so many replicas; answers who has them, once all are in sync.
 fn create(client: &mut KafkaClient, replicas: i16) -> Vec<u32> {
+    create_with(client, replicas, Vec::new())
+}
+
+/// The same, with settings of its own.
+fn create_with(
+    client: &mut KafkaClient,
+    replicas: i16,
+    configs: Vec<CreatableTopicConfig>,
+) -> Vec<u32> {
     let topic = CreatableTopic::default()
         .with_name(name("t"))
         .with_num_partitions(1)
-        .with_replication_factor(replicas);
+        .with_replication_factor(replicas)
+        .with_configs(configs);
     let request = CreateTopicsRequest::default().with_topics(vec![topic]);
     assert_eq!(client.call(7, &request).topics[0].error_code, 0);
+    wait_in_sync(client, replicas);
+    ids(&place(client).replica_nodes)
+}
+
+fn wait_in_sync(client: &mut KafkaClient, replicas: i16) {
     wait_until("all replicas are in sync", || {
         let place = place(client);
         place.isr_nodes.len() == replicas as usize && place.leader_id.0 >= 0
     });
-    ids(&place(client).replica_nodes)
+}
+
+/// The time that the leader gives to a batch is what its followers have, whatever their clocks say.
+#[test]
+fn replicas_have_the_leaders_times() {
+    let mut machines = Machines::start();
+    let mut any = client(&machines, 1);
+    let config = CreatableTopicConfig::default()
+        .with_name(text("message.timestamp.type"))
+        .with_value(Some(text("LogAppendTime")));
+    create_with(&mut any, 3, vec![config]);
+    let mut leader = client(&machines, place(&mut any).leader_id.0 as u32);
+    for _ in 0..20 {
+        append(&mut leader, "t", -1, 10);
+    }
+    wait_in_sync(&mut any, 3);
+    assert_replicas_equal(&mut machines, "t", 1);
+    let log = machines.data(1).join("topics/t/0/00000000000000000000.log");
+    let header = Header::parse(&std::fs::read(log).unwrap()).unwrap();
+    assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
+    assert!(header.max_timestamp > header.base_timestamp, "{header:?}");
 }
 
 /// Gives partition 0 other replicas, or calls that off.

@@ -62,7 +62,7 @@ error_codes! {
     UNKNOWN_MEMBER_ID = 25, false, "Join the group anew";
     INVALID_SESSION_TIMEOUT = 26, false, "Use a session.timeout.ms between group.min.session.timeout.ms and group.max.session.timeout.ms";
     REBALANCE_IN_PROGRESS = 27, true, "Join the group again";
-    INVALID_TIMESTAMP = 32, false, "Use milliseconds since 1970";
+    INVALID_TIMESTAMP = 32, false, "Only the broker says that the time of a record is that of its append";
     UNSUPPORTED_VERSION = 35, false, "Ask for the api versions and use one of them";
     TOPIC_ALREADY_EXISTS = 36, false, "Use the topic that is there, or another name";
     INVALID_PARTITIONS = 37, false, "A topic has at least one partition and never loses one";

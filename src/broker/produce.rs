@@ -141,7 +141,7 @@ impl Produces {
         self.shared.appended(&partition, settings.flush, appended.rolled);
         let answer = Appended {
             base_offset: appended.base_offset.0,
-            log_append_time_ms: -1,
+            log_append_time_ms: appended.log_append_time.0,
             log_start_offset: replica.log().start().0,
             durability: Durability::Memory,
         };
@@ -335,6 +335,7 @@ fn rejected(error: RejectedBatch) -> Fault {
             ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT
         }
         RejectedBatch::Compression(_) => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
+        RejectedBatch::AppendTime => ErrorCode::INVALID_TIMESTAMP,
         // Whoever builds such a batch builds it again the same.
         RejectedBatch::Header(_)
         | RejectedBatch::Incomplete { .. }

@@ -234,6 +234,13 @@ pub const ALL: &[Definition] = &[
          back what was reserved for it. The next use opens them.",
     ),
     broker(
+        "log.message.timestamp.type",
+        Kind::TimestampType,
+        "CreateTime",
+        "Whether the time of a record is when its producer says it was made (CreateTime), or when the \
+         leader appended it (LogAppendTime).",
+    ),
+    broker(
         "log.open.files.max",
         Kind::Count { min: 10, max: 10_000_000 },
         "4000",
@@ -440,6 +447,13 @@ pub const ALL: &[Definition] = &[
         "One index entry for about so many bytes of log.",
     ),
     topic("max.message.bytes", MESSAGE_BYTES, "message.max.bytes", "Largest batch that is taken."),
+    topic(
+        "message.timestamp.type",
+        Kind::TimestampType,
+        "log.message.timestamp.type",
+        "Whether the time of a record is when its producer says it was made (CreateTime), or when the \
+         leader appended it (LogAppendTime). Records that are there already keep theirs.",
+    ),
     topic(
         "min.cleanable.dirty.ratio",
         Kind::Ratio,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mk_net::message::SettingSource;
+use mk_storage::batch::TimestampType;
 use mk_storage::log::{Compaction, LogSettings, Retention};
 
 use super::broker::BrokerSettings;
@@ -85,6 +86,8 @@ impl TopicSettings {
                 segment_bytes: number("segment.bytes"),
                 segment_ms: number("segment.ms") as i64,
                 index_interval_bytes: number("index.interval.bytes"),
+                timestamp_type: TimestampType::from_name(&text("message.timestamp.type"))
+                    .unwrap_or_default(),
             },
             max_message_bytes: number("max.message.bytes") as usize,
             flush: FlushPolicy::from_text(&text("flush")),

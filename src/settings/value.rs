@@ -1,5 +1,7 @@
 //! Values of settings: their types, how people write them, how they are printed.
 
+use mk_storage::batch::TimestampType;
+
 /// Type and range of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -45,6 +47,8 @@ pub enum Kind {
     Flush,
     /// `delete`, `compact` or both.
     Cleanup,
+    /// `CreateTime` or `LogAppendTime`.
+    TimestampType,
     /// A part of a whole: 0 to 1.
     Ratio,
     /// Any text.
@@ -114,6 +118,10 @@ impl Kind {
                 }
                 _ => Err(self.expectation()),
             },
+            Kind::TimestampType => match TimestampType::from_name(text) {
+                Some(known) => Ok(Value::Text(known.name().to_owned())),
+                None => Err(self.expectation()),
+            },
             Kind::Ratio => match text.parse() {
                 Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(Value::Ratio(ratio)),
                 _ => Err(self.expectation()),
@@ -142,6 +150,7 @@ impl Kind {
             Kind::Bool => "true or false".to_owned(),
             Kind::Flush => "ack, os or interval:<time>, as in interval:50ms".to_owned(),
             Kind::Cleanup => "delete, compact or compact,delete".to_owned(),
+            Kind::TimestampType => "CreateTime or LogAppendTime".to_owned(),
             Kind::Ratio => "a number from 0 to 1, as in 0.5".to_owned(),
             Kind::Text => "a text".to_owned(),
         }
@@ -255,6 +264,8 @@ mod tests {
         }
         assert!(Kind::Cleanup.parse("compact,delete").is_ok());
         assert!(Kind::Cleanup.parse("compress").is_err());
+        assert!(Kind::TimestampType.parse("LogAppendTime").is_ok());
+        assert!(Kind::TimestampType.parse("logappendtime").is_err());
         for bad in ["interval:", "interval:0", "never"] {
             assert!(Kind::Flush.parse(bad).is_err(), "{bad}");
         }

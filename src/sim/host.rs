@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mk_storage::batch::TimestampType;
 use mk_storage::disk::{Disk, MemoryDisk};
 use mk_storage::log::{Log, LogSettings};
 use mk_storage::store::{OpenLimits, Store};
@@ -31,10 +32,6 @@ pub struct Machine {
     /// What is missing, until the mini-zookeeper has been told.
     pub restart: Restart,
 }
-
-/// Segments are small, so that there are many.
-const SETTINGS: LogSettings =
-    LogSettings { segment_bytes: 4096, segment_ms: 60_000, index_interval_bytes: 256 };
 
 impl Host {
     /// A machine with an empty disk.
@@ -128,7 +125,7 @@ impl Machine {
     ) -> Result<Arc<Log>, String> {
         let dir = dir(partition);
         self.files.create_dir(&dir).map_err(|error| error.to_string())?;
-        let opened = Log::open(store, &dir, SETTINGS, now_ms);
+        let opened = Log::open(store, &dir, settings(partition), now_ms);
         opened.map(|(log, _)| log).map_err(|error| error.to_string())
     }
 
@@ -155,6 +152,19 @@ impl Machine {
         let files = self.files.list(&dir(partition)).unwrap_or_default();
         let paths = files.into_iter().map(|entry| dir(partition).join(entry.name));
         paths.filter(|path| path.extension().is_some_and(|ending| ending == "log")).max()
+    }
+}
+
+/// Segments are small, so that there are many. Every second partition's records have the time of their append.
+fn settings(partition: u32) -> LogSettings {
+    LogSettings {
+        segment_bytes: 4096,
+        segment_ms: 60_000,
+        index_interval_bytes: 256,
+        timestamp_type: match partition % 2 {
+            0 => TimestampType::CreateTime,
+            _ => TimestampType::LogAppendTime,
+        },
     }
 }
 

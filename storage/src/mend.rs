@@ -93,14 +93,18 @@ fn sync_names(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
 mod tests {
     use super::*;
     use crate::Epoch;
-    use crate::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields};
+    use crate::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields, TimestampType};
     use crate::disk::MemoryDisk;
     use crate::log::Log;
     use crate::store::{OpenLimits, Store};
     use std::sync::Arc;
 
-    const SETTINGS: LogSettings =
-        LogSettings { segment_bytes: 1000, segment_ms: i64::MAX, index_interval_bytes: 200 };
+    const SETTINGS: LogSettings = LogSettings {
+        segment_bytes: 1000,
+        segment_ms: i64::MAX,
+        index_interval_bytes: 200,
+        timestamp_type: TimestampType::CreateTime,
+    };
 
     fn reopened(disk: &MemoryDisk) -> Arc<Log> {
         let store = Store::new(Arc::new(disk.clone()), OpenLimits::default());

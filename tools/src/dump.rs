@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use mk_storage::Offset;
-use mk_storage::batch::{Compression, Record, checksum, records};
+use mk_storage::batch::{Compression, Record, TimestampType, checksum, records};
 use mk_storage::checkpoint::{CHECKPOINT_FILE, Checkpoint};
 use mk_storage::disk::{self, Disk};
 use mk_storage::error::DiskError;
@@ -16,6 +15,7 @@ use mk_storage::index::{OffsetEntry, TimeEntry, entries};
 use mk_storage::producers::{sequence_after, snapshot, snapshot::SNAPSHOT};
 use mk_storage::seal::{FoundSeal, Seal};
 use mk_storage::segment::{LOG, OFFSET_INDEX, SEAL, TIME_INDEX, base_of, file_name};
+use mk_storage::{Offset, Timestamp};
 use serde_json::{Value, json};
 
 use crate::InspectError;
@@ -235,7 +235,7 @@ fn batch(out: &mut impl Write, style: Style, batch: Batch) -> Result<(), Inspect
         "baseSequence": header.base_sequence,
         "deleteHorizonMs": header.delete_horizon().map(|horizon| horizon.0),
         "position": position,
-        "CreateTime": header.max_timestamp.0,
+        (header.timestamp_type().name()): header.max_timestamp.0,
         "size": header.size,
         "magic": 2,
         "compresscodec": codec,
@@ -247,13 +247,13 @@ fn batch(out: &mut impl Write, style: Style, batch: Batch) -> Result<(), Inspect
     line(out, style, json, || {
         format!(
             "offset {}..{}  records {}  position {position}  size {}  epoch {}  codec {codec}  \
-             time {}{horizon}  crc {:#010x} {}",
+             {}{horizon}  crc {:#010x} {}",
             header.base_offset,
             header.last_offset(),
             header.record_count,
             header.size,
             header.leader_epoch,
-            time_text(header.max_timestamp.0),
+            typed_time(header.timestamp_type(), header.max_timestamp),
             header.crc,
             if valid { "ok" } else { "WRONG" },
         )
@@ -271,11 +271,12 @@ fn print_records(out: &mut impl Write, style: Style, batch: &Bytes) -> Result<()
             return line(out, style, json!({"damage": error.to_string()}), || format!("  {error}"));
         }
     };
+    let times = found.header().timestamp_type();
     for record in found {
         match record {
             Ok(record) => {
-                let json = record_json(&record);
-                line(out, style, json, || format!("  {}", record_text(&record)))?;
+                let json = record_json(times, &record);
+                line(out, style, json, || format!("  {}", record_text(times, &record)))?;
             }
             Err(error) => {
                 line(out, style, json!({"damage": error.to_string()}), || format!("  {error}"))?;
@@ -331,7 +332,7 @@ fn line(
     Ok(())
 }
 
-fn record_json(record: &Record) -> Value {
+fn record_json(times: TimestampType, record: &Record) -> Value {
     let headers: Vec<_> = record
         .headers
         .iter()
@@ -339,7 +340,7 @@ fn record_json(record: &Record) -> Value {
         .collect();
     json!({
         "offset": record.offset.0,
-        "CreateTime": record.timestamp.0,
+        (times.name()): record.timestamp.0,
         "key": record.key.as_ref().map(text_or_base64),
         "payload": record.value.as_ref().map(text_or_base64),
         "headers": headers,
@@ -354,15 +355,24 @@ fn text_or_base64(bytes: &Bytes) -> Value {
     }
 }
 
-fn record_text(record: &Record) -> String {
+/// What a time is, and the time.
+fn typed_time(times: TimestampType, time: Timestamp) -> String {
+    let name = match times {
+        TimestampType::CreateTime => "time",
+        TimestampType::LogAppendTime => "append-time",
+    };
+    format!("{name} {}", time_text(time.0))
+}
+
+fn record_text(times: TimestampType, record: &Record) -> String {
     let field = |bytes: &Option<Bytes>| match bytes {
         None => "-".to_owned(),
         Some(bytes) => format!("\"{}\"", bytes.escape_ascii()),
     };
     let mut text = format!(
-        "offset {}  time {}  key {}  value {}",
+        "offset {}  {}  key {}  value {}",
         record.offset,
-        time_text(record.timestamp.0),
+        typed_time(times, record.timestamp),
         field(&record.key),
         field(&record.value),
     );

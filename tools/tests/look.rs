@@ -5,7 +5,8 @@
 mod common;
 
 use common::*;
-use mk_storage::batch::Compression;
+use mk_storage::batch::{Compression, TimestampType};
+use mk_storage::log::LogSettings;
 use serde_json::Value;
 
 #[test]
@@ -98,6 +99,32 @@ fn the_map_shows_each_segment_and_fits_its_width() {
     std::fs::write(&log, &bytes[..bytes.len() - 1]).unwrap();
     let (code, printed, _) = mkinspect(&["map", path]);
     assert!(code == 4 && printed.lines().nth(1).unwrap().contains("DAMAGED"), "{printed}");
+}
+
+/// The time that a leader has given is told from one of a producer.
+#[test]
+fn a_dump_tells_whose_a_time_is() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("topics/t/0");
+    let log = open(&dir);
+    fill(&log, 3, Compression::None);
+    let timestamp_type = TimestampType::LogAppendTime;
+    log.set_settings(LogSettings { timestamp_type, ..SETTINGS });
+    // At time 0.
+    fill(&log, 6, Compression::None);
+    log.close().unwrap();
+    let path = dir.to_str().unwrap();
+    let (_, printed, _) = mkinspect(&["dump", "--records", path]);
+    let created = printed.lines().filter(|line| line.contains("  time 2023-11-14T22:13:20."));
+    let appended =
+        printed.lines().filter(|line| line.contains("  append-time 1970-01-01T00:00:00."));
+    assert_eq!((created.count(), appended.count()), (4, 4), "{printed}");
+    let (_, printed, _) = mkinspect(&["dump", "-J", "--records", path]);
+    let created = printed.lines().filter(|line| line.contains("\"CreateTime\":17000000000"));
+    let appended = printed.lines().filter(|line| line.contains("\"LogAppendTime\":0"));
+    assert_eq!((created.count(), appended.count()), (4, 4), "{printed}");
+    let (_, printed, _) = mkinspect(&["stats", path]);
+    assert!(printed.contains("1970-01-01T00:00:00.000Z to 2023-11-14T22:13:20.020Z"), "{printed}");
 }
 
 /// The files of a running broker end in zeroes, and its directory is locked.

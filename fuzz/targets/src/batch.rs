@@ -197,7 +197,7 @@ fn no_more_is_read_than_is_claimed(bytes: &[u8], input: &mut Input<'_>) {
         assert!(records(&Bytes::copy_from_slice(bytes), limit).is_err());
         return;
     };
-    assert_eq!(header.placed(header.base_offset, header.leader_epoch), bytes[..16]);
+    assert_eq!(header.bytes(), bytes[..HEADER_LEN]);
     if let Ok(checked) = CheckedBatch::check(bytes, bytes.len()) {
         assert_eq!(*checked.header(), header);
         assert_eq!((header.size, header.crc), (bytes.len(), checksum(bytes)));

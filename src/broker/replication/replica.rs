@@ -467,7 +467,7 @@ mod tests {
     use std::path::Path;
 
     use mk_storage::Timestamp;
-    use mk_storage::batch::{BatchBuilder, Compression, RecordFields};
+    use mk_storage::batch::{BatchBuilder, Compression, RecordFields, TimestampType};
     use mk_storage::disk::{Disk, MemoryDisk};
     use mk_storage::log::LogSettings;
     use mk_storage::store::{OpenLimits, Store};
@@ -477,8 +477,12 @@ mod tests {
     fn log() -> (MemoryDisk, Arc<Log>) {
         let disk = MemoryDisk::new();
         let limits = OpenLimits { files: 8, logs: 8 };
-        let settings =
-            LogSettings { segment_bytes: 4096, segment_ms: i64::MAX, index_interval_bytes: 256 };
+        let settings = LogSettings {
+            segment_bytes: 4096,
+            segment_ms: i64::MAX,
+            index_interval_bytes: 256,
+            timestamp_type: TimestampType::CreateTime,
+        };
         let store = Store::new(Arc::new(disk.clone()), limits);
         disk.create_dir(Path::new("/0")).unwrap();
         let (log, _) = Log::open(&store, Path::new("/0"), settings, 0).unwrap();

@@ -150,6 +150,8 @@ impl Driver {
                 },
                 Some(landed) = fetches.join_next() => match landed {
                     Ok(landed) => self.take_in(landed).await,
+                    // One that was cancelled is that of a program that ends.
+                    Err(error) if error.is_cancelled() => {}
                     Err(error) => tracing::error!(%error, "a fetch has panicked"),
                 },
                 permit = outbox.reserve(), if !self.ready.is_empty() => {

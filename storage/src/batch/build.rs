@@ -218,6 +218,17 @@ mod tests {
         }
     }
 
+    /// What the times of a producer's records are, it cannot say.
+    #[test]
+    fn a_producer_does_not_say_when_its_records_were_appended() {
+        let mut batch = build(Compression::None, &[(1, None, None, vec![])]);
+        let header = Header::parse(&batch).unwrap();
+        let stamped = header.stamped(Timestamp(7), &batch[HEADER_LEN..]);
+        batch[..HEADER_LEN].copy_from_slice(&stamped.bytes());
+        let refused = CheckedBatch::check(&batch, 1 << 20).unwrap_err();
+        assert!(matches!(refused, RejectedBatch::AppendTime), "{refused}");
+    }
+
     #[test]
     fn limits_and_holes_are_refused() {
         let batch = build(Compression::None, &[(1, None, Some(vec![7; 100]), vec![])]);

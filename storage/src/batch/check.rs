@@ -1,7 +1,8 @@
 //! What a broker must know of a producer's bytes before they go into the log.
 
 use super::compression::{Compression, CompressionError};
-use super::header::{ATTRIBUTE_CONTROL, Header, HeaderError, checksum};
+use super::header::{ATTRIBUTE_CONTROL, HEADER_LEN, Header, HeaderError, TimestampType, checksum};
+use crate::Timestamp;
 
 /// One whole batch with its checksum right, fit to be appended.
 ///
@@ -60,8 +61,12 @@ pub enum RejectedBatch {
     /// An unknown codec.
     #[error(transparent)]
     Compression(#[from] CompressionError),
-    /// Attribute bits that a producer must not set: timestamps by the broker, transactions, and
-    /// those without a meaning.
+    /// Timestamps by the broker, which a producer's are not.
+    #[error(
+        "the batch says that its times are those of a broker (LogAppendTime); it came from a producer"
+    )]
+    AppendTime,
+    /// Attribute bits that a producer must not set: transactions, and those without a meaning.
     #[error("attributes {found:#06x}; a producer sets the compression and nothing else")]
     Attributes {
         /// The attributes.
@@ -113,6 +118,9 @@ impl<'a> CheckedBatch<'a> {
         if header.attributes & ATTRIBUTE_CONTROL != 0 {
             return Err(RejectedBatch::Control);
         }
+        if header.timestamp_type() == TimestampType::LogAppendTime {
+            return Err(RejectedBatch::AppendTime);
+        }
         if header.attributes & !COMPRESSION_BITS != 0 {
             return Err(RejectedBatch::Attributes { found: header.attributes });
         }
@@ -131,5 +139,11 @@ impl<'a> CheckedBatch<'a> {
     /// All its bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
+    }
+
+    /// The header that it gets instead of its own when the time of all its records is that of the append
+    /// (`LogAppendTime`).
+    pub fn stamped(&self, append_time: Timestamp) -> Header {
+        self.header.stamped(append_time, &self.bytes[HEADER_LEN..])
     }
 }

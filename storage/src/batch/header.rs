@@ -28,7 +28,7 @@ pub const HEADER_LEN: usize = 61;
 pub const LENGTH_OVERHEAD: usize = 12;
 /// The only batch format that mk reads or writes.
 pub const MAGIC: u8 = 2;
-/// Attribute bit: `max timestamp` is the broker's append time (KIP-32).
+/// Attribute bit: `max timestamp` is the broker's append time, and that of each record (KIP-32).
 pub const ATTRIBUTE_LOG_APPEND_TIME: u16 = 1 << 3;
 /// Attribute bit: the batch belongs to a transaction (KIP-98).
 pub const ATTRIBUTE_TRANSACTIONAL: u16 = 1 << 4;
@@ -40,6 +40,7 @@ pub const ATTRIBUTE_DELETE_HORIZON: u16 = 1 << 6;
 const CRC_AT: usize = 17;
 /// First byte that the checksum covers.
 const CHECKED_FROM: usize = 21;
+const CRC_32C: crc_fast::CrcAlgorithm = crc_fast::CrcAlgorithm::Crc32Iscsi;
 
 /// A batch's header, parsed. Fields are as found; only the relations that every reader needs
 /// (length, magic, sign of counts) hold.
@@ -69,6 +70,16 @@ pub struct Header {
     pub base_sequence: i32,
     /// How many records: `0 <= record_count`.
     pub record_count: u32,
+}
+
+/// What the times of records are (KIP-32).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampType {
+    /// When the producer says that each was made.
+    #[default]
+    CreateTime,
+    /// When the leader appended the batch that they are in.
+    LogAppendTime,
 }
 
 /// Why bytes are not a batch header.
@@ -153,12 +164,41 @@ impl Header {
         (self.attributes & ATTRIBUTE_DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
-    /// The bytes that replace the first 16 when a leader appends the batch.
-    pub fn placed(&self, base_offset: Offset, leader_epoch: Epoch) -> [u8; 16] {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&(base_offset.0 as i64).to_be_bytes());
+    /// What the times of its records are.
+    pub fn timestamp_type(&self) -> TimestampType {
+        match self.attributes & ATTRIBUTE_LOG_APPEND_TIME {
+            0 => TimestampType::CreateTime,
+            _ => TimestampType::LogAppendTime,
+        }
+    }
+
+    /// The header of the same batch when `time` is that of all its records, of which `records` are the
+    /// bytes: they stay as they are, compressed or not.
+    pub(super) fn stamped(&self, time: Timestamp, records: &[u8]) -> Header {
+        let attributes = self.attributes | ATTRIBUTE_LOG_APPEND_TIME;
+        let stamped = Header { attributes, max_timestamp: time, ..*self };
+        let mut digest = crc_fast::Digest::new(CRC_32C);
+        digest.update(&stamped.bytes()[CHECKED_FROM..]);
+        digest.update(records);
+        Header { crc: digest.finalize() as u32, ..stamped }
+    }
+
+    /// The bytes that [`Header::parse`] reads.
+    pub fn bytes(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..8].copy_from_slice(&(self.base_offset.0 as i64).to_be_bytes());
         bytes[8..12].copy_from_slice(&((self.size - LENGTH_OVERHEAD) as i32).to_be_bytes());
-        bytes[12..].copy_from_slice(&leader_epoch.0.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.leader_epoch.0.to_be_bytes());
+        bytes[16] = MAGIC;
+        bytes[CRC_AT..CHECKED_FROM].copy_from_slice(&self.crc.to_be_bytes());
+        bytes[21..23].copy_from_slice(&self.attributes.to_be_bytes());
+        bytes[23..27].copy_from_slice(&self.last_offset_delta.to_be_bytes());
+        bytes[27..35].copy_from_slice(&self.base_timestamp.0.to_be_bytes());
+        bytes[35..43].copy_from_slice(&self.max_timestamp.0.to_be_bytes());
+        bytes[43..51].copy_from_slice(&self.producer_id.to_be_bytes());
+        bytes[51..53].copy_from_slice(&self.producer_epoch.to_be_bytes());
+        bytes[53..57].copy_from_slice(&self.base_sequence.to_be_bytes());
+        bytes[57..].copy_from_slice(&self.record_count.to_be_bytes());
         bytes
     }
 
@@ -166,25 +206,31 @@ impl Header {
     /// follows in `batch`, which must be the whole batch.
     pub(super) fn write(&self, batch: &mut [u8]) {
         debug_assert_eq!(batch.len(), self.size);
-        batch[..16].copy_from_slice(&self.placed(self.base_offset, self.leader_epoch));
-        batch[16] = MAGIC;
-        batch[21..23].copy_from_slice(&self.attributes.to_be_bytes());
-        batch[23..27].copy_from_slice(&self.last_offset_delta.to_be_bytes());
-        batch[27..35].copy_from_slice(&self.base_timestamp.0.to_be_bytes());
-        batch[35..43].copy_from_slice(&self.max_timestamp.0.to_be_bytes());
-        batch[43..51].copy_from_slice(&self.producer_id.to_be_bytes());
-        batch[51..53].copy_from_slice(&self.producer_epoch.to_be_bytes());
-        batch[53..57].copy_from_slice(&self.base_sequence.to_be_bytes());
-        batch[57..61].copy_from_slice(&self.record_count.to_be_bytes());
+        batch[..HEADER_LEN].copy_from_slice(&self.bytes());
         let crc = checksum(batch);
         batch[CRC_AT..CHECKED_FROM].copy_from_slice(&crc.to_be_bytes());
     }
 }
 
+impl TimestampType {
+    /// Kafka's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TimestampType::CreateTime => "CreateTime",
+            TimestampType::LogAppendTime => "LogAppendTime",
+        }
+    }
+
+    /// The one of this name.
+    pub fn from_name(name: &str) -> Option<TimestampType> {
+        let all = [TimestampType::CreateTime, TimestampType::LogAppendTime];
+        all.into_iter().find(|one| one.name() == name)
+    }
+}
+
 /// CRC-32C of what a batch's checksum covers: attributes to end. `batch` is the whole batch.
 pub fn checksum(batch: &[u8]) -> u32 {
-    let covered = batch.get(CHECKED_FROM..).unwrap_or_default();
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, covered) as u32
+    crc_fast::checksum(CRC_32C, batch.get(CHECKED_FROM..).unwrap_or_default()) as u32
 }
 
 fn field<const N: usize>(header: &[u8; HEADER_LEN], at: usize) -> [u8; N] {

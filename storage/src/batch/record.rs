@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::compression::{Compression, CompressionError};
-use super::header::{ATTRIBUTE_LOG_APPEND_TIME, HEADER_LEN, Header, HeaderError};
+use super::header::{HEADER_LEN, Header, HeaderError, TimestampType};
 use super::varint;
 use crate::{Offset, Timestamp};
 
@@ -145,11 +145,12 @@ impl Records {
         if !cursor.is_empty() {
             return Err("end of record");
         }
-        let timestamp = if self.header.attributes & ATTRIBUTE_LOG_APPEND_TIME != 0 {
-            self.header.max_timestamp
-        } else {
+        let timestamp = match self.header.timestamp_type() {
+            TimestampType::LogAppendTime => self.header.max_timestamp,
             // Deltas wrap around, as the builder's and Kafka's do.
-            Timestamp(self.header.base_timestamp.0.wrapping_add(timestamp_delta))
+            TimestampType::CreateTime => {
+                Timestamp(self.header.base_timestamp.0.wrapping_add(timestamp_delta))
+            }
         };
         let offset = self.header.base_offset.plus(offset_delta as u64);
         Ok(Record { offset, timestamp, key, value, headers })

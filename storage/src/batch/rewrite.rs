@@ -4,9 +4,7 @@
 //! that nobody sees a hole: offsets without a record belong to the batch before them.
 
 use super::compression::{Compression, CompressionError};
-use super::header::{
-    ATTRIBUTE_DELETE_HORIZON, ATTRIBUTE_LOG_APPEND_TIME, HEADER_LEN, Header, checksum,
-};
+use super::header::{ATTRIBUTE_DELETE_HORIZON, HEADER_LEN, Header, TimestampType, checksum};
 use super::record::{EncodedRecord, Record};
 use crate::{Epoch, Offset, Timestamp};
 
@@ -20,13 +18,20 @@ pub fn rewrite(
     horizon: Option<Timestamp>,
 ) -> Result<(Header, Vec<u8>), CompressionError> {
     let mut fresh = Header { record_count: records.len() as u32, ..*header };
+    match fresh.timestamp_type() {
+        TimestampType::CreateTime => {
+            let newest = records.iter().map(|record| record.timestamp).max();
+            fresh.max_timestamp = newest.unwrap_or(Timestamp::NONE);
+        }
+        // From old times of producers the append would be far away: the records would grow.
+        TimestampType::LogAppendTime if fresh.delete_horizon().is_none() => {
+            fresh.base_timestamp = fresh.max_timestamp;
+        }
+        TimestampType::LogAppendTime => {}
+    }
     if let Some(horizon) = horizon {
         fresh.attributes |= ATTRIBUTE_DELETE_HORIZON;
         fresh.base_timestamp = horizon;
-    }
-    if fresh.attributes & ATTRIBUTE_LOG_APPEND_TIME == 0 {
-        let newest = records.iter().map(|record| record.timestamp).max();
-        fresh.max_timestamp = newest.unwrap_or(Timestamp::NONE);
     }
     let mut plain = vec![0; HEADER_LEN];
     for record in records {
@@ -116,7 +121,8 @@ mod tests {
         }
         let mut bytes = builder.finish().unwrap();
         let header = Header::parse(&bytes).unwrap();
-        bytes[..16].copy_from_slice(&header.placed(Offset(100), Epoch(7)));
+        let placed = Header { base_offset: Offset(100), leader_epoch: Epoch(7), ..header };
+        bytes[..HEADER_LEN].copy_from_slice(&placed.bytes());
         bytes
     }
 
@@ -134,9 +140,16 @@ mod tests {
             kept in prop::collection::vec(any::<bool>(), 5),
             codec in 0u16..5,
             horizon in prop::option::of(0i64..1 << 50),
+            append_time in prop::option::of(0i64..1 << 50),
         ) {
             let codec = Compression::from_attributes(codec).unwrap();
-            let (header, mut all) = parse(&batch(codec));
+            let mut sent = batch(codec);
+            if let Some(time) = append_time {
+                let header = Header::parse(&sent).unwrap();
+                let stamped = header.stamped(Timestamp(time), &sent[HEADER_LEN..]);
+                sent[..HEADER_LEN].copy_from_slice(&stamped.bytes());
+            }
+            let (header, mut all) = parse(&sent);
             let mut kept = kept.into_iter();
             all.retain(|_| kept.next().unwrap());
             let (expected, bytes) = rewrite(&header, &all, horizon.map(Timestamp)).unwrap();
@@ -146,7 +159,9 @@ mod tests {
             prop_assert_eq!(fresh.base_offset, header.base_offset);
             prop_assert_eq!(fresh.last_offset(), header.last_offset());
             prop_assert_eq!(fresh.leader_epoch, header.leader_epoch);
+            prop_assert_eq!(fresh.timestamp_type(), header.timestamp_type());
             let newest = all.iter().map(|record| record.timestamp).max();
+            let newest = append_time.map(Timestamp).or(newest);
             prop_assert_eq!(fresh.max_timestamp, newest.unwrap_or(Timestamp::NONE));
             prop_assert_eq!(fresh.delete_horizon(), horizon.map(Timestamp));
             // And once more, as a later compaction does.

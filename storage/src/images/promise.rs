@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::batch::{
-    self, BatchBuilder, CheckedBatch, Compression, Header, RecordFields, checksum, records,
+    self, BatchBuilder, CheckedBatch, Compression, Header, RecordFields, TimestampType, checksum,
+    records,
 };
 use crate::disk::MemoryDisk;
 use crate::error::AppendError;
@@ -17,8 +18,12 @@ use crate::store::{OpenLimits, Store};
 use crate::{Epoch, Offset, Timestamp};
 
 /// Small enough that a handful of batches crosses every boundary.
-pub const SETTINGS: LogSettings =
-    LogSettings { segment_bytes: 2000, segment_ms: 1_000_000, index_interval_bytes: 300 };
+pub const SETTINGS: LogSettings = LogSettings {
+    segment_bytes: 2000,
+    segment_ms: 1_000_000,
+    index_interval_bytes: 300,
+    timestamp_type: TimestampType::CreateTime,
+};
 
 /// Tombstones go with the next compaction but one.
 const RULES: Compaction =

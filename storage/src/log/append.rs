@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Active, Log, LogSettings, ProducersAt, Unsynced, Writer, WrittenDown};
-use crate::batch::CheckedBatch;
+use crate::batch::{CheckedBatch, Header, TimestampType};
 use crate::error::{AppendError, DiskError};
 use crate::producers::Verdict;
 use crate::segment::{PlacedBatch, Segment};
-use crate::{Epoch, Offset, Position};
+use crate::{Epoch, Offset, Position, Timestamp};
 
 /// Where a batch went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,31 +21,62 @@ pub struct Appended {
     pub rolled: bool,
     /// True if its producer had sent it before: it is in the log once, where it was.
     pub duplicate: bool,
+    /// The time of its records, if the log is one of `LogAppendTime`.
+    pub log_append_time: Timestamp,
 }
 
 impl Log {
     /// Appends a batch as the leader of `epoch` at `now_ms` (milliseconds since 1970): gives it
-    /// the next offsets, and publishes it to readers. On error nothing was appended. A batch of an
-    /// idempotent producer that is in the log already is not appended again.
+    /// the next offsets, and the time where the settings say so, and publishes it to readers. On error
+    /// nothing was appended. A batch of an idempotent producer that is in the log already is not appended
+    /// again.
     pub fn append(
         self: &Arc<Log>,
         batch: &CheckedBatch<'_>,
         epoch: Epoch,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
-        let next_offset = |base: Offset| base.plus(batch.header().record_count.into());
-        self.writing_with(|writer| {
-            if let Verdict::Duplicate(before) = writer.producers.judge(batch.header())? {
-                let (base_offset, next_offset) = (before.base, before.next_offset());
-                return Ok(Appended { base_offset, next_offset, rolled: false, duplicate: true });
-            }
+        let is_stamped = self.settings().timestamp_type == TimestampType::LogAppendTime;
+        // Before the lock is taken: the checksum is over all its bytes.
+        let (header, log_append_time) = match is_stamped {
+            true => (batch.stamped(Timestamp(now_ms)), Timestamp(now_ms)),
+            false => (*batch.header(), Timestamp::NONE),
+        };
+        let mut appended = self.writing_with(|writer| {
             let base_offset = self.end();
-            let next_offset = next_offset(base_offset);
-            let placed =
-                PlacedBatch { header: batch.header(), base_offset, epoch, bytes: batch.bytes() };
-            let rolled = self.place(writer, placed, next_offset, now_ms)?;
-            Ok(Appended { base_offset, next_offset, rolled, duplicate: false })
-        })
+            let header = Header { base_offset, leader_epoch: epoch, ..header };
+            if let Verdict::Duplicate(before) = writer.producers.judge(&header)? {
+                return Ok(Appended {
+                    base_offset: before.base,
+                    next_offset: before.next_offset(),
+                    rolled: false,
+                    duplicate: true,
+                    log_append_time: Timestamp::NONE,
+                });
+            }
+            let placed = PlacedBatch { header: &header, bytes: batch.bytes() };
+            Ok(Appended {
+                base_offset,
+                next_offset: header.next_offset(),
+                rolled: self.place(writer, placed, now_ms)?,
+                duplicate: false,
+                log_append_time,
+            })
+        })?;
+        if appended.duplicate && is_stamped {
+            appended.log_append_time = self.log_append_time(appended.base_offset);
+        }
+        Ok(appended)
+    }
+
+    /// The time that the batch at `base` got when it was appended; none if it got none, or if that cannot be
+    /// said any more.
+    fn log_append_time(&self, base: Offset) -> Timestamp {
+        let header = self.find_header(base).ok().flatten();
+        let stamped = header.filter(|header| {
+            header.base_offset == base && header.timestamp_type() == TimestampType::LogAppendTime
+        });
+        stamped.map_or(Timestamp::NONE, |header| header.max_timestamp)
     }
 
     /// Does something with the append lock held. A disk that fails on the way poisons the log.
@@ -80,20 +111,19 @@ impl Log {
         &self,
         writer: &mut Writer,
         batch: PlacedBatch<'_>,
-        next_offset: Offset,
         now_ms: i64,
     ) -> Result<bool, AppendError> {
         let settings = self.settings();
-        let PlacedBatch { header, base_offset, epoch, .. } = batch;
+        let header = batch.header;
         let mut active = self.active();
-        let rolled = must_roll(writer, &active, next_offset, header.size as u64, &settings, now_ms);
+        let rolled = must_roll(writer, &active, header, &settings, now_ms);
         if rolled {
             active = self.roll(writer, active, &settings)?;
         }
         self.writing(writer, &active, &settings)?.append(&active, batch, now_ms)?;
-        note_epoch(&mut writer.epochs, epoch, base_offset);
-        writer.producers.note(header, base_offset, now_ms);
-        self.end.store(next_offset.0, Ordering::Release);
+        note_epoch(&mut writer.epochs, header.leader_epoch, header.base_offset);
+        writer.producers.note(header, header.base_offset, now_ms);
+        self.end.store(header.next_offset().0, Ordering::Release);
         Ok(rolled)
     }
 
@@ -120,12 +150,11 @@ impl Log {
     }
 }
 
-/// True if a batch of `size` bytes that ends before `next_offset` must open a new segment.
+/// True if the batch of this header must open a new segment.
 fn must_roll(
     writer: &Writer,
     active: &Segment,
-    next_offset: Offset,
-    size: u64,
+    header: &Header,
     settings: &LogSettings,
     now_ms: i64,
 ) -> bool {
@@ -139,8 +168,8 @@ fn must_roll(
     };
     // Index entries hold offsets and positions of 31 bits.
     let most_bytes = settings.segment_bytes.min(i32::MAX as u64);
-    active.end().0 + size > most_bytes
-        || next_offset.0 - active.base().0 > i32::MAX as u64
+    active.end().0 + header.size as u64 > most_bytes
+        || header.next_offset().0 - active.base().0 > i32::MAX as u64
         || now_ms.saturating_sub(first_append_ms) >= settings.segment_ms
 }
 

@@ -94,6 +94,15 @@ impl Log {
         }
     }
 
+    /// The header of the batch that holds `offset`, if there is one.
+    pub(super) fn find_header(&self, offset: Offset) -> Result<Option<Header>, ReadError> {
+        self.look(|segments, _| {
+            let after = segments.partition_point(|segment| segment.base() <= offset);
+            let Some(segment) = segments[..after].last() else { return Ok(None) };
+            Ok(segment.find(offset)?.map(|(_, header)| header))
+        })
+    }
+
     /// The first record, by offset, whose timestamp is `at_least` or more.
     pub fn find_time(&self, at_least: Timestamp) -> Result<Option<FoundTime>, ReadError> {
         self.look(|segments, bounds| find_time(segments, bounds.start, at_least))

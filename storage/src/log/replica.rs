@@ -126,8 +126,7 @@ impl Log {
         {
             return Err(CopyError::OldEpoch { base, found, last: *last });
         }
-        let placed = PlacedBatch { header, base_offset: base, epoch: found, bytes };
-        Ok(self.place(writer, placed, header.next_offset(), now_ms)?)
+        Ok(self.place(writer, PlacedBatch { header, bytes }, now_ms)?)
     }
 
     /// Throws all records away and begins anew at `start`: the leader has none of them, or none before

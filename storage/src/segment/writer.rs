@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use super::{Indexer, Segment, SegmentState};
-use crate::batch::Header;
+use crate::Position;
+use crate::batch::{HEADER_LEN, Header};
 use crate::disk::{Appender, Pace};
 use crate::error::DiskError;
 use crate::index::{Entry, OffsetEntry, TimeEntry};
 use crate::log::settings::LogSettings;
 use crate::store::SharedFile;
-use crate::{Epoch, Offset, Position};
 
 /// Reservation of a `.log` file: quiet partitions hold 64 KiB, busy ones get 16 MiB at a time.
 pub(super) fn log_pace(segment_bytes: u64) -> Pace {
@@ -36,12 +36,12 @@ struct IndexWriters {
     times: Box<dyn Appender>,
 }
 
-/// A batch with the offset and epoch that it gets.
+/// A batch as it goes into the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlacedBatch<'a> {
+    /// Its header there.
     pub header: &'a Header,
-    pub base_offset: Offset,
-    pub epoch: Epoch,
+    /// Its bytes as they came. Those of the header are not looked at.
     pub bytes: &'a [u8],
 }
 
@@ -73,31 +73,29 @@ impl SegmentWriter {
         self.first_append_ms
     }
 
-    /// Appends a batch at `base_offset`; all or, with an error, nothing.
+    /// Appends a batch; all or, with an error, nothing.
     pub fn append(
         &mut self,
         segment: &Segment,
         batch: PlacedBatch<'_>,
         now_ms: i64,
     ) -> Result<(), DiskError> {
-        let PlacedBatch { header, base_offset, epoch, bytes } = batch;
+        let PlacedBatch { header, bytes } = batch;
         let position = self.end();
         if self.indexer.is_due() {
             self.reserve_entries(segment)?;
         }
-        let placed = header.placed(base_offset, epoch);
         self.log
-            .append(&[&placed, &bytes[placed.len()..]])
+            .append(&[&header.bytes(), &bytes[HEADER_LEN..]])
             .map_err(DiskError::at("append to", segment.path()))?;
-        let last_offset = base_offset.plus(header.last_offset_delta.into());
-        let (offset_entry, time_entry) = self.indexer.note(position, last_offset, header);
+        let (offset_entry, time_entry) = self.indexer.note(position, header.last_offset(), header);
         if let (Some(entry), Some(indexes)) = (offset_entry, &mut self.indexes) {
             let pushed = segment.offsets.push(indexes.offsets.as_mut(), &entry);
             pushed.map_err(DiskError::at("index", segment.path()))?;
         }
         self.push_time_entry(segment, time_entry)?;
         self.first_append_ms.get_or_insert(now_ms);
-        segment.recent.note(base_offset.0 - segment.base.0, position);
+        segment.recent.note(header.base_offset.0 - segment.base.0, position);
         segment.max_timestamp.store(self.indexer.max_timestamp().0, Ordering::Release);
         segment.end.store(self.log.end(), Ordering::Release);
         Ok(())

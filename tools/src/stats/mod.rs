@@ -5,7 +5,9 @@ mod print;
 
 use std::path::Path;
 
-use mk_storage::batch::{Compression, HEADER_LEN, Header, Record, checksum, records};
+use mk_storage::batch::{
+    Compression, HEADER_LEN, Header, Record, TimestampType, checksum, records,
+};
 use mk_storage::disk::Disk;
 use mk_storage::error::DiskError;
 use mk_storage::seal::{FoundSeal, Seal};
@@ -189,10 +191,10 @@ impl Stats {
         self.batch_bytes.add(size);
         self.note_offsets(header);
         if header.max_timestamp.0 >= 0 {
-            let first = match header.delete_horizon() {
-                // It has taken the place of the base timestamp.
-                Some(_) => header.max_timestamp,
-                None => header.base_timestamp.max(Timestamp(0)),
+            let first = match (header.delete_horizon(), header.timestamp_type()) {
+                (None, TimestampType::CreateTime) => header.base_timestamp.max(Timestamp(0)),
+                // The horizon has taken the place of the base timestamp; or all have the one time.
+                _ => header.max_timestamp,
             };
             self.note_times(first, header.max_timestamp);
         }

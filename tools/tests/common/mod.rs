@@ -8,14 +8,20 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mk_storage::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields, records};
+use mk_storage::batch::{
+    BatchBuilder, CheckedBatch, Compression, RecordFields, TimestampType, records,
+};
 use mk_storage::disk::{Disk, MappedDisk};
 use mk_storage::log::{Compacted, Compaction, Job, Log, LogSettings};
 use mk_storage::store::{OpenLimits, Store};
 use mk_storage::{Epoch, Offset, Timestamp};
 
-pub const SETTINGS: LogSettings =
-    LogSettings { segment_bytes: 1500, segment_ms: i64::MAX, index_interval_bytes: 200 };
+pub const SETTINGS: LogSettings = LogSettings {
+    segment_bytes: 1500,
+    segment_ms: i64::MAX,
+    index_interval_bytes: 200,
+    timestamp_type: TimestampType::CreateTime,
+};
 
 /// Records of each batch.
 pub const EACH: u64 = 3;

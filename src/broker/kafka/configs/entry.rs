@@ -76,7 +76,7 @@ impl Entry {
             Kind::Bool => BOOLEAN,
             Kind::Cleanup => LIST,
             Kind::Ratio => DOUBLE,
-            Kind::Flush | Kind::Text => STRING,
+            Kind::Flush | Kind::TimestampType | Kind::Text => STRING,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the log: one story each here, anything in any order in `model`.
 
+mod append_time;
 mod compaction;
 mod model;
 mod producers;
@@ -14,15 +15,21 @@ use proptest::prelude::*;
 use self::model::Device;
 
 use super::*;
-use crate::batch::{BatchBuilder, CheckedBatch, Compression, RecordFields, records};
+use crate::batch::{
+    BatchBuilder, CheckedBatch, Compression, HEADER_LEN, RecordFields, TimestampType, records,
+};
 use crate::disk::{Disk, MappedDisk, MemoryDisk};
 use crate::error::{AppendError, OpenError, ReadError};
 use crate::store::OpenLimits;
 use crate::{Position, Timestamp};
 
 /// Small enough that a handful of batches crosses every boundary.
-const SMALL: LogSettings =
-    LogSettings { segment_bytes: 2000, segment_ms: 1_000_000, index_interval_bytes: 300 };
+const SMALL: LogSettings = LogSettings {
+    segment_bytes: 2000,
+    segment_ms: 1_000_000,
+    index_interval_bytes: 300,
+    timestamp_type: TimestampType::CreateTime,
+};
 
 fn dir() -> PathBuf {
     PathBuf::from("topics/t/0")

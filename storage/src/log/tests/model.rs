@@ -12,6 +12,8 @@ enum Operation {
         records: Vec<(Option<u8>, bool)>,
         size: usize,
         timestamp: i64,
+        /// The time of the append, if that is the records'.
+        append_time: Option<i64>,
     },
     Flush,
     Checkpoint,
@@ -51,9 +53,11 @@ fn operation() -> impl Strategy<Value = Operation> {
     let key = prop::option::weighted(0.9, 0u8..12);
     let records = prop::collection::vec((key, prop::bool::weighted(0.8)), 1..5);
     prop_oneof![
-        12 => (records, 0usize..300, 1i64..1000).prop_map(|(records, size, timestamp)| {
-            Operation::Append { records, size, timestamp }
-        }),
+        12 => (records, 0usize..300, 1i64..1000, prop::option::weighted(0.3, 1i64..1000)).prop_map(
+            |(records, size, timestamp, append_time)| {
+                Operation::Append { records, size, timestamp, append_time }
+            }
+        ),
         3 => Just(Operation::Flush),
         2 => Just(Operation::Checkpoint),
         2 => Just(Operation::Sweep),
@@ -122,7 +126,14 @@ impl Model {
         self.served().find(|(_, entry)| entry.timestamp >= at_least).map(|(offset, _)| offset)
     }
 
-    fn append(&mut self, records: &[(Option<u8>, bool)], size: usize, timestamp: i64) -> Vec<u8> {
+    /// Takes note of the records of a batch; they are made at `created`.
+    fn append(
+        &mut self,
+        records: &[(Option<u8>, bool)],
+        size: usize,
+        created: i64,
+        timestamp: i64,
+    ) -> Vec<u8> {
         let mut builder = BatchBuilder::new(Compression::None);
         let batch = self.end();
         for (key, has_value) in records {
@@ -134,7 +145,7 @@ impl Model {
                 value: value.as_ref().map(|value| value.as_bytes()),
                 headers: &[],
             };
-            builder.push(Timestamp(timestamp), &fields);
+            builder.push(Timestamp(created), &fields);
             let (key, gone, horizon) = (*key, false, None);
             self.entries.push(Entry { key, value, timestamp, batch, gone, horizon });
         }
@@ -298,11 +309,17 @@ fn run(mut device: Device, operations: Vec<Operation>) {
     let mut log = device.open().0;
     for operation in operations {
         match operation {
-            Operation::Append { records, size, timestamp } => {
+            Operation::Append { records, size, timestamp, append_time } => {
+                let timestamp_type = match append_time {
+                    Some(_) => TimestampType::LogAppendTime,
+                    None => TimestampType::CreateTime,
+                };
+                log.set_settings(LogSettings { timestamp_type, ..SMALL });
+                let now_ms = append_time.unwrap_or(timestamp);
                 let base = model.end();
-                let bytes = model.append(&records, size, timestamp);
+                let bytes = model.append(&records, size, timestamp, now_ms);
                 let checked = CheckedBatch::check(&bytes, 1 << 20).unwrap();
-                let appended = log.append(&checked, Epoch(0), timestamp).unwrap();
+                let appended = log.append(&checked, Epoch(0), now_ms).unwrap();
                 assert_eq!(appended.base_offset.0, base);
                 assert_eq!(appended.next_offset.0, model.end());
             }

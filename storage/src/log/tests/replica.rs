@@ -67,7 +67,8 @@ fn what_does_not_follow_is_not_taken() {
     follower.append(&CheckedBatch::check(&newer, 1 << 20).unwrap(), Epoch(5), 0).unwrap();
     let mut old = batch(&values(7, 1), 0);
     let header = crate::batch::Header::parse(&old).unwrap();
-    old[..16].copy_from_slice(&header.placed(Offset(7), Epoch(4)));
+    let placed = crate::batch::Header { base_offset: Offset(7), leader_epoch: Epoch(4), ..header };
+    old[..HEADER_LEN].copy_from_slice(&placed.bytes());
     assert!(matches!(refused(&old), CopyError::OldEpoch { .. }));
 }
 

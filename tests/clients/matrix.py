@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import brokers
+import shows
 import wire
 
 HERE = Path(__file__).resolve().parent
@@ -91,6 +92,7 @@ PAGE = """# Kafka's clients
 
 What Kafka's own clients can do with a broker, written by `tests/clients/run --out docs/clients.md`: `yes` it
 works, `-` the client cannot do it, **no** it does not work. [The cases](../tests/clients/README.md#cases).
+Several clients on one topic are tried by `tests/clients/run --shows`: [what they do](../tests/clients/README.md#shows).
 
 """
 
@@ -267,6 +269,20 @@ def run_all(options, clients, cases, folder):
     return cells
 
 
+def run_shows(options, folder):
+    """Each show on one broker and on three; whether all went well."""
+    every, went_well = programs(options.cache), True
+    commands = {client: every[client][1] for client in shows.CLIENTS}
+    for count in (1, 3):
+        fleet = start_fleet(options, folder / f"shows-{count}", count)
+        try:
+            for name in shows.SHOWS:
+                went_well &= shows.show(name, fleet, commands)
+        finally:
+            fleet.stop()
+    return went_well
+
+
 def tell(cell, folder):
     words = f"{cell.state:7} {cell.seconds:5.1f} s  {cell.client} {cell.case}  {cell.reason}"
     print(words, file=sys.stderr)
@@ -283,13 +299,16 @@ def main():
     parser.add_argument("--clients", metavar="A,B", help="only these")
     parser.add_argument("--cases", metavar="X,Y", help="only these")
     parser.add_argument("--half", action="store_true", help="each client and case once, in 4 minutes")
+    parser.add_argument("--shows", action="store_true", help="instead, what several clients do with one topic")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     clients, cases = chosen(options, programs(options.cache))
-    set_up(options, clients)
+    set_up(options, shows.CLIENTS if options.shows else clients)
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         try:
+            if options.shows:
+                sys.exit(0 if run_shows(options, Path(folder)) else 1)
             cells = run_all(options, clients, cases, Path(folder))
         except RuntimeError as error:  # no broker, no matrix
             sys.exit(f"matrix: {error}")

@@ -5,6 +5,7 @@ by their ids.
 """
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -27,43 +28,56 @@ class Fleet:
     """Brokers of one cluster, and what they need; `bootstrap` is the way in."""
 
     def __init__(self, folder):
-        self.folder, self.processes, self.addresses = Path(folder), {}, []
+        self.folder, self.processes, self.names = Path(folder), {}, {}
+
+    @property
+    def addresses(self):
+        """Of the brokers."""
+        return list(self.names)
 
     @property
     def bootstrap(self):
-        return ",".join(self.addresses)
+        return ",".join(self.names)
 
-    def start(self, name, command, address=None, **options):
-        log = open(self.folder / f"{name}.log", "wb")
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **options)
-        self.processes[address or name] = process
-        if address:
-            self.addresses.append(address)
+    def start(self, name, command):
+        with open(self.folder / f"{name}.log", "wb") as log:
+            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
-    def wait(self, seconds=60):
-        """Until every broker knows of all of them."""
+    def told(self, name):
+        """The address on which a process of mk says that it is ready."""
+        log = self.folder / f"{name}.log"
+        self.until(lambda: re.search(r" ready on ([\d.:]+),", log.read_text(errors="replace")), name)
+        return re.search(r" ready on ([\d.:]+),", log.read_text(errors="replace"))[1]
+
+    def until(self, done, name, seconds=60):
+        """Waits for what a process is to do."""
         end = time.monotonic() + seconds
-        for address in self.addresses:
-            while not self.ready(address):
-                if self.processes[address].poll() is not None:
-                    raise RuntimeError(f"the broker at {address} ended: {self.last_words()}")
-                if time.monotonic() > end:
-                    raise RuntimeError(f"no broker at {address}: {self.last_words()}")
-                time.sleep(0.1)
+        while not done():
+            if self.processes[name].poll() is not None:
+                raise RuntimeError(f"{name} ended: {self.last_words()}")
+            if time.monotonic() > end:
+                raise RuntimeError(f"{name} is not ready: {self.last_words()}")
+            time.sleep(0.05)
+
+    def wait(self):
+        """Until every broker knows of all of them."""
+        for address, name in self.names.items():
+            self.until(lambda: self.ready(address), name)
 
     def ready(self, address):
         try:
             brokers, _ = wire.metadata(address)
         except OSError:
             return False
-        return len(brokers) == len(self.addresses)
+        return len(brokers) == len(self.names)
 
     def last_words(self):
         return " | ".join(log.read_text(errors="replace").strip()[-300:] for log in self.folder.glob("*.log"))
 
     def kill(self, address):
-        self.processes[address].kill()
-        self.processes[address].wait()
+        process = self.processes[self.names[address]]
+        process.kill()
+        process.wait()
 
     def stop(self):
         for process in reversed(self.processes.values()):
@@ -86,18 +100,16 @@ def binary(name):
 
 def mk(folder, count):
     """One mkbroker that stands alone, or a mkzoo and so many."""
-    fleet = Fleet(folder)
-    zoo_port, *ports = free_ports(count + 1)
-    cluster = []
+    fleet, cluster = Fleet(folder), []
+    anywhere = "127.0.0.1:0"
     if count > 1:
-        zoo = f"127.0.0.1:{zoo_port}"
-        fleet.start("zoo", [binary("mkzoo"), "--data", fleet.folder / "zoo", "--listen", zoo])
-        cluster = ["--zoo", zoo]
-    for number, port in enumerate(ports, 1):
-        name, address = f"broker-{number}", f"127.0.0.1:{port}"
+        fleet.start("zoo", [binary("mkzoo"), "--data", fleet.folder / "zoo", "--listen", anywhere])
+        cluster = ["--zoo", fleet.told("zoo")]
+    for number in range(1, count + 1):
+        name = f"broker-{number}"
         member = cluster and [*cluster, "--set", f"broker.id={number}"]
-        command = [binary("mkbroker"), "--data", fleet.folder / name, "--listen", address, *member]
-        fleet.start(name, command, address)
+        fleet.start(name, [binary("mkbroker"), "--data", fleet.folder / name, "--listen", anywhere, *member])
+        fleet.names[fleet.told(name)] = name
     return fleet
 
 
@@ -134,5 +146,6 @@ def kafka(folder, count, jars):
         subprocess.run(format_it, check=True, capture_output=True)
         options = os.environ.get("KAFKA_OPTS", "").split()
         command = ["java", "-Xmx1g", *options, *run[1:], "kafka.Kafka", file]
-        fleet.start(f"kafka-{number}", command, f"127.0.0.1:{port}")
+        fleet.start(f"kafka-{number}", command)
+        fleet.names[f"127.0.0.1:{port}"] = f"kafka-{number}"
     return fleet

@@ -13,13 +13,16 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import brokers
+import shows
 import wire
 
 HERE = Path(__file__).resolve().parent
 CASES = ("codecs", "offsets", "fields", "large", "idempotence", "group", "commit", "admin", "failover")
+AT_A_TIME = 4
 SECONDS = 120  # for a case; the slowest are the tools, a start of Java for each command
 
 
@@ -31,7 +34,7 @@ def programs(cache):
     java = "java", ["java", "-Xmx512m", "-cp", f"{cache}/java/classes:{cache}/java/jars/*", "Main"]
     tools = "java", ["python3", HERE / "java/tools.py", f"{cache}/java/jars/*"]
     kcat = "kcat", ["python3", HERE / "kcat/main.py"]
-    rust = "rust", [cache / "rust/release/clients"]
+    rust = "rust", [cache / "rust/debug/clients"]
     return {
         "java-classic": java, "java-consumer": java, "kafka-tools": tools,
         "confluent-kafka": python, "kafka-python": python, "aiokafka": python,
@@ -91,6 +94,7 @@ PAGE = """# Kafka's clients
 
 What Kafka's own clients can do with a broker, written by `tests/clients/run --out docs/clients.md`: `yes` it
 works, `-` the client cannot do it, **no** it does not work. [The cases](../tests/clients/README.md#cases).
+Several clients on one topic are tried by `tests/clients/run --shows`: [what they do](../tests/clients/README.md#shows).
 
 """
 
@@ -234,37 +238,71 @@ def start_fleet(options, folder, count):
     return fleet
 
 
+def run_matrix(options, clients, cases, folder):
+    """Prints the matrix; whether all is well."""
+    cells = run_all(options, clients, cases, folder)
+    matrix = table(cells, clients, cases)
+    print(matrix, end="")
+    if options.out:
+        options.out.write_text(PAGE + matrix)
+    known = known_failures()
+    passed = sum(cell.state == "passed" for cell in cells)
+    failed = sum(cell.state == "failed" for cell in cells)
+    print(f"\n{passed} passed, {failed} failed, {len(cells) - passed - failed} skipped")
+    return all(cell.state != "failed" or (cell.client, cell.case) in known for cell in cells)
+
+
 def run_all(options, clients, cases, folder):
-    """All cells: those of one broker first, then each failover with a cluster of its own."""
-    every, cells = programs(options.cache), []
-    places = [(client, case) for case in cases for client in clients
-              if not options.half or case in HALF[client]]
-    one = None
+    """All cells, some of them at a time: what they do most is wait."""
+    cells = [Cell(client, case) for case in cases for client in clients
+             if not options.half or case in HALF[client]]
+    one = Given(options.bootstrap) if options.bootstrap else start_fleet(options, folder / "one", 1)
     try:
-        for client, case in places:
-            cell = Cell(client, case)
-            cells.append(cell)
-            prefix = f"mk-{os.getpid()}-{client}"
-            if (skip := options.cache / f"skip-{client}").exists():
-                cell.state, cell.reason = "-", skip.read_text().strip()
-            elif case == "failover" and options.bootstrap:
-                cell.state, cell.reason = "-", "brokers that were given are not killed"
-            elif case == "failover":
-                cluster = start_fleet(options, folder / f"cluster-{client}", 3)
-                try:
-                    run_cell(cell, every[client][1], cluster, prefix, folder / f"{client}-{case}.log")
-                finally:
-                    cluster.stop()
-            else:
-                if one is None:
-                    given = options.bootstrap
-                    one = Given(given) if given else start_fleet(options, folder / "one", 1)
-                run_cell(cell, every[client][1], one, prefix, folder / f"{client}-{case}.log")
-            tell(cell, folder)
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            for cell in pool.map(lambda cell: run_where_it_belongs(options, cell, one, folder), cells):
+                tell(cell, folder)
     finally:
-        if one:
-            one.stop()
+        one.stop()
     return cells
+
+
+def run_where_it_belongs(options, cell, one, folder):
+    """A failover in a cluster of its own, all else with the one broker."""
+    directory, command = programs(options.cache)[cell.client]
+    prefix, log = f"mk-{os.getpid()}-{cell.client}", folder / f"{cell.client}-{cell.case}.log"
+    skips = [skip for name in (directory, cell.client) if (skip := options.cache / f"skip-{name}").exists()]
+    if skips:
+        cell.state, cell.reason = "-", skips[0].read_text().strip()
+    elif cell.case != "failover":
+        run_cell(cell, command, one, prefix, log)
+    elif options.bootstrap:
+        cell.state, cell.reason = "-", "brokers that were given are not killed"
+    else:
+        cluster = start_fleet(options, folder / f"cluster-{cell.client}", 3)
+        try:
+            run_cell(cell, command, cluster, prefix, log)
+        finally:
+            cluster.stop()
+    return cell
+
+
+def run_shows(options, folder):
+    """Each show on one broker and on three; whether all went well."""
+    every, went_well = programs(options.cache), True
+    for client in shows.CLIENTS:
+        directory, _ = every[client]
+        if (skip := options.cache / f"skip-{directory}").exists():
+            print(f"skipped: {client}: {skip.read_text().strip()}")
+            return True
+    commands = {client: every[client][1] for client in shows.CLIENTS}
+    for count in (1, 3):
+        fleet = start_fleet(options, folder / f"shows-{count}", count)
+        try:
+            for name in shows.SHOWS:
+                went_well &= shows.show(name, fleet, commands)
+        finally:
+            fleet.stop()
+    return went_well
 
 
 def tell(cell, folder):
@@ -282,27 +320,22 @@ def main():
     parser.add_argument("--kafka", action="store_true", help="start Apache Kafka instead of mk")
     parser.add_argument("--clients", metavar="A,B", help="only these")
     parser.add_argument("--cases", metavar="X,Y", help="only these")
-    parser.add_argument("--half", action="store_true", help="each client and case once, in 4 minutes")
+    parser.add_argument("--half", action="store_true", help="each client and each case at least once")
+    parser.add_argument("--fetch", action="store_true", help="instead, only fetch and build the clients")
+    parser.add_argument("--shows", action="store_true", help="instead, what several clients do with one topic")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     clients, cases = chosen(options, programs(options.cache))
-    set_up(options, clients)
+    set_up(options, shows.CLIENTS if options.shows else clients)
+    if options.fetch:
+        return
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         try:
-            cells = run_all(options, clients, cases, Path(folder))
+            well = run_shows(options, Path(folder)) if options.shows else run_matrix(options, clients, cases, Path(folder))
         except RuntimeError as error:  # no broker, no matrix
             sys.exit(f"matrix: {error}")
-    matrix = table(cells, clients, cases)
-    print(matrix, end="")
-    if options.out:
-        options.out.write_text(PAGE + matrix)
-    known = known_failures()
-    bad = [cell for cell in cells if cell.state == "failed" and (cell.client, cell.case) not in known]
-    passed = sum(cell.state == "passed" for cell in cells)
-    failed = sum(cell.state == "failed" for cell in cells)
-    print(f"\n{passed} passed, {failed} failed, {len(cells) - passed - failed} skipped")
-    sys.exit(1 if bad else 0)
+    sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ async def create(bootstrap, topic, partitions=1, replicas=1, configs=None):
 
 
 def producer_of(bootstrap, **config):
-    return AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=50, **config)
+    """What it has sent can be read at once: with acks=1, which is its default, it may be seen a little later."""
+    return AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=50, acks="all", **config)
 
 
 async def produce(bootstrap, topic, records, **config):
@@ -257,7 +258,7 @@ async def failover(bootstrap, topic):
     pace, number, sent = Failover(topic), 0, []
     # Without idempotence a batch whose answer is lost would be sent again, and be there twice; it
     # would be there all the same, but this is how the client is used where records count.
-    async with producer_of(bootstrap, acks="all", enable_idempotence=True) as producer:
+    async with producer_of(bootstrap, enable_idempotence=True) as producer:
         async def send(n):
             future = await producer.send(topic, str(n).encode(), partition=0)
 

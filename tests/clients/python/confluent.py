@@ -1,5 +1,6 @@
 """confluent-kafka: librdkafka under Python."""
 
+import sys
 import time
 
 from confluent_kafka import (
@@ -238,3 +239,41 @@ def failover(bootstrap, topic):
     produce(producer, topic, [{"value": str(number), "partition": 0}])
     pace.acked.add(number)
     pace.verify([int(message.value()) for message in read_all(bootstrap, topic)])
+
+
+def hex_of(data):
+    return "-" if data is None else data.hex()
+
+
+def bytes_of(word):
+    return None if word == "-" else bytes.fromhex(word)
+
+
+def together(bootstrap, topic):
+    """Sends the records that stdin has, says where each is, and prints what the topic has."""
+    producers, places = {}, []
+    for number, line in enumerate(iter(sys.stdin.readline, "\n")):
+        codec, timestamp, key, value, headers = line.rstrip("\n").split("\t")
+        if codec not in producers:  # with the partitioner that Java's client and mk's have
+            producers[codec] = producer_of(bootstrap, compression_type=codec, partitioner="murmur2_random")
+        pairs = [header.split("=") for header in headers.split(",") if header]
+        places.append(None)
+
+        def delivered(error, message, number=number):
+            places[number] = error or f"{message.partition()}\t{message.offset()}"
+
+        producers[codec].produce(
+            topic, key=bytes_of(key), value=bytes_of(value), timestamp=int(timestamp),
+            headers=[(name, bytes_of(word)) for name, word in pairs], on_delivery=delivered)
+    for producer in producers.values():
+        producer.flush(60)
+    print(*places, "sent", sep="\n", flush=True)
+
+    consumer = consumer_of(bootstrap)
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
+    for one in take(consumer, int(sys.stdin.readline())):
+        headers = ",".join(f"{name}={hex_of(value)}" for name, value in one.headers() or [])
+        print(one.partition(), one.offset(), one.timestamp()[1], hex_of(one.key()), hex_of(one.value()),
+              headers, sep="\t")
+    consumer.close()

@@ -75,6 +75,10 @@ final class Cases {
     }
 
     KafkaConsumer<byte[], byte[]> consumer(String bootstrap, String group) {
+        return consumer(bootstrap, group, Map.of());
+    }
+
+    KafkaConsumer<byte[], byte[]> consumer(String bootstrap, String group, Map<String, Object> more) {
         Properties config = new Properties();
         config.put("bootstrap.servers", bootstrap);
         config.put("enable.auto.commit", "false");
@@ -84,6 +88,7 @@ final class Cases {
             config.put("group.id", group);
             config.put("group.protocol", groupProtocol);
         }
+        config.putAll(more);
         return new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 
@@ -231,6 +236,15 @@ final class Cases {
             everyone.get(0).leave();
         }
         Main.equal(Member.recordsOf(everyone), Main.numbers(0, 600), "all records, each once");
+    }
+
+    /** The show mixed: one member of a group that others are in, too, until stdin ends; what it has read. */
+    void mixed(String bootstrap, String topic) throws Exception {
+        var consumer = consumer(bootstrap, topic + "-group", Map.of("max.poll.records", "100"));
+        Member member = new Member(consumer, topic);
+        System.in.read();
+        member.leave();
+        Member.recordsOf(List.of(member)).forEach(System.out::println);
     }
 
     /** A group that stopped goes on where it had committed, and finds the note it left there. */

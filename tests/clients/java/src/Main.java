@@ -20,6 +20,8 @@ public final class Main {
             case "commit" -> cases::commit;
             case "admin" -> new AdminCase(cases)::run;
             case "failover" -> cases::failover;
+            case "together" -> new Together(cases)::run;
+            case "mixed" -> cases::mixed;
             default -> throw new IllegalArgumentException(name);
         };
         try {

@@ -43,6 +43,9 @@ final class Member extends Thread {
     void leave() throws InterruptedException {
         leaving = true;
         join();
+        if (failure != null) {
+            throw failure;
+        }
     }
 
     /** Waits until the members have so many partitions each, and all four together. */

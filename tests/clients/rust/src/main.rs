@@ -9,6 +9,15 @@ mod pure;
 use std::process::ExitCode;
 
 use cases::NotApplicable;
+use rskafka::client::partition::Compression;
+
+const PURE_CODECS: [(&str, Compression); 5] = [
+    ("none", Compression::NoCompression),
+    ("gzip", Compression::Gzip),
+    ("snappy", Compression::Snappy),
+    ("lz4", Compression::Lz4),
+    ("zstd", Compression::Zstd),
+];
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -20,7 +29,7 @@ async fn main() -> ExitCode {
     let topic = format!("{prefix}-{case}");
     let ended = match client.as_str() {
         "rdkafka" => librdkafka::run(case, bootstrap, &topic).await,
-        "rskafka" => pure::run(case, bootstrap, &topic).await,
+        "rskafka" => pure::run(case, bootstrap, &topic, &PURE_CODECS).await,
         _ => Err(anyhow::anyhow!("no client {client}")),
     };
     let Err(error) = ended else { return ExitCode::SUCCESS };

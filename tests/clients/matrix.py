@@ -8,6 +8,7 @@ import argparse
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,10 +64,10 @@ PINS = {
 
 
 def version(client):
-    """The client's version; kcat is the one that Debian has."""
+    """The client's version; kcat is the one that is installed."""
     if client == "kcat":
-        told = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "kcat"], capture_output=True, text=True)
-        return told.stdout
+        told = shutil.which("kcat") and subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout
+        return re.search(r"Version ([\d.]+)", told)[1] if told else ""
     file, before = PINS[client]
     return re.search(re.escape(before) + r"([\d.]+)", (HERE / file).read_text())[1]
 
@@ -322,17 +323,22 @@ def main():
     parser.add_argument("--cases", metavar="X,Y", help="only these")
     parser.add_argument("--half", action="store_true", help="each client and each case at least once")
     parser.add_argument("--fetch", action="store_true", help="instead, only fetch and build the clients")
+    parser.add_argument("--no-fetch", action="store_true", help="the clients as they are")
     parser.add_argument("--shows", action="store_true", help="instead, what several clients do with one topic")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     clients, cases = chosen(options, programs(options.cache))
-    set_up(options, shows.CLIENTS if options.shows else clients)
+    if not options.no_fetch:
+        set_up(options, shows.CLIENTS if options.shows else clients)
     if options.fetch:
         return
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         try:
-            well = run_shows(options, Path(folder)) if options.shows else run_matrix(options, clients, cases, Path(folder))
+            if options.shows:
+                well = run_shows(options, Path(folder))
+            else:
+                well = run_matrix(options, clients, cases, Path(folder))
         except RuntimeError as error:  # no broker, no matrix
             sys.exit(f"matrix: {error}")
     sys.exit(0 if well else 1)

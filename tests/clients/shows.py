@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -108,11 +107,11 @@ def read_with_mkctl(bootstrap, topic):
         yield f"{found['partition']}\t{found['offset']}\t{fields(record)}"
 
 
-def together(bootstrap, topic, commands):
+def together(bootstrap, topic, commands, start):
     """Three clients write at once; each reads what all have written, where it was acknowledged."""
     run(mkctl(bootstrap, "topic", "create", topic, "-p", str(PARTITIONS)))
     prefix = topic.removesuffix("-together")
-    programs = {name: Program([*commands[name], name, "together", bootstrap, prefix]) for name in CLIENTS}
+    programs = {name: start([*commands[name], name, "together", bootstrap, prefix]) for name in CLIENTS}
     sent = {name: list(records(name)) for name in ("mkctl", *CLIENTS)}
     for name, program in programs.items():
         program.tell("".join(f"{codec}\t{fields(record)}\n" for codec, record in sent[name]) + "\n")
@@ -148,56 +147,53 @@ def split_keys(lines):
 class Load(threading.Thread):
     """Sends the numbers from `number` on, about one a millisecond, until it is told to stop."""
 
-    def __init__(self, bootstrap, topic, number):
+    def __init__(self, producer, number):
         super().__init__(daemon=True)
-        self.number, self.stopping = number, False
-        command = mkctl(bootstrap, "produce", topic, "-K", ":", "-q")
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+        self.producer, self.number, self.stopping = producer, number, False
         self.start()
 
     def run(self):
         while not self.stopping:
-            self.process.stdin.write(f"{self.number}:{self.number}\n")
-            self.process.stdin.flush()
+            self.producer.tell(f"{self.number}:{self.number}\n")
             self.number += 1
             time.sleep(0.001)
-        self.process.stdin.close()
 
     def stop(self):
         """The number behind the last; all are acknowledged then."""
         self.stopping = True
         self.join()
-        equal(self.process.wait(60), 0, "exit code of the load")
+        self.producer.finish("the load")
         return self.number
 
 
-def mixed(bootstrap, topic, commands):
+def mixed(bootstrap, topic, commands, start):
     """Three members share the partitions and read each record once; two leave under load, one after
     the other, and nothing is lost."""
     run(mkctl(bootstrap, "topic", "create", topic, "-p", str(PARTITIONS)))
     prefix, group = topic.removesuffix("-mixed"), f"{topic}-group"
-    members = {name: Program([*commands[JAVA], name, "mixed", bootstrap, prefix])
+    members = {name: start([*commands[JAVA], name, "mixed", bootstrap, prefix])
                for name in ("java-classic", "java-consumer")}
-    members["mkctl"] = Program(mkctl(bootstrap, "consume", topic, "-g", group))
+    members["mkctl"] = start(mkctl(bootstrap, "consume", topic, "-g", group))
+    produce = mkctl(bootstrap, "produce", topic, "-K", ":", "-q")
 
-    def listed(command):
-        return [json.loads(line) for line in run(mkctl(bootstrap, "group", command, group, "-J")).splitlines()]
+    def listed(*words):
+        return [json.loads(line) for line in run(mkctl(bootstrap, "group", *words, "-J")).splitlines()]
 
     def covered(count):
-        shares = [(one["assigned"], one["target"]) for one in listed("members")]
+        shares = [(one["assigned"], one["target"]) for one in listed("members", group)]
         return (len(shares) == count and all(share and set(share) == set(target) for share, target in shares)
                 and sum(len(share) for share, _ in shares) == PARTITIONS)
 
     def all_read():
-        return all(one["lag"] == 0 for one in listed("describe"))
+        return all(one["lag"] == 0 for one in listed("describe", group))
 
+    until(lambda: group in [one["group"] for one in listed("list")], "the group is there")
     until(lambda: covered(3), "three members read all partitions")
-    numbers = "".join(f"{number}:{number}\n" for number in range(3000))
-    run(mkctl(bootstrap, "produce", topic, "-K", ":", "-q"), numbers)
+    run(produce, "".join(f"{number}:{number}\n" for number in range(3000)))
     until(all_read, "all is read and committed")
     end = 3000
     for count, name in ((2, "mkctl"), (1, "java-classic")):
-        load = Load(bootstrap, topic, end)
+        load = Load(start(produce), end)
         begun = load.number + 200
         until(lambda: load.number > begun, "the load has begun")
         leave(members[name], name)
@@ -227,12 +223,18 @@ SHOWS = {"together": together, "mixed": mixed}
 def show(name, fleet, commands):
     """Runs one; whether it went well."""
     begun, count, steps = time.monotonic(), len(fleet.addresses), io.StringIO()
-    try:
-        with contextlib.redirect_stderr(steps):
-            words = SHOWS[name](fleet.bootstrap, f"mk-show-{count}-{name}", commands)
-        state = "passed"
-    except Exception as error:  # whatever it is, it is the show's result
-        state, words = "failed", f"{type(error).__name__}: {error}"
-        print(*steps.getvalue().splitlines()[-20:], sep="\n", file=sys.stderr)
+    with contextlib.ExitStack() as at_the_end:
+        def start(command):
+            program = Program(command)
+            at_the_end.callback(program.process.kill)  # where the show fails; else it has ended
+            return program
+
+        try:
+            with contextlib.redirect_stderr(steps):
+                words = SHOWS[name](fleet.bootstrap, f"mk-show-{count}-{name}", commands, start)
+            state = "passed"
+        except Exception as error:  # whatever it is, it is the show's result
+            state, words = "failed", f"{type(error).__name__}: {error}"
+            print(*steps.getvalue().splitlines()[-20:], sep="\n", file=sys.stderr)
     print(f"{state} {time.monotonic() - begun:5.1f} s  {name}, brokers: {count}  {words}", flush=True)
     return state == "passed"

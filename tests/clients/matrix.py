@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import brokers
+import compare
 import shows
 import wire
 
@@ -225,9 +226,9 @@ class Given:
         pass
 
 
-def start_fleet(options, folder, count):
+def start_fleet(options, folder, count, kafka=False):
     folder.mkdir()
-    if options.kafka:
+    if kafka or options.kafka:
         fleet = brokers.kafka(folder, count, options.cache / "java/jars")
     else:
         fleet = brokers.mk(folder, count)
@@ -306,6 +307,23 @@ def run_shows(options, folder):
     return went_well
 
 
+def run_compare(options, folder):
+    def start(name):
+        return start_fleet(options, folder / name, 1, name == "kafka")
+
+    compare.compare(start, options.cache / "java/jars", options.compare)
+    return True
+
+
+def run_what_is_asked(options, clients, cases, folder):
+    """Whether all is well."""
+    if options.compare:
+        return run_compare(options, folder)
+    if options.shows:
+        return run_shows(options, folder)
+    return run_matrix(options, clients, cases, folder)
+
+
 def tell(cell, folder):
     words = f"{cell.state:7} {cell.seconds:5.1f} s  {cell.client} {cell.case}  {cell.reason}"
     print(words, file=sys.stderr)
@@ -325,20 +343,18 @@ def main():
     parser.add_argument("--fetch", action="store_true", help="instead, only fetch and build the clients")
     parser.add_argument("--no-fetch", action="store_true", help="the clients as they are")
     parser.add_argument("--shows", action="store_true", help="instead, what several clients do with one topic")
+    parser.add_argument("--compare", metavar="ROUNDS", type=int, help="instead, how fast mk is beside Apache Kafka")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     clients, cases = chosen(options, programs(options.cache))
     if not options.no_fetch:
-        set_up(options, shows.CLIENTS if options.shows else clients)
+        set_up(options, ["kafka-tools"] if options.compare else shows.CLIENTS if options.shows else clients)
     if options.fetch:
         return
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         try:
-            if options.shows:
-                well = run_shows(options, Path(folder))
-            else:
-                well = run_matrix(options, clients, cases, Path(folder))
+            well = run_what_is_asked(options, clients, cases, Path(folder))
         except RuntimeError as error:  # no broker, no matrix
             sys.exit(f"matrix: {error}")
     sys.exit(0 if well else 1)

@@ -184,7 +184,7 @@ fn members_stay_in_their_group_while_too_few_replicas_are_in_sync() {
     });
     let mut at = client(&machines, coordinator);
     let epoch = beat(&mut at, "a", 0).member_epoch;
-    // What a is to give up for c it is not told any more.
+    // That c has come a is not told any more.
     assert_eq!(beat(&mut at, "c", 0).error_code, 0);
     (1..=3).filter(|id| *id != coordinator).for_each(|id| machines.kill_broker(id));
     let offsets = MetadataRequestTopic::default().with_name(Some(name("__consumer_offsets")));
@@ -204,12 +204,40 @@ fn members_stay_in_their_group_while_too_few_replicas_are_in_sync() {
     // Enough are in sync again: now it is told, by whoever coordinates the group then.
     machines.start_broker((1..=3).find(|id| *id != coordinator).unwrap());
     let request = FindCoordinatorRequest::default().with_key(text("g"));
-    wait_until("it is told what to give up", || {
+    wait_until("it is told that c has come", || {
         let found = at.call(3, &request);
         let address = format!("{}:{}", found.host.as_str(), found.port);
         found.error_code == 0
-            && beat(&mut KafkaClient::connect(&address), "a", epoch).assignment.is_some()
+            && beat(&mut KafkaClient::connect(&address), "a", epoch).member_epoch > epoch
     });
+}
+
+/// A broker that had not made a topic on its disk yet did not tell its settings, which ended Kafka Connect's workers.
+#[test]
+fn the_settings_of_a_topic_are_told_as_soon_as_it_is_there() {
+    let machines = Machines::start();
+    let mut first = client(&machines, 1);
+    let mut others = [2, 3].map(|id| client(&machines, id));
+    for number in 0..20 {
+        let topic = format!("t{number}");
+        let new = CreatableTopic::default()
+            .with_name(name(&topic))
+            .with_num_partitions(25)
+            .with_replication_factor(3);
+        let request = CreateTopicsRequest::default().with_topics(vec![new]);
+        assert_eq!(first.call(7, &request).topics[0].error_code, 0);
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(text(&topic));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        for other in &mut others {
+            wait_until("it has heard of the topic", || {
+                let told = ErrorCode(other.call(4, &request).results[0].error_code);
+                assert_ne!(told, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+                told == ErrorCode::NONE
+            });
+        }
+    }
 }
 
 const PREFERRED: i8 = 0;

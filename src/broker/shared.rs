@@ -25,7 +25,7 @@ use super::replication::replica::Replica;
 use super::scrubber::ScrubCounters;
 use super::worker::Worker;
 use crate::settings::{BrokerSettings, FlushPolicy};
-use crate::zoo::state::ClusterState;
+use crate::zoo::state::{self, ClusterState};
 
 /// What the threads of a broker share.
 pub struct Shared {
@@ -73,6 +73,17 @@ impl Shared {
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>, Fault> {
         let topic = self.topics.load().get(name).cloned();
         topic.ok_or_else(|| self.unknown_topic(name, &self.cluster.state()))
+    }
+
+    /// What the cluster knows of a topic, which this broker may not have made on its disk yet.
+    pub fn known_topic<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&state::Topic) -> T,
+    ) -> Result<T, Fault> {
+        let state = self.cluster.state();
+        let topic = state.topics.get(name).map(read);
+        topic.ok_or_else(|| self.unknown_topic(name, &state))
     }
 
     /// What is said of a topic that there is not, as far as this broker can know: one that has just

@@ -43,7 +43,7 @@ fn grow(
         Fault::new(ErrorCode::INVALID_PARTITIONS, format!("{} partitions", topic.count))
     })?;
     if let Some(assignments) = &topic.assignments {
-        let now = shared.topic(&topic.name)?.partitions().len();
+        let now = shared.known_topic(&topic.name, |topic| topic.partitions.len())?;
         if now + assignments.len() != total as usize {
             let what = format!("brokers are chosen for {} new partitions", assignments.len());
             return Err(assignment::refused(format!("{what}, and {now} are to become {total}")));

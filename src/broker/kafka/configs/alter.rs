@@ -114,7 +114,7 @@ fn alter_each<C>(
             if Resource::of(kind)? != Resource::Topic {
                 return refuse_broker(set_any(&asked));
             }
-            let own = shared.topic(&name)?.settings().own.clone();
+            let own = shared.known_topic(&name, |topic| topic.settings.clone())?;
             let Change { set, unset } = change(&own, asked)?;
             let request = AlterTopic { name: name.to_string(), set, unset, validate_only };
             control::alter(shared, request).map(drop)

@@ -65,8 +65,8 @@ fn result(
 fn entries(shared: &Shared, kind: i8, name: &str) -> Result<Vec<Entry>, Fault> {
     let kind = Resource::of(kind)?;
     if kind == Resource::Topic {
-        let topic = shared.topic(name)?;
-        return Ok(of_topic(shared, &topic.settings().own));
+        let own = shared.known_topic(name, |topic| topic.settings.clone())?;
+        return Ok(of_topic(shared, &own));
     }
     let me = shared.cluster.me().id;
     match (kind, name) {

@@ -8,7 +8,8 @@
 use std::collections::BTreeSet;
 
 use super::PartitionId;
-use super::group::{Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
+use super::error::GroupError;
+use super::group::{Group, GroupLimits, Heartbeat, Now, Topics};
 use super::member::{JOIN, Member, Profile, STATIC_LEAVE};
 
 /// A member that joins, or joins again.

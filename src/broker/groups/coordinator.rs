@@ -18,7 +18,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::ask::Ask;
-use super::group::{Group, GroupError, GroupLimits, Now, Topics};
+use super::error::GroupError;
+use super::group::{Group, GroupLimits, Now, Topics};
 use super::held::{Heard, Held, TopicsOf};
 use super::kafka;
 use super::led::Joined;

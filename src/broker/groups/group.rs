@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::PartitionId;
 use super::assignor::{Applicant, Assignor, Racks};
+use super::error::GroupError;
 use super::led::{Led, LedMemberState, Told as LedTold};
 use super::member::{JOIN, Member, MemberState, Profile, STATIC_LEAVE, Told};
-use super::offsets::{Committed, Offsets, Pace, PartitionName};
+use super::offsets::{Offsets, Pace, PartitionName};
 use super::pattern::Patterns;
 use super::record::{Change, GroupState};
 
@@ -96,95 +97,6 @@ pub struct Answer {
     pub assigned: Option<(u32, BTreeSet<PartitionId>)>,
 }
 
-/// Why a group does not do what it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GroupError {
-    /// It is none of the members: it joins anew.
-    #[error("member '{0}' is not in the group")]
-    UnknownMember(String),
-    /// It has an epoch that it was not given: it joins anew.
-    #[error("the member's epoch is {actual}, not {said}")]
-    FencedEpoch {
-        /// What the member says.
-        said: i32,
-        /// What it is.
-        actual: i32,
-    },
-    /// It reads what it was not given, or what it has given up: it joins anew.
-    #[error("the member reads partition {} of topic {}, which it does not have", .0.partition, .0.topic)]
-    NotHeld(PartitionId),
-    /// Another member that has not left has the instance id.
-    #[error("instance id '{instance}' is that of member '{member}', which has not left")]
-    InstanceInUse {
-        /// The instance id.
-        instance: String,
-        /// The other member.
-        member: String,
-    },
-    /// It has as many members as it may have.
-    #[error("the group has {0} members, as many as are allowed")]
-    Full(usize),
-    /// Its members say more of themselves than can be told.
-    #[error("the group's members say {0} bytes of themselves, {1} are allowed")]
-    SaysTooMuch(usize, usize),
-    /// A classic member is to join again, for what it is to read has changed.
-    #[error("what the member is to read has changed: it joins again")]
-    JoinAgain,
-    /// A classic member names a generation that it was not given, or no more has.
-    #[error("the member's generation is {said}, its epoch {actual}")]
-    OldGeneration {
-        /// What the member says.
-        said: i32,
-        /// Its epoch.
-        actual: i32,
-    },
-    /// Another has come under its instance id.
-    #[error("another member has come under instance id '{0}'")]
-    FencedInstance(String),
-    /// What changes cannot be written down: too few replicas of the offsets topic are in sync.
-    #[error("too few replicas of the offsets topic are in sync for the group to change")]
-    Frozen,
-    /// A member that joins for the first time is to do so with the id that it has been given (KIP-394).
-    #[error("the member joins again with the id that it has been given")]
-    IdFirst,
-    /// One of its members leads it: the brokers do not tell them what to read.
-    #[error("one of the group's members leads it: the brokers do not say who reads what")]
-    IsLed,
-    /// No member leads it: the brokers tell them what to read.
-    #[error("no member leads the group: the brokers say who reads what")]
-    NotLed,
-    /// A member cannot do what the others do.
-    #[error(
-        "the group's members are of type '{kind}' and go by nothing that a member of type {said} knows"
-    )]
-    NothingInCommon {
-        /// What the member says.
-        said: String,
-        /// What the others are.
-        kind: String,
-    },
-    /// A member that joins says nothing of itself.
-    #[error("a member that joins must say what it wants to read")]
-    NoProfile,
-    /// Who commits does not have the partition.
-    #[error("the member does not have the partition, or has it since a later epoch than {0}")]
-    NotOwner(i32),
-    /// A later commit of the member has come before.
-    #[error("commit {said} of the member comes behind its commit {last}")]
-    Overtaken {
-        /// Its number.
-        said: u32,
-        /// That of the later one.
-        last: u32,
-    },
-    /// Somebody commits from outside while the group has members.
-    #[error("the group has members: only they commit")]
-    HasMembers,
-    /// What is written beside an offset is too long.
-    #[error("the metadata have {0} bytes, {1} are allowed")]
-    MetadataTooLarge(usize, usize),
-}
-
 /// How long a member that has been given an id may take to join with it.
 pub(super) const INVITED: Duration = Duration::from_secs(60);
 
@@ -198,7 +110,7 @@ fn when_forgotten(since: Duration) -> Duration {
 pub struct Group {
     pub(super) name: String,
     pub(super) state: GroupState,
-    members: BTreeMap<String, Member>,
+    pub(super) members: BTreeMap<String, Member>,
     /// Set while one of its members leads it: then these are its members, and there are no others.
     pub(super) led: Option<Led>,
     /// Members of such a group, while the log is being read.
@@ -207,9 +119,9 @@ pub struct Group {
     pub(super) invited: BTreeMap<String, Duration>,
     /// What members of a group that is led are to be told.
     pub(super) told: Vec<LedTold>,
-    offsets: Offsets,
+    pub(super) offsets: Offsets,
     /// How fast it gets on; nothing of it is written down.
-    paces: BTreeMap<PartitionName, Pace>,
+    pub(super) paces: BTreeMap<PartitionName, Pace>,
     /// Of which members want all topics.
     patterns: Patterns,
     /// The topics as they were when the assignment was worked out.
@@ -674,75 +586,6 @@ impl Group {
         }
         member.told.assigned = member.state.assigned.keys().copied().collect();
         Answer { epoch, assigned: Some((member.told.count, member.told.assigned.clone())) }
-    }
-
-    /// A member begins to commit. What a later commit has overtaken, on a connection that was given up, is not to
-    /// take the group back.
-    pub fn begin_commit(&mut self, member: &str, number: u32) -> Result<(), GroupError> {
-        let Some(member) = self.members.get_mut(member) else { return Ok(()) };
-        if number < member.commit {
-            return Err(GroupError::Overtaken { said: number, last: member.commit });
-        }
-        member.commit = number;
-        Ok(())
-    }
-
-    /// Takes a commit of a member, or, without a member (`epoch` below 0), of somebody outside while
-    /// nobody is in the group.
-    pub fn commit(
-        &mut self,
-        (member, epoch): (&str, i32),
-        name: PartitionName,
-        committed: Committed,
-        limits: &GroupLimits,
-    ) -> Result<(), GroupError> {
-        if committed.metadata.len() > limits.most_metadata {
-            let length = committed.metadata.len();
-            return Err(GroupError::MetadataTooLarge(length, limits.most_metadata));
-        }
-        if epoch < 0 && member.is_empty() {
-            if self.member_count() > 0 {
-                return Err(GroupError::HasMembers);
-            }
-        } else if let Some(led) = &self.led {
-            led.check_commit(member, epoch)?;
-        } else {
-            let unknown = || GroupError::UnknownMember(member.to_owned());
-            let member = self.members.get(member).ok_or_else(unknown)?;
-            let state = &member.state;
-            if state.profile.classic.is_some() {
-                member.check_generation(epoch)?;
-            }
-            let id = PartitionId { topic: committed.topic_id, partition: name.partition };
-            // Kafka's classic members commit what they like; here, what nobody else reads.
-            let is_anybodys = state.profile.classic.is_some()
-                && self.members.values().all(|member| !member.state.holds(&id));
-            if !state.may_commit(&id, epoch) && !is_anybodys {
-                return Err(GroupError::NotOwner(epoch));
-            }
-        }
-        self.changes.push(Change::Offset(self.name.clone(), name.clone(), Some(committed.clone())));
-        let (offset, now_ms) = (committed.offset, committed.committed_ms);
-        let pace = self.paces.entry(name.clone()).or_insert_with(|| Pace::new(now_ms));
-        if let Some(before) = self.offsets.insert(name, committed) {
-            pace.acknowledged(offset.saturating_sub(before.offset), now_ms);
-        }
-        Ok(())
-    }
-
-    /// Records of a partition that it has acknowledged, a second, lately.
-    pub fn per_second(&self, name: &PartitionName, now_ms: i64) -> u64 {
-        self.paces.get(name).map_or(0, |pace| pace.per_second(now_ms))
-    }
-
-    /// Forgets offsets.
-    pub fn forget(&mut self, names: &[PartitionName]) {
-        for name in names {
-            self.paces.remove(name);
-            if self.offsets.remove(name).is_some() {
-                self.changes.push(Change::Offset(self.name.clone(), name.clone(), None));
-            }
-        }
     }
 
     /// Forgets all of it, for it is to be no more.

@@ -12,7 +12,8 @@ use mk_net::message::{
 use super::PartitionId;
 use super::assignor::Assignor;
 use super::classic::ClassicJoin;
-use super::group::{Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
+use super::error::GroupError;
+use super::group::{Group, GroupLimits, Heartbeat, Now, Topics};
 use super::led::{Joined, LedJoin};
 use super::member::{JOIN, Profile, STATIC_LEAVE};
 use super::serve::{self, MOST_MEMBER, refused, topics_of};

@@ -8,7 +8,9 @@
 pub mod ask;
 pub mod assignor;
 mod classic;
+mod commit;
 pub mod coordinator;
+mod error;
 pub mod find;
 mod group;
 mod held;

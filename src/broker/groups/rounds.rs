@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use mk_net::fault::Fault;
 
-use super::group::GroupError;
+use super::error::GroupError;
 use super::led::{Joined, Told};
 use super::serve::refused;
 use crate::broker::reply::{Kept, Reply};

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::PartitionId;
 use super::assignor::Assignor;
-use super::group::{Answer, Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
+use super::error::GroupError;
+use super::group::{Answer, Group, GroupLimits, Heartbeat, Now, Topics};
 use super::led::Led;
 use super::led::group::CONSUMER;
 use super::member::{Member, Profile, STATIC_LEAVE};

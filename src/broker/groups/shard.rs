@@ -263,7 +263,9 @@ mod tests {
     use bytes::Bytes;
     use uuid::Uuid;
 
-    use super::super::group::{GroupError, Heartbeat};
+    use super::super::error::GroupError;
+
+    use super::super::group::Heartbeat;
     use super::super::member::Profile;
     use super::super::offsets::{Committed, PartitionName};
     use super::*;

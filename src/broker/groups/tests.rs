@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::PartitionId;
-use super::group::{Answer, Group, GroupError, GroupLimits, Heartbeat, Now};
+use super::error::GroupError;
+use super::group::{Answer, Group, GroupLimits, Heartbeat, Now};
 use super::member::{JOIN, Profile};
 use super::offsets::{Committed, PartitionName};
 use super::record::Change;

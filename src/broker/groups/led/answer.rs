@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Led, Waits};
-use crate::broker::groups::group::GroupError;
+use crate::broker::groups::error::GroupError;
 
 /// A member that has waited is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Led, LedJoin, LedMemberState, Protocol};
-use crate::broker::groups::group::{Group, GroupError, GroupLimits, Now};
+use crate::broker::groups::error::GroupError;
+use crate::broker::groups::group::{Group, GroupLimits, Now};
 use crate::broker::groups::member::Member;
 use crate::broker::groups::record::{Change, GroupState};
 

@@ -23,7 +23,7 @@ pub use answer::{Joined, Told};
 pub use member::{LedMember, LedMemberState, Protocol, Waits};
 pub use round::LedJoin;
 
-use super::group::GroupError;
+use super::error::GroupError;
 
 /// What all members have in common, as the log has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

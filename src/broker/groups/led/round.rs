@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Led, LedMember, LedMemberState, Phase, Waits};
-use crate::broker::groups::group::{GroupError, GroupLimits};
+use crate::broker::groups::error::GroupError;
+use crate::broker::groups::group::GroupLimits;
 
 /// Most bytes that all members of a group say of themselves: their leader is told all of it at once.
 const MOST_SAID_BY_ALL: usize = 16 << 20;

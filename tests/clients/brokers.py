@@ -27,8 +27,8 @@ def free_ports(count):
 class Fleet:
     """Brokers of one cluster, and what they need; `bootstrap` is the way in."""
 
-    def __init__(self, folder):
-        self.folder, self.processes, self.names = Path(folder), {}, {}
+    def __init__(self, folder, is_mk):
+        self.folder, self.is_mk, self.processes, self.names = Path(folder), is_mk, {}, {}
 
     @property
     def addresses(self):
@@ -100,7 +100,7 @@ def binary(name):
 
 def mk(folder, count):
     """One mkbroker that stands alone, or a mkzoo and so many."""
-    fleet, cluster = Fleet(folder), []
+    fleet, cluster = Fleet(folder, is_mk=True), []
     anywhere = "127.0.0.1:0"
     if count > 1:
         fleet.start("zoo", [binary("mkzoo"), "--data", fleet.folder / "zoo", "--listen", anywhere])
@@ -115,7 +115,7 @@ def mk(folder, count):
 
 def kafka(folder, count, jars):
     """So many of Apache Kafka in KRaft mode, each of them broker and controller."""
-    fleet = Fleet(folder)
+    fleet = Fleet(folder, is_mk=False)
     ports, controllers = free_ports(count), free_ports(count)
     run = ["java", "-cp", f"{jars}/*"]
     voters = ",".join(f"{n}@127.0.0.1:{port}" for n, port in enumerate(controllers, 1))

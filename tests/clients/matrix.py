@@ -16,7 +16,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import assignors
 import brokers
+import frameworks
 import shows
 import wire
 
@@ -42,6 +44,16 @@ def programs(cache):
         "franz-go": go, "sarama": go, "kafka-go": go,
         "rdkafka": rust, "rskafka": rust, "kcat": kcat,
     }
+
+
+def every_show(cache):
+    """Of each show the folders that it is set up from, what it runs, and its function."""
+    clients = {name: programs(cache)[name] for name in shows.CLIENTS}
+    folders, commands = {folder for folder, _ in clients.values()}, {name: one for name, (_, one) in clients.items()}
+    java = ["java", "-Xmx256m", "-cp", f"{cache}/frameworks/classes:{cache}/frameworks/jars/*"]
+    of_java = {**frameworks.SHOWS, **assignors.SHOWS}
+    return {**{name: (folders, commands, show) for name, show in shows.SHOWS.items()},
+            **{name: ({"frameworks"}, java, show) for name, show in of_java.items()}}
 
 
 # Where the version of a client is pinned: a file, and what stands before it.
@@ -94,7 +106,8 @@ PAGE = """# Kafka's clients
 
 What Kafka's own clients can do with a broker, written by `tests/clients/run --out docs/clients.md`: `yes` it
 works, `-` the client cannot do it, **no** it does not work. [The cases](../tests/clients/README.md#cases).
-Several clients on one topic are tried by `tests/clients/run --shows`: [what they do](../tests/clients/README.md#shows).
+Several clients on one topic, Kafka Streams and Kafka Connect are tried by `tests/clients/run --shows`: [what they
+do](../tests/clients/README.md#shows).
 
 """
 
@@ -199,19 +212,22 @@ def table(cells, clients, cases):
     return "\n".join(lines) + "\n"
 
 
-def set_up(options, clients):
-    """Fetches and builds what is missing of the clients."""
-    every = programs(options.cache)
-    folders = {every[client][0] for client in clients} | ({"java"} if options.kafka else set())
+def set_up(options, clients, names):
+    """Fetches and builds what is missing of the clients, or of what the shows run."""
+    of_shows = set().union(*(every_show(options.cache)[name][0] for name in names))
+    folders = of_shows or {programs(options.cache)[client][0] for client in clients}
+    folders |= {"java"} if options.kafka else set()
     subprocess.run([HERE / "setup", options.cache, *sorted(folders)], check=True)
 
 
 def chosen(options, every):
     clients = options.clients.split(",") if options.clients else list(every)
     cases = options.cases.split(",") if options.cases else list(CASES)
-    for name in set(clients) - set(every) | set(cases) - set(CASES):
-        sys.exit(f"there is no client and no case {name}")
-    return clients, cases
+    all_shows = every_show(options.cache)
+    names = [] if options.shows is None else options.shows.split(",") if options.shows else list(all_shows)
+    for name in set(clients) - set(every) | set(cases) - set(CASES) | set(names) - set(all_shows):
+        sys.exit(f"there is no client, no case and no show {name}")
+    return clients, cases, names
 
 
 class Given:
@@ -286,23 +302,29 @@ def run_where_it_belongs(options, cell, one, folder):
     return cell
 
 
-def run_shows(options, folder):
-    """Each show on one broker and on three; whether all went well."""
-    every, went_well = programs(options.cache), True
-    for client in shows.CLIENTS:
-        directory, _ = every[client]
-        if (skip := options.cache / f"skip-{directory}").exists():
-            print(f"skipped: {client}: {skip.read_text().strip()}")
-            return True
-    commands = {client: every[client][1] for client in shows.CLIENTS}
+def run_shows(options, names, folder):
+    """Each show on one broker and on three, which are its own, as it may kill them; whether all went well."""
+    went_well = True
     for count in (1, 3):
-        fleet = start_fleet(options, folder / f"shows-{count}", count)
-        try:
-            for name in shows.SHOWS:
-                went_well &= shows.show(name, fleet, commands)
-        finally:
-            fleet.stop()
+        for name in names:
+            folders, commands, show = every_show(options.cache)[name]
+            if why := why_not(options, name, folders):
+                print(f"skipped: {name}, brokers: {count}  {why}")
+                continue
+            fleet = start_fleet(options, folder / f"{name}-{count}", count)
+            try:
+                went_well &= shows.show(name, show, fleet, commands)
+            finally:
+                fleet.stop()
     return went_well
+
+
+def why_not(options, name, folders):
+    """Why a show cannot be run here, or None."""
+    if options.kafka and name in shows.SHOWS:
+        return "Apache Kafka does not understand mkctl"
+    skips = (options.cache / f"skip-{folder}" for folder in sorted(folders))
+    return next((skip.read_text().strip() for skip in skips if skip.exists()), None)
 
 
 def tell(cell, folder):
@@ -322,17 +344,18 @@ def main():
     parser.add_argument("--cases", metavar="X,Y", help="only these")
     parser.add_argument("--half", action="store_true", help="each client and each case at least once")
     parser.add_argument("--fetch", action="store_true", help="instead, only fetch and build the clients")
-    parser.add_argument("--shows", action="store_true", help="instead, what several clients do with one topic")
+    parser.add_argument("--shows", metavar="A,B", nargs="?", const="", help="instead, the shows, or these of them")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    clients, cases = chosen(options, programs(options.cache))
-    set_up(options, shows.CLIENTS if options.shows else clients)
+    clients, cases, names = chosen(options, programs(options.cache))
+    set_up(options, clients, names)
     if options.fetch:
         return
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         try:
-            well = run_shows(options, Path(folder)) if options.shows else run_matrix(options, clients, cases, Path(folder))
+            folder = Path(folder)
+            well = run_shows(options, names, folder) if names else run_matrix(options, clients, cases, folder)
         except RuntimeError as error:  # no broker, no matrix
             sys.exit(f"matrix: {error}")
     sys.exit(0 if well else 1)

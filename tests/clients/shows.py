@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -108,8 +109,9 @@ def read_with_mkctl(bootstrap, topic):
         yield f"{found['partition']}\t{found['offset']}\t{fields(record)}"
 
 
-def together(bootstrap, topic, commands):
+def together(fleet, topic, commands):
     """Three clients write at once; each reads what all have written, where it was acknowledged."""
+    bootstrap = fleet.bootstrap
     run(mkctl(bootstrap, "topic", "create", topic, "-p", str(PARTITIONS)))
     prefix = topic.removesuffix("-together")
     programs = {name: Program([*commands[name], name, "together", bootstrap, prefix]) for name in CLIENTS}
@@ -146,34 +148,35 @@ def split_keys(lines):
 
 
 class Load(threading.Thread):
-    """Sends the numbers from `number` on, about one a millisecond, until it is told to stop."""
+    """Gives a command the numbers from `number` on, a line NUMBER:TEXT about each millisecond, until it is told
+    to stop."""
 
-    def __init__(self, bootstrap, topic, number):
+    def __init__(self, command, number, text=str):
         super().__init__(daemon=True)
-        self.number, self.stopping = number, False
-        command = mkctl(bootstrap, "produce", topic, "-K", ":", "-q")
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+        self.number, self.text, self.stopping = number, text, False
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         self.start()
 
     def run(self):
         while not self.stopping:
-            self.process.stdin.write(f"{self.number}:{self.number}\n")
+            self.process.stdin.write(f"{self.number}:{self.text(self.number)}\n")
             self.process.stdin.flush()
             self.number += 1
             time.sleep(0.001)
         self.process.stdin.close()
 
     def stop(self):
-        """The number behind the last; all are acknowledged then."""
+        """The number behind the last; the command has ended well then."""
         self.stopping = True
         self.join()
         equal(self.process.wait(60), 0, "exit code of the load")
         return self.number
 
 
-def mixed(bootstrap, topic, commands):
+def mixed(fleet, topic, commands):
     """Three members share the partitions and read each record once; two leave under load, one after
     the other, and nothing is lost."""
+    bootstrap = fleet.bootstrap
     run(mkctl(bootstrap, "topic", "create", topic, "-p", str(PARTITIONS)))
     prefix, group = topic.removesuffix("-mixed"), f"{topic}-group"
     members = {name: Program([*commands[JAVA], name, "mixed", bootstrap, prefix])
@@ -197,7 +200,7 @@ def mixed(bootstrap, topic, commands):
     until(all_read, "all is read and committed")
     end = 3000
     for count, name in ((2, "mkctl"), (1, "java-classic")):
-        load = Load(bootstrap, topic, end)
+        load = Load(mkctl(bootstrap, "produce", topic, "-K", ":", "-q"), end)
         begun = load.number + 200
         until(lambda: load.number > begun, "the load has begun")
         leave(members[name], name)
@@ -224,15 +227,18 @@ def leave(member, name):
 SHOWS = {"together": together, "mixed": mixed}
 
 
-def show(name, fleet, commands):
+def show(name, run_it, fleet, commands):
     """Runs one; whether it went well."""
     begun, count, steps = time.monotonic(), len(fleet.addresses), io.StringIO()
     try:
         with contextlib.redirect_stderr(steps):
-            words = SHOWS[name](fleet.bootstrap, f"mk-show-{count}-{name}", commands)
+            words = run_it(fleet, f"mk-show-{count}-{name}", commands)
         state = "passed"
     except Exception as error:  # whatever it is, it is the show's result
         state, words = "failed", f"{type(error).__name__}: {error}"
         print(*steps.getvalue().splitlines()[-20:], sep="\n", file=sys.stderr)
+        for log in (*fleet.folder.glob("*.log"), *fleet.folder.glob("programs/*.log")):
+            troubles = re.findall(r".*\b(?:WARN|ERROR)\b.*", log.read_text(errors="replace"))
+            print(log.name, *(line[:400] for line in troubles[-5:]), sep="\n  ", file=sys.stderr)
     print(f"{state} {time.monotonic() - begun:5.1f} s  {name}, brokers: {count}  {words}", flush=True)
     return state == "passed"

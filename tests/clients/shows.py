@@ -183,17 +183,19 @@ def mixed(fleet, topic, commands):
                for name in ("java-classic", "java-consumer")}
     members["mkctl"] = Program(mkctl(bootstrap, "consume", topic, "-g", group))
 
-    def listed(command):
-        return [json.loads(line) for line in run(mkctl(bootstrap, "group", command, group, "-J")).splitlines()]
+    def listed(*command):
+        return [json.loads(line) for line in run(mkctl(bootstrap, "group", *command, "-J")).splitlines()]
 
     def covered(count):
-        shares = [(one["assigned"], one["target"]) for one in listed("members")]
+        shares = [(one["assigned"], one["target"]) for one in listed("members", group)]
         return (len(shares) == count and all(share and set(share) == set(target) for share, target in shares)
                 and sum(len(share) for share, _ in shares) == PARTITIONS)
 
     def all_read():
-        return all(one["lag"] == 0 for one in listed("describe"))
+        return all(one["lag"] == 0 for one in listed("describe", group))
 
+    # Of a group that nobody has joined yet, `members` says that it is not there, and ends with 1.
+    until(lambda: group in [one["group"] for one in listed("list")], "somebody has joined")
     until(lambda: covered(3), "three members read all partitions")
     numbers = "".join(f"{number}:{number}\n" for number in range(3000))
     run(mkctl(bootstrap, "produce", topic, "-K", ":", "-q"), numbers)

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::kafka::{KafkaClient, append, name, text, versions};
 use common::{Broker, data_dir};
 use kafka_protocol::messages::alter_partition_reassignments_request::{
@@ -80,6 +82,43 @@ fn create(
 ) -> Vec<CreatableTopicResult> {
     let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(10_000);
     client.call(version, &request).topics
+}
+
+/// A topic that went while all were asked for was named with an error, which ends kafkajs; and was made again, if the client
+/// lets topics be made.
+#[test]
+fn of_all_topics_only_those_are_told_that_there_are() {
+    let (_root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let asked = AtomicBool::new(false);
+    let all = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = KafkaClient::connect(broker.address());
+            for number in 0..200 {
+                let topic = format!("t{number}");
+                let request = CreateTopicsRequest::default().with_topics(vec![new(&topic, 1, 1)]);
+                assert_eq!(client.call(7, &request).topics[0].error_code, 0);
+                let names = vec![name(&topic)];
+                let delete = DeleteTopicsRequest::default().with_topic_names(names);
+                assert_eq!(client.call(5, &delete).responses[0].error_code, 0);
+            }
+            asked.store(true, Ordering::Relaxed);
+        });
+        let askers = [0, 1].map(|_| {
+            scope.spawn(|| {
+                let mut client = KafkaClient::connect(broker.address());
+                while !asked.load(Ordering::Relaxed) {
+                    let response = client.call(12, &all);
+                    let wrong = response.topics.iter().find(|topic| topic.error_code != 0);
+                    assert_eq!(wrong, None);
+                }
+            })
+        });
+        askers.into_iter().for_each(|asker| asker.join().unwrap());
+    });
+    let mut client = KafkaClient::connect(broker.address());
+    assert_eq!(client.call(12, &all).topics, [], "none was made again");
 }
 
 #[test]

@@ -108,6 +108,7 @@ fn a_topics_settings_are_told_as_kafkas_clients_read_them() {
             ("max.message.bytes", "2097152", DEFAULT, 3),
             ("delete.retention.ms", "86400000", DEFAULT, 5),
             ("unclean.leader.election.enable", "false", DEFAULT, 1),
+            ("message.timestamp.type", "CreateTime", DEFAULT, 2),
             ("min.insync.replicas", "1", DEFAULT, 3),
         ] {
             let found = find(&all, key);
@@ -343,6 +344,7 @@ fn some_settings_are_set_unset_and_edited() {
             (of, (APPEND, "retention.ms", Some("1")), ErrorCode::INVALID_CONFIG),
             (of, (APPEND, "retention", Some("1")), ErrorCode::INVALID_CONFIG),
             (of, (SET, "retention", Some("1")), ErrorCode::INVALID_CONFIG),
+            (of, (SET, "message.timestamp.type", Some("now")), ErrorCode::INVALID_CONFIG),
             (of, (SET, "retention.ms", None), ErrorCode::INVALID_REQUEST),
             (of, (9, "retention.ms", Some("1")), ErrorCode::INVALID_REQUEST),
             (

@@ -1,4 +1,5 @@
-//! Which system calls move a record's bytes: into the log by the map, out of it by sendfile.
+//! Which system calls move a record's bytes: into the log by the map, out of it by sendfile; and how many
+//! it takes to find them.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
@@ -9,7 +10,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use common::kafka::{KafkaClient, append, name};
 use common::{Broker, data_dir, wait_until};
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use mk_storage::batch::Header;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// MK_TEST_BYTES is how much is produced and consumed; the default is small enough for every day.
@@ -62,6 +67,50 @@ fn moved(trace: &str) -> BTreeMap<String, (u64, u64)> {
         }
     }
     calls
+}
+
+/// Finding the range of a file that a fetch is answered with takes few reads, however large the segment is.
+#[test]
+fn a_fetch_of_old_records_reads_few_times() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        println!("skipped: strace is not installed");
+        return;
+    }
+    let (root, data) = data_dir();
+    let broker = Broker::start(&data);
+    let settings = ["-c", "segment.bytes=32MiB", "-c", "retention.ms=-1", "-c", "flush=os"];
+    broker.run(&[&["topic", "create", "t"][..], &settings].concat());
+    let mut client = KafkaClient::connect(broker.address());
+    let mut written = 0;
+    while written < bytes() as usize {
+        // About 16 KiB.
+        written += append(&mut client, "t", 1, 1200);
+    }
+    let strace = Strace::start(&broker, &root.path().join("out"), &["-e", "trace=pread64"]);
+    let (mut at, mut fetches, mut read) = (0, 0, 0);
+    while read < written {
+        let partition =
+            FetchPartition::default().with_fetch_offset(at).with_partition_max_bytes(1 << 20);
+        let topic = FetchTopic::default().with_topic(name("t")).with_partitions(vec![partition]);
+        let request = FetchRequest::default()
+            .with_replica_id((-1).into())
+            .with_max_bytes(1 << 20)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic]);
+        let mut response = client.call(12, &request);
+        let records = response.responses.remove(0).partitions.remove(0).records.unwrap();
+        fetches += 1;
+        read += records.len();
+        let mut rest = &records[..];
+        while !rest.is_empty() {
+            let header = Header::parse(rest).unwrap();
+            at = header.next_offset().0 as i64;
+            rest = &rest[header.size..];
+        }
+    }
+    let reads = moved(&strace.stop()).get("pread64").map_or(0, |(calls, _)| *calls);
+    println!("{reads} preads for {fetches} fetches");
+    assert!(reads <= 8 * fetches, "{reads} preads for {fetches} fetches");
 }
 
 #[test]

@@ -26,16 +26,21 @@ pub fn metadata(
     reply: Reply<MetadataResponse>,
     request: Metadata,
 ) {
+    let Some(names) = request.topics else {
+        let mut answer = answer(shared, all(shared));
+        // One that goes at this moment is none of them.
+        answer.topics.retain(|topic| topic.result.is_ok());
+        return reply.answer(context, Ok(answer));
+    };
     let may_create =
         request.allow_auto_topic_creation && shared.settings.switch("auto.create.topics.enable");
-    let names = each_once(request.topics, shared);
+    let names = each_once(names);
     let all_there = {
         let topics = shared.topics.load();
         names.iter().all(|name| topics.contains_key(name))
     };
     if all_there || !may_create {
-        let places = names.iter().map(|name| (name.clone(), shared.topic(name)));
-        let answer = answer(shared, places.collect());
+        let answer = answer(shared, named(shared, names));
         return reply.answer(context, Ok(answer));
     }
     let for_worker = shared.clone();
@@ -49,7 +54,23 @@ pub fn metadata(
     });
 }
 
-fn answer(shared: &Shared, topics: Vec<(String, Result<Arc<Topic>, Fault>)>) -> MetadataResponse {
+type Found = (String, Result<Arc<Topic>, Fault>);
+
+/// All topics that there are.
+fn all(shared: &Shared) -> Vec<Found> {
+    let topics = shared.topics.load();
+    topics.iter().map(|(name, topic)| (name.clone(), Ok(topic.clone()))).collect()
+}
+
+fn named(shared: &Shared, names: Vec<String>) -> Vec<Found> {
+    let each = names.into_iter().map(|name| {
+        let topic = shared.topic(&name);
+        (name, topic)
+    });
+    each.collect()
+}
+
+fn answer(shared: &Shared, topics: Vec<Found>) -> MetadataResponse {
     let state = shared.cluster.state();
     let places = |name: &str, known: &Topic| {
         let topic = state.topics.get(name).filter(|topic| topic.id == known.id);
@@ -91,20 +112,17 @@ pub fn address_of(id: u32, broker: &Broker) -> Option<BrokerAddress> {
 
 /// Settings and sizes of topics.
 pub fn topics(shared: &Shared, request: DescribeTopics) -> DescribeTopicsResponse {
-    let names = each_once(request.names, shared);
-    let topics = names.into_iter().map(|name| {
-        let described = shared.topic(&name).map(|topic| describe(shared, &topic));
-        (name, described)
-    });
+    let topics = match request.names {
+        Some(names) => named(shared, each_once(names)),
+        None => all(shared),
+    };
+    let topics =
+        topics.into_iter().map(|(name, topic)| (name, topic.map(|topic| describe(shared, &topic))));
     DescribeTopicsResponse { topics: topics.collect() }
 }
 
-/// The names asked for, or all there are. Each once: a request must not be answered with a
-/// thousand times its bytes.
-fn each_once(names: Option<Vec<String>>, shared: &Shared) -> Vec<String> {
-    let Some(mut names) = names else {
-        return shared.topics.load().keys().cloned().collect();
-    };
+/// Each name once: a request must not be answered with a thousand times its bytes.
+fn each_once(mut names: Vec<String>) -> Vec<String> {
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
     names

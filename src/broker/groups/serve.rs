@@ -36,6 +36,8 @@ pub const CLASSIC: &str = "classic";
 
 /// Most topics that a member reads.
 pub const MOST_TOPICS: usize = 1000;
+/// Most bytes of their names: a member is one record of the offsets topic.
+const MOST_NAMES: usize = 1 << 20;
 /// Most partitions that it is known to have paused.
 const MOST_PAUSED: usize = 10_000;
 /// Most bytes of its id, and of its instance id: both are told to everybody who asks for the group.
@@ -64,6 +66,16 @@ fn profile_of(profile: MemberProfile, client_host: String) -> Result<Profile, Fa
     };
     if profile.topics.len() > MOST_TOPICS {
         let what = format!("{} topics, a member reads {MOST_TOPICS} at most", profile.topics.len());
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+    }
+    let names = profile.topics.iter().map(String::len).sum::<usize>();
+    let own = profile.instance_id.as_ref().map_or(0, String::len);
+    if names > MOST_NAMES || own.max(profile.rack.len()) > MOST_MEMBER {
+        let what = format!(
+            "names of topics of {names} bytes, an instance id of {own} and a rack of {}; \
+             {MOST_NAMES}, {MOST_MEMBER} and {MOST_MEMBER} are allowed",
+            profile.rack.len()
+        );
         return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
     }
     Ok(Profile {
@@ -120,8 +132,9 @@ pub fn refused(error: &GroupError) -> Fault {
         GroupError::UnknownMember(_) => ErrorCode::UNKNOWN_MEMBER_ID,
         GroupError::FencedEpoch { .. } | GroupError::NotHeld(_) => ErrorCode::FENCED_MEMBER_EPOCH,
         GroupError::InstanceInUse { .. } => ErrorCode::UNRELEASED_INSTANCE_ID,
-        GroupError::Full(_) => ErrorCode::GROUP_MAX_SIZE_REACHED,
+        GroupError::Full(_) | GroupError::SaysTooMuch(..) => ErrorCode::GROUP_MAX_SIZE_REACHED,
         GroupError::NoProfile | GroupError::NotLed => ErrorCode::INVALID_REQUEST,
+        GroupError::Frozen => ErrorCode::NOT_ENOUGH_REPLICAS,
         GroupError::IdFirst => ErrorCode::MEMBER_ID_REQUIRED,
         GroupError::IsLed | GroupError::NothingInCommon { .. } => {
             ErrorCode::INCONSISTENT_GROUP_PROTOCOL

@@ -23,6 +23,8 @@ pub struct Shard<R> {
     touched: BTreeSet<String>,
     /// Nobody is to be removed before.
     expires_at: Duration,
+    /// True while nothing that changes can be written down.
+    is_frozen: bool,
 }
 
 /// A group and a member of it.
@@ -46,6 +48,7 @@ impl<R> Default for Shard<R> {
             deadlines: BTreeSet::new(),
             touched: BTreeSet::new(),
             expires_at: Duration::ZERO,
+            is_frozen: false,
         }
     }
 }
@@ -83,7 +86,15 @@ impl<R> Shard<R> {
     /// A group that something is to be done with; a new one if there is none.
     pub fn group_mut(&mut self, name: &str) -> &mut Group {
         self.touched.insert(name.to_owned());
-        self.groups.entry(name.to_owned()).or_insert_with(|| Group::new(name))
+        let group = self.groups.entry(name.to_owned()).or_insert_with(|| Group::new(name));
+        group.is_frozen = self.is_frozen;
+        group
+    }
+
+    /// While nothing that changes can be written down, nobody is removed, and members stay what they are: all that is
+    /// known would have to be read anew from the log.
+    pub fn freeze(&mut self, is_frozen: bool) {
+        self.is_frozen = is_frozen;
     }
 
     /// Lets a member wait for news until then.
@@ -116,7 +127,10 @@ impl<R> Shard<R> {
         let late = self.deadlines.iter().take_while(|(at, _)| *at <= until);
         let late: BTreeSet<Place> = late.map(|(_, place)| place.clone()).collect();
         for (name, member) in moved.into_iter().chain(late.iter().cloned()) {
-            let group = self.groups.get_mut(&name);
+            let mut group = self.groups.get_mut(&name);
+            if let Some(group) = &mut group {
+                group.is_frozen = self.is_frozen;
+            }
             let Some(known) = group.as_ref().and_then(|group| group.members().get(&member)) else {
                 let waiting = self.take_waiting(&name, &member);
                 orphans.extend(waiting.map(|reply| ((member, reply), ())));
@@ -148,6 +162,10 @@ impl<R> Shard<R> {
 
     /// Topics may have changed.
     pub fn topics_changed(&mut self, topics: Topics<'_>) {
+        if self.is_frozen {
+            // That enough are in sync again is a change, too.
+            return;
+        }
         for (name, group) in &mut self.groups {
             let mut deleted = Vec::new();
             for (partition, committed) in group.offsets() {
@@ -170,6 +188,9 @@ impl<R> Shard<R> {
         limits: &GroupLimits,
     ) -> Vec<(String, String, &'static str)> {
         let mut gone = Vec::new();
+        if self.is_frozen {
+            return gone;
+        }
         // Who has come, or is to give something up, may be due before all that were known.
         let touched = self.touched.iter().filter_map(|name| self.groups.get(name));
         let sooner = touched.filter_map(|group| group.next_deadline(limits)).min();
@@ -180,7 +201,7 @@ impl<R> Shard<R> {
         for (name, group) in &mut self.groups {
             let out = group.expire(now, topics, limits);
             gone.extend(out.into_iter().map(|(member, why)| (name.clone(), member, why)));
-            if group.has_changed() {
+            if group.has_changed() || (group.is_nothing() && group.invited.is_empty()) {
                 self.touched.insert(name.clone());
             }
         }
@@ -191,6 +212,9 @@ impl<R> Shard<R> {
 
     /// Forgets offsets of groups without members that are older than `retention_ms`, and groups that have none.
     pub fn expire_offsets(&mut self, now_ms: i64, retention_ms: i64) {
+        if self.is_frozen {
+            return;
+        }
         let empty = self.groups.iter_mut().filter(|(_, group)| group.member_count() == 0);
         for (name, group) in empty {
             let old = expired(group.offsets(), group.emptied_ms(), now_ms, retention_ms);
@@ -206,7 +230,7 @@ impl<R> Shard<R> {
 
     /// When somebody may have to be removed or answered.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let expires = Some(self.expires_at).filter(|at| *at < Duration::MAX);
+        let expires = Some(self.expires_at).filter(|at| *at < Duration::MAX && !self.is_frozen);
         expires.into_iter().chain(self.deadlines.first().map(|(until, _)| *until)).min()
     }
 
@@ -239,7 +263,7 @@ mod tests {
     use bytes::Bytes;
     use uuid::Uuid;
 
-    use super::super::group::Heartbeat;
+    use super::super::group::{GroupError, Heartbeat};
     use super::super::member::Profile;
     use super::super::offsets::{Committed, PartitionName};
     use super::*;
@@ -293,6 +317,45 @@ mod tests {
         assert_eq!(shard.next_deadline(), Some(at(3).since_start));
         assert_eq!(shard.expire(at(3), &topics, &limits), []);
         assert_eq!((shard.told_led().len(), shard.take_changes().len()), (1, 2));
+    }
+
+    /// Of whoever asked for an id and never came something stayed, until offsets were looked at.
+    #[test]
+    fn a_group_that_nobody_came_to_is_no_more() {
+        let mut shard: Shard<u32> = Shard::default();
+        shard.group_mut("g").invite("a", at(0), &LIMITS).unwrap();
+        shard.expire(at(0), &topics, &LIMITS);
+        assert_eq!((shard.take_changes(), shard.groups().count()), (vec![], 1));
+        assert_eq!(shard.next_deadline(), Some(at(70).since_start));
+        shard.expire(at(70), &topics, &LIMITS);
+        assert_eq!((shard.take_changes(), shard.groups().count()), (vec![], 0));
+    }
+
+    /// With each silent member all groups of the partition were read anew from the log, as long as too few replicas were
+    /// in sync.
+    #[test]
+    fn nobody_is_out_while_that_cannot_be_written_down() {
+        let mut shard: Shard<u32> = Shard::default();
+        join(&mut shard, "g", "a");
+        join(&mut shard, "g", "b");
+        shard.freeze(true);
+        let quiet = |beat| Heartbeat {
+            member: "a".to_owned(),
+            epoch: 1,
+            beat,
+            seen: 1,
+            ..Heartbeat::default()
+        };
+        let told = shard.group_mut("g").heartbeat(quiet(2), at(1), &topics, &LIMITS).unwrap();
+        assert_eq!((told.epoch, told.assigned), (1, None), "it is not told to give up anything");
+        let gives_up = Heartbeat { profile: Some(Profile::default()), ..quiet(3) };
+        let refused = shard.group_mut("g").heartbeat(gives_up, at(19), &topics, &LIMITS);
+        assert_eq!(refused, Err(GroupError::Frozen));
+        assert_eq!((shard.expire(at(20), &topics, &LIMITS), shard.next_deadline()), (vec![], None));
+        assert_eq!(shard.take_changes(), []);
+        shard.freeze(false);
+        let out = shard.expire(at(20), &topics, &LIMITS);
+        assert_eq!(out.iter().map(|(_, member, _)| member.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     fn replies(shard: &mut Shard<u32>, seconds: u64) -> (Vec<u32>, Vec<u32>) {

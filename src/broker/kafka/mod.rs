@@ -42,6 +42,8 @@ type NoAnswer = String;
 
 /// Most bytes of a request that is no Produce: what waits is kept decoded, so this bounds it.
 const MOST_FIELDS: usize = 1 << 20;
+/// As long may be what the leader of a group says of all.
+const MOST_OF_LEADER: usize = 16 << 20;
 
 impl BrokerService {
     /// Answers a request of Kafka's protocol, or says why it cannot be answered.
@@ -65,8 +67,13 @@ impl BrokerService {
             }
             return Err(format!("{key} in version {version} is not served"));
         };
-        if key != ApiKey::PRODUCE && fields.len() > MOST_FIELDS {
-            return Err(format!("{} bytes of {key}, {MOST_FIELDS} are allowed", fields.len()));
+        let most = match key {
+            ApiKey::PRODUCE => usize::MAX,
+            ApiKey::SYNC_GROUP => MOST_OF_LEADER,
+            _ => MOST_FIELDS,
+        };
+        if fields.len() > most {
+            return Err(format!("{} bytes of {key}, {most} are allowed", fields.len()));
         }
         if key != ApiKey::FETCH
             && let Some(until) = client.charge_request(context.now())

@@ -194,14 +194,18 @@ impl Segment {
         if let Some(position) = self.recent.find(relative, self.end()) {
             return first_where(self.headers(position)?, holds);
         }
-        let hint = self.offsets.last_where(|entry| entry.offset <= offset);
+        let hint = self.offsets.last_up_to(offset.0, self.base.0, |entry| entry.offset.0);
         let hint = hint.map_err(|error| self.disk_error(error))?;
         first_where(self.headers_at(hint, Position(0))?, holds)
     }
 
     /// The first batch whose largest timestamp is `at_least` or more.
     pub fn find_time(&self, at_least: Timestamp) -> Result<Option<(Position, Header)>, ReadError> {
-        let hint = self.times.last_where(|entry| entry.timestamp < at_least);
+        let hint = match u64::try_from(at_least.0.saturating_sub(1)) {
+            // No entry is of a time before 1970.
+            Err(_) => Ok(None),
+            Ok(before) => self.times.last_up_to(before, 0, |entry| entry.timestamp.0.max(0) as u64),
+        };
         let hint = hint.map_err(|error| self.disk_error(error))?;
         let hinted = match hint {
             Some(entry) => {
@@ -220,7 +224,7 @@ impl Segment {
         if limit >= end {
             return Ok(end);
         }
-        let hint = self.offsets.last_where(|entry| entry.position <= limit);
+        let hint = self.offsets.last_up_to(limit.0, 0, |entry| entry.position.0);
         let hint = hint.map_err(|error| self.disk_error(error))?;
         let hint = hint.filter(|entry| entry.position > from);
         let mut cut = from;

@@ -12,8 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
-from cases import CODECS, Failover, equal, until
-from commands import Running, main, run
+from cases import Failover, equal, group_of_two, until
+from commands import Member, Running, every_codec, main, numbers, run
 
 TOOLS = "org.apache.kafka.tools."
 # Short runs: start fast rather than run fast, and stay small.
@@ -43,19 +43,11 @@ def consume(bootstrap, topic, count, *more):
                 "--timeout-ms", 30_000, *more).splitlines()
 
 
-def numbers(lines):
-    return [int(line) for line in lines]
-
-
 def codecs(bootstrap, topic):
     """ConsoleProducer, ConsoleConsumer: what each codec has packed reads back equal."""
     create(bootstrap, topic)
-    sent = []
-    for codec in CODECS:
-        lines = [f"{codec} {n} " * 50 for n in range(20)]
-        produce(bootstrap, topic, lines, "--compression-codec", codec)
-        sent += lines
-    equal(consume(bootstrap, topic, len(sent), "--from-beginning"), sent, "records of all codecs")
+    every_codec(lambda codec, lines: produce(bootstrap, topic, lines, "--compression-codec", codec),
+                lambda count: consume(bootstrap, topic, count, "--from-beginning"))
 
 
 def offsets(bootstrap, topic):
@@ -134,58 +126,27 @@ def idempotence(bootstrap, topic):
     equal(numbers(verify(read.splitlines())), list(range(10_000)), "10 000 records")
 
 
-class Member:
-    """A VerifiableConsumer: it commits what it has read, and tells of all that happens to it."""
-
-    def __init__(self, bootstrap, topic):
-        self.partitions, self.records = set(), []
-        self.running = Running(command("VerifiableConsumer", bootstrap, "--topic", topic, "--group-id",
-                                       f"{topic}-group", "--verbose"), self.heard)
-
-    def heard(self, line):
-        event = json.loads(line)
-        places = {one["partition"] for one in event.get("partitions", [])}
-        if event["name"] == "partitions_assigned":
-            self.partitions |= places
-        elif event["name"] == "partitions_revoked":
-            self.partitions -= places
-        elif event["name"] == "record_data":
-            self.records.append(event["value"])
+def heard(member, line):
+    """What a VerifiableConsumer says: records, and the partitions that it is given."""
+    event = json.loads(line)
+    places = {one["partition"] for one in event.get("partitions", [])}
+    if event["name"] == "partitions_assigned":
+        member.partitions |= places
+    elif event["name"] == "partitions_revoked":
+        member.partitions -= places
+    elif event["name"] == "record_data":
+        member.records.append(int(event["value"]))
 
 
 def group(bootstrap, topic):
     """VerifiableConsumer: two members share 4 partitions; one comes, one goes, and every record is
-    read once. Records are read and committed before the members change, so none may be read twice."""
+    read once."""
     create(bootstrap, topic, 4)
-    members = []
-
-    def shares(here, *sizes):
-        until(lambda: [len(m.partitions) for m in here] == list(sizes), f"partitions of each: {sizes}")
-
-    def send(round_number):
-        produce_verifiably(bootstrap, topic, 200, "--value-prefix", round_number, "--repeating-keys", 40)
-
-    def read(count):
-        until(lambda: sum(len(m.records) for m in members) >= count, f"{count} records read")
-        time.sleep(1)  # for the commit behind the last of them
-
-    members.append(Member(bootstrap, topic))
-    shares(members, 4)
-    send(1)
-    read(200)
-    members.append(Member(bootstrap, topic))
-    shares(members, 2, 2)
-    send(2)
-    read(400)
-    equal(len(members[1].records) > 0, True, "the second has read something")
-    members[1].running.stop()
-    shares(members[:1], 4)
-    send(3)
-    read(600)
-    members[0].running.stop()
-    found = sorted(record for member in members for record in member.records)
-    wanted = sorted(f"{round_number}.{n}" for round_number in (1, 2, 3) for n in range(200))
-    equal(found, wanted, "all records, each once")
+    group_of_two(
+        lambda some: produce(bootstrap, topic, [f"{n}\t{n}" for n in some], "--property", "parse.key=true"),
+        lambda _name: Member(command("VerifiableConsumer", bootstrap, "--topic", topic, "--group-id",
+                                     f"{topic}-group", "--verbose"), heard),
+        settle=1)
 
 
 def committed(bootstrap, topic, *more):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 
-from cases import CODECS, Failover, equal, say, until
-from commands import Running, main, run
+from cases import Failover, equal, group_of_two, say, until
+from commands import Member, Running, every_codec, main, numbers, run
 
 
 def produce(bootstrap, topic, lines, *more):
@@ -33,19 +33,11 @@ def create(bootstrap, *topics):
         until(there, f"{topic} is there")
 
 
-def numbers(lines):
-    return [int(line) for line in lines]
-
-
 def codecs(bootstrap, topic):
     """What each codec has packed reads back equal, out of one log."""
     create(bootstrap, topic)
-    sent = []
-    for codec in CODECS:
-        lines = [f"{codec} {n} " * 50 for n in range(20)]
-        produce(bootstrap, topic, lines, "-z", codec)
-        sent += lines
-    equal(consume(bootstrap, topic, "-o", "beginning"), sent, "records of all codecs")
+    every_codec(lambda codec, lines: produce(bootstrap, topic, lines, "-z", codec),
+                lambda _count: consume(bootstrap, topic, "-o", "beginning"))
 
 
 def offsets(bootstrap, topic):
@@ -103,65 +95,35 @@ def idempotence(bootstrap, topic):
     equal(found, list(range(10_000)), "10 000 records")
 
 
-class Member:
-    """A kcat that reads as a member of a group."""
-
-    def __init__(self, bootstrap, group, topics):
-        self.topics, self.records = set(), []
-        # The default would give the first partition of every topic to the first member.
-        command = ["kcat", "-b", bootstrap, "-u", "-X", "partition.assignment.strategy=roundrobin",
-                   "-X", "auto.commit.interval.ms=100", "-X", "auto.offset.reset=earliest",
-                   "-f", "record %s\\n", "-G", group, *topics]
-        # What it is given is told on stderr: both streams in one, or they come out of order.
-        self.running = Running(["sh", "-c", 'exec "$0" "$@" 2>&1', *command], self.heard)
-
-    def heard(self, line):
-        if line.startswith("record "):
-            self.records.append(int(line.split()[1]))
-        elif "assigned:" in line:
-            say(line)
-            self.topics = set(re.findall(r"([\w.-]+) \[0\]", line.split("assigned:")[1]))
-        elif "revoked" in line:
-            self.topics = set()
+def heard(member, line):
+    """What a member says: records, and the topics that it is given."""
+    if line.startswith("record "):
+        member.records.append(int(line.split()[1]))
+    elif "assigned:" in line:
+        say(line)
+        member.partitions = set(re.findall(r"([\w.-]+) \[0\]", line.split("assigned:")[1]))
+    elif "revoked" in line:
+        member.partitions = set()
 
 
 def group(bootstrap, topic):
-    """Two members share 4 topics of one partition; one comes, one goes, and every record is read
-    once. Records are read and committed before the members change, so none may be read twice."""
+    """Two members share 4 topics of one partition; one comes, one goes, and every record is read once."""
     topics = [f"{topic}-{n}" for n in range(4)]
     create(bootstrap, *topics)
-    members = []
 
-    def join():
-        members.append(Member(bootstrap, f"{topic}-group", topics))
-
-    def shares(here, *sizes):
-        until(lambda: [len(m.topics) for m in here] == list(sizes), f"topics of each member: {sizes}")
-
-    def send(start):
+    def send(some):
         for n, one in enumerate(topics):
-            produce(bootstrap, one, range(start + 50 * n, start + 50 * n + 50))
+            produce(bootstrap, one, some[n::4])
 
-    def read(count):
-        until(lambda: sum(len(m.records) for m in members) >= count, f"{count} records read")
-        time.sleep(1)  # for the commit behind the last of them
+    def join(_name):
+        # The default would give the first partition of every topic to the first member.
+        command = ["kcat", "-b", bootstrap, "-u", "-X", "partition.assignment.strategy=roundrobin",
+                   "-X", "auto.commit.interval.ms=100", "-X", "auto.offset.reset=earliest",
+                   "-f", "record %s\\n", "-G", f"{topic}-group", *topics]
+        # What it is given is told on stderr: both streams in one, or they come out of order.
+        return Member(["sh", "-c", 'exec "$0" "$@" 2>&1', *command], heard)
 
-    join()
-    shares(members, 4)
-    send(0)
-    read(200)
-    join()
-    shares(members, 2, 2)
-    send(200)
-    read(400)
-    equal(len(members[1].records) > 0, True, "the second has read something")
-    members[1].running.stop()
-    shares(members[:1], 4)
-    send(400)
-    read(600)
-    members[0].running.stop()
-    found = sorted(record for member in members for record in member.records)
-    equal(found, list(range(600)), "all records, each once")
+    group_of_two(send, join, settle=1)
 
 
 def commit(bootstrap, topic):

@@ -37,12 +37,60 @@ function equal(found, wanted, what) {
   say(`${what}: as wanted`)
 }
 
+/** Runs use(client) with a client that is connected, and disconnects it. */
+async function connected(client, use) {
+  await client.connect()
+  try {
+    return await use(client)
+  } finally {
+    await client.disconnect()
+  }
+}
+
+const numbered = (all, partitions = 1) =>
+  all.map((number) => ({ value: `${number}`, partition: number % partitions }))
+const numbersOf = (messages) => messages.map((message) => Number(message.value))
+
 /** Waits until done(), which may be asynchronous, says so. */
 async function until(what, done, seconds = 40) {
   for (const end = Date.now() + seconds * 1000; !(await done()); await sleep(20)) {
     if (Date.now() > end) throw new Error(`${what}: not within ${seconds} s`)
   }
   say(what)
+}
+
+/**
+ * The story of the case codecs: what each codec has packed reads back equal, out of one log.
+ * produce(messages, codec) sends, readAll() gives all there is.
+ */
+async function everyCodec(produce, readAll) {
+  const sent = []
+  for (const codec of CODECS) {
+    const values = numbers(0, 20).map((number) => packable(codec, number))
+    await produce(values.map((value) => ({ value, partition: 0 })), codec)
+    sent.push(...values)
+  }
+  equal((await readAll()).map((message) => message.value), sent, 'records of all codecs')
+}
+
+/**
+ * Most of the case offsets: a consumer begins at the beginning, in the middle of a batch and at a time.
+ * first(offset) gives the first message from there on, offsetAt(time) that of the first one since.
+ */
+async function beginnings(produce, first, offsetAt) {
+  const begin = Date.now() - 60_000
+  await produce(numbered(numbers(0, 10)).map((one, n) => ({ ...one, timestamp: `${begin + n * 1000}` })))
+  const number = async (offset) => numbersOf(await first(offset))[0]
+  equal(await number(undefined), 0, 'at the beginning')
+  equal(await number(5), 5, 'in the middle of a batch')
+  equal(await number(await offsetAt(begin + 6500)), 7, 'by timestamp')
+}
+
+/** The case large: a record of 900 KB. */
+async function largeRecord(produce, readAll) {
+  await produce([{ value: LARGE, partition: 0 }])
+  const [found] = await readAll()
+  equal(found.value.equals(LARGE), true, 'the large record')
 }
 
 /**
@@ -120,6 +168,6 @@ function verify(acknowledged, found) {
 }
 
 module.exports = {
-  CODECS, FIELDS, LARGE, equal, groupOfTwo, numbers, packable, say, sleep, underLoad,
-  until, verify,
+  FIELDS, beginnings, connected, equal, everyCodec, groupOfTwo, largeRecord, numbered, numbers, numbersOf,
+  sleep, underLoad, until, verify,
 }

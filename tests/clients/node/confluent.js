@@ -3,22 +3,13 @@
 
 const { KafkaJS } = require('@confluentinc/kafka-javascript')
 const {
-  CODECS, FIELDS, LARGE, equal, groupOfTwo, numbers, packable, sleep, underLoad, until, verify,
+  FIELDS, beginnings, connected, equal, everyCodec, groupOfTwo, largeRecord, numbered, numbers, numbersOf, sleep,
+  underLoad, until, verify,
 } = require('./cases')
 
 const kafkaOf = (bootstrap) => new KafkaJS.Kafka({
   kafkaJS: { brokers: bootstrap.split(','), logLevel: KafkaJS.logLevel.WARN },
 })
-
-/** Runs use(client) with a client that is connected, and disconnects it. */
-async function connected(client, use) {
-  await client.connect()
-  try {
-    return await use(client)
-  } finally {
-    await client.disconnect()
-  }
-}
 
 const withAdmin = (bootstrap, use) => connected(kafkaOf(bootstrap).admin(), use)
 
@@ -42,9 +33,6 @@ function produce(bootstrap, topic, messages, kafkaJS = {}) {
   return connected(kafkaOf(bootstrap).producer({ kafkaJS, 'linger.ms': 50 }), (producer) =>
     producer.send({ topic, messages }))
 }
-
-const numbered = (all, partitions = 1) =>
-  all.map((number) => ({ value: `${number}`, partition: number % partitions }))
 
 const consumerOf = (bootstrap, groupId, fromBeginning = true) =>
   kafkaOf(bootstrap).consumer({ kafkaJS: { groupId, fromBeginning, autoCommit: false } })
@@ -75,32 +63,26 @@ async function readAll(bootstrap, topic) {
   return take(bootstrap, topic, Number(high))
 }
 
-const numbersOf = (messages) => messages.map((message) => Number(message.value))
-
 /** What each codec has packed reads back equal, out of one log. */
 async function codecs(bootstrap, topic) {
   await create(bootstrap, topic)
-  const sent = []
-  for (const codec of CODECS) {
-    const values = numbers(0, 20).map((number) => packable(codec, number))
-    await produce(bootstrap, topic, values.map((value) => ({ value, partition: 0 })), { compression: codec })
-    sent.push(...values)
-  }
-  const found = (await readAll(bootstrap, topic)).map((message) => message.value)
-  equal(found, sent, 'records of all codecs')
+  await everyCodec(
+    (messages, codec) => produce(bootstrap, topic, messages, { compression: codec }),
+    () => readAll(bootstrap, topic),
+  )
 }
 
 /** A consumer begins wherever it is told to: at both ends, within a batch, at a time. */
 async function offsets(bootstrap, topic) {
   await create(bootstrap, topic)
-  const begin = Date.now() - 60_000
-  const batch = numbered(numbers(0, 10)).map((one, n) => ({ ...one, timestamp: `${begin + n * 1000}` }))
-  await produce(bootstrap, topic, batch)
-  const first = async (offset) => numbersOf(await take(bootstrap, topic, 1, offset))[0]
-  equal(await first(undefined), 0, 'at the beginning')
-  equal(await first(5), 5, 'in the middle of a batch')
-  const [at] = await withAdmin(bootstrap, (admin) => admin.fetchTopicOffsetsByTimestamp(topic, begin + 6500))
-  equal(await first(at.offset), 7, 'by timestamp')
+  await beginnings(
+    (messages) => produce(bootstrap, topic, messages),
+    (offset) => take(bootstrap, topic, 1, offset),
+    async (time) => {
+      const [at] = await withAdmin(bootstrap, (admin) => admin.fetchTopicOffsetsByTimestamp(topic, time))
+      return at.offset
+    },
+  )
   await connected(consumerOf(bootstrap, `${topic}-end`, false), async (consumer) => {
     const found = []
     await consumer.subscribe({ topics: [topic] })
@@ -130,9 +112,10 @@ async function fields(bootstrap, topic) {
 /** A record of 900 KB. */
 async function large(bootstrap, topic) {
   await create(bootstrap, topic)
-  await produce(bootstrap, topic, [{ value: LARGE, partition: 0 }])
-  const [found] = await readAll(bootstrap, topic)
-  equal(found.value.equals(LARGE), true, 'the large record')
+  await largeRecord(
+    (messages) => produce(bootstrap, topic, messages),
+    () => readAll(bootstrap, topic),
+  )
 }
 
 /** 10 000 records of an idempotent producer: all, in order, none twice. */

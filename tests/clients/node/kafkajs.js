@@ -8,7 +8,8 @@ const SnappyCodec = require('kafkajs-snappy')
 const lz4 = require('lz4-napi')
 const { ZstdCodec } = require('zstd-codec')
 const {
-  CODECS, FIELDS, LARGE, equal, groupOfTwo, numbers, packable, underLoad, until, verify,
+  FIELDS, beginnings, connected, equal, everyCodec, groupOfTwo, largeRecord, numbered, numbers, numbersOf,
+  underLoad, until, verify,
 } = require('./cases')
 
 CompressionCodecs[CompressionTypes.Snappy] = SnappyCodec
@@ -38,16 +39,6 @@ const kafkaOf = (bootstrap) => new Kafka({
   retry: { retries: 15, maxRetryTime: 2000 }, // by default 5 tries, in which nobody is elected yet
 })
 
-/** Runs use(client) with a producer or an admin client that is connected, and disconnects it. */
-async function connected(client, use) {
-  await client.connect()
-  try {
-    return await use(client)
-  } finally {
-    await client.disconnect()
-  }
-}
-
 const withAdmin = (bootstrap, use) => connected(kafkaOf(bootstrap).admin(), use)
 
 const create = (bootstrap, topic, more = {}) =>
@@ -61,9 +52,6 @@ function produce(bootstrap, topic, messages, codec = 'none', config = {}) {
   const producer = kafkaOf(bootstrap).producer({ createPartitioner: partitioner, ...config })
   return connected(producer, () => producer.send({ topic, messages, acks: -1, compression: TYPES[codec] }))
 }
-
-const numbered = (all, partitions = 1) =>
-  all.map((number) => ({ value: `${number}`, partition: number % partitions }))
 
 let readers = 0
 
@@ -85,32 +73,26 @@ async function readAll(bootstrap, topic) {
   return take(bootstrap, topic, Number(high))
 }
 
-const numbersOf = (messages) => messages.map((message) => Number(message.value))
-
 /** What each codec has packed reads back equal, out of one log. */
 async function codecs(bootstrap, topic) {
   await create(bootstrap, topic)
-  const sent = []
-  for (const codec of CODECS) {
-    const values = numbers(0, 20).map((number) => packable(codec, number))
-    await produce(bootstrap, topic, values.map((value) => ({ value, partition: 0 })), codec)
-    sent.push(...values)
-  }
-  const found = (await readAll(bootstrap, topic)).map((message) => message.value)
-  equal(found, sent, 'records of all codecs')
+  await everyCodec(
+    (messages, codec) => produce(bootstrap, topic, messages, codec),
+    () => readAll(bootstrap, topic),
+  )
 }
 
 /** A consumer begins wherever it is told to: at both ends, within a batch, at a time. */
 async function offsets(bootstrap, topic) {
   await create(bootstrap, topic)
-  const begin = Date.now() - 60_000
-  const batch = numbered(numbers(0, 10)).map((one, n) => ({ ...one, timestamp: `${begin + n * 1000}` }))
-  await produce(bootstrap, topic, batch)
-  const first = async (offset) => numbersOf(await take(bootstrap, topic, 1, offset))[0]
-  equal(await first(undefined), 0, 'at the beginning')
-  equal(await first(5), 5, 'in the middle of a batch')
-  const [at] = await withAdmin(bootstrap, (admin) => admin.fetchTopicOffsetsByTimestamp(topic, begin + 6500))
-  equal(await first(at.offset), 7, 'by timestamp')
+  await beginnings(
+    (messages) => produce(bootstrap, topic, messages),
+    (offset) => take(bootstrap, topic, 1, offset),
+    async (time) => {
+      const [at] = await withAdmin(bootstrap, (admin) => admin.fetchTopicOffsetsByTimestamp(topic, time))
+      return at.offset
+    },
+  )
   const consumer = kafkaOf(bootstrap).consumer({ groupId: `${topic}-end` })
   await connected(consumer, async () => {
     const found = []
@@ -137,9 +119,10 @@ async function fields(bootstrap, topic) {
 /** A record of 900 KB. */
 async function large(bootstrap, topic) {
   await create(bootstrap, topic)
-  await produce(bootstrap, topic, [{ value: LARGE, partition: 0 }])
-  const [found] = await readAll(bootstrap, topic)
-  equal(found.value.equals(LARGE), true, 'the large record')
+  await largeRecord(
+    (messages) => produce(bootstrap, topic, messages),
+    () => readAll(bootstrap, topic),
+  )
 }
 
 /** 10 000 records of an idempotent producer, in 100 sends: all, in order, none twice. */

@@ -81,11 +81,15 @@ class Member(threading.Thread):
             self.error = error
         say(f"{self.name} has gone, {self.error or 'in good order'}")
 
+    def leave(self):
+        self.leaving = True
+        self.join(30)
 
-def group_of_two(produce, join):
+
+def group_of_two(produce, join, settle=0):
     """The story of the case group. produce(numbers) spreads records over 4 partitions and waits for
     them; join(name) makes a Member. Records are read and committed before the members change, so
-    none may be read twice."""
+    none may be read twice; `settle` is how long that takes a member that commits by itself."""
     first = join("first")
     members = [first]
 
@@ -100,6 +104,7 @@ def group_of_two(produce, join):
 
     def read(count):
         until(lambda: sum(len(m.records) for m in everyone) >= count, f"{count} records read")
+        time.sleep(settle)
 
     everyone = [first]
     shares(4)
@@ -112,14 +117,12 @@ def group_of_two(produce, join):
     produce(range(200, 400))
     read(400)
     equal(bool(second.records), True, "the second has read something")
-    second.leaving = True
-    second.join(30)
+    second.leave()
     members.remove(second)
     shares(4)
     produce(range(400, 600))
     read(600)
     time.sleep(1)  # for what would come twice
-    first.leaving = True
-    first.join(30)
+    first.leave()
     found = sorted(record for member in everyone for record in member.records)
     equal(found, list(range(600)), "all records, each once")

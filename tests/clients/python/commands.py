@@ -5,7 +5,7 @@ import sys
 import threading
 import traceback
 
-from cases import NotApplicable, say
+from cases import CODECS, NotApplicable, equal, say
 
 
 def main(module, case, bootstrap, prefix):
@@ -56,3 +56,30 @@ class Running:
     def stop(self):
         self.process.terminate()
         return self.ended()
+
+
+class Member:
+    """A command that reads as a member of a group; heard(member, line) fills partitions and records."""
+
+    error = None  # a command tells of it by its exit code
+
+    def __init__(self, command, heard):
+        self.partitions, self.records = set(), []
+        self.running = Running(command, lambda line: heard(self, line))
+
+    def leave(self):
+        self.running.stop()
+
+
+def numbers(lines):
+    return [int(line) for line in lines]
+
+
+def every_codec(produce, consume):
+    """The case codecs: what each codec has packed reads back equal, out of one log."""
+    sent = []
+    for codec in CODECS:
+        lines = [f"{codec} {n} " * 50 for n in range(20)]
+        produce(codec, lines)
+        sent += lines
+    equal(consume(len(sent)), sent, "records of all codecs")

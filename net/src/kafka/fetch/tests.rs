@@ -221,12 +221,9 @@ proptest! {
     #[test]
     fn a_request_is_read_as_the_oracle_wrote_it((version, theirs) in any_request()) {
         let bytes = oracle::encoded(&theirs, version);
-        prop_assert_eq!(parse(&bytes, version), Ok(as_ours(&theirs)));
-        for length in 0..bytes.len() {
-            prop_assert!(parse(&bytes[..length], version).is_err(), "{length} of {}", bytes.len());
-        }
-        let longer = [&bytes[..], &[0]].concat();
-        prop_assert_eq!(parse(&longer, version), Ok(as_ours(&theirs)));
+        oracle::assert_read(&bytes, |bytes| {
+            parse(bytes, version).map(|request| assert_eq!(request, as_ours(&theirs)))
+        });
     }
 
     #[test]
@@ -237,9 +234,7 @@ proptest! {
     ) {
         let pieces = respond(correlation, version, &ours);
         let bytes = filled(&pieces, &ours);
-        let theirs = as_theirs(&ours, version);
-        prop_assert_eq!(&bytes, &oracle::frame(correlation, version, &theirs));
-        prop_assert_eq!(oracle::parts(&bytes, version), (correlation, theirs));
+        oracle::assert_written(&bytes, correlation, version, as_theirs(&ours, version));
         let is_bytes = |piece: &Piece| matches!(piece, Piece::Bytes(bytes) if !bytes.is_empty());
         for (number, piece) in pieces.iter().enumerate() {
             prop_assert_eq!(is_bytes(piece), number % 2 == 0, "bytes and records take turns");
@@ -316,15 +311,10 @@ fn what_is_claimed_must_be_there() {
     let claim = |head: &[u8], count: &[u8], version: i16| {
         parse(&[head, count, &[0; 50]].concat(), version).unwrap_err()
     };
-    let plain = |count: i32| claim(&[0; 17], &count.to_be_bytes(), 4);
-    let compact = |count: &[u8]| claim(&[0; 25], count, 12);
-    let most = [0xff, 0xff, 0xff, 0xff, 0x0f];
-    for error in [plain(i32::MAX), plain(17), compact(&most), compact(&[18])] {
-        assert!(matches!(error, DecodeError::Short { what: "topics", .. }), "{error}");
-    }
-    for error in [plain(-1), plain(-2), plain(i32::MIN), compact(&[0])] {
-        assert!(matches!(error, DecodeError::Invalid { what: "topics", .. }), "{error}");
-    }
+    oracle::assert_count_is_checked(
+        |count| claim(&[0; 17], count, 4),
+        |count| claim(&[0; 25], count, 12),
+    );
 }
 
 #[test]

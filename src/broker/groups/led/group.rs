@@ -18,7 +18,7 @@ impl Group {
         limits: &GroupLimits,
     ) -> Result<(), GroupError> {
         if !self.members().is_empty() {
-            self.let_members_lead(&join, now)?;
+            self.let_members_lead(&join, now, limits)?;
         }
         if self.led.is_none() {
             let delay = limits.initial_delay;
@@ -30,7 +30,16 @@ impl Group {
 
     /// Members of the classic protocol whom the brokers have told what to read are to do it by themselves: one has come
     /// whose assignor no broker knows, and which all of them know.
-    fn let_members_lead(&mut self, join: &LedJoin, now: Now) -> Result<(), GroupError> {
+    fn let_members_lead(
+        &mut self,
+        join: &LedJoin,
+        now: Now,
+        limits: &GroupLimits,
+    ) -> Result<(), GroupError> {
+        let is_new = !self.members().contains_key(&join.member);
+        if is_new && self.member_count() >= limits.most_members {
+            return Err(GroupError::Full(limits.most_members));
+        }
         let members: Option<BTreeMap<String, LedMemberState>> =
             self.members().iter().map(|(id, member)| Some((id.clone(), led_of(member)?))).collect();
         let members = members.filter(|members| {
@@ -64,6 +73,14 @@ impl Group {
             .map(|(id, state)| Change::LedMember(self.name.clone(), id, state.map(Box::new)));
         self.changes.extend(of_members);
         let has_members = !led.members().is_empty();
+        if !has_members && led.generation() == 0 {
+            // It never had a generation, and is as if it had not been.
+            self.led = None;
+            if std::mem::take(&mut self.state).led.is_some() {
+                self.changes.push(Change::Group(self.name.clone(), None));
+            }
+            return result;
+        }
         let state = GroupState {
             epoch: led.generation(),
             emptied_ms: if has_members { 0 } else { now.ms },
@@ -97,7 +114,8 @@ fn led_of(member: &Member) -> Option<LedMemberState> {
         session_timeout_ms: classic.session_timeout_ms,
         rebalance_timeout_ms: profile.rebalance_timeout_ms,
         protocols: classic.protocols.iter().map(protocol).collect(),
-        generation: member.told.epoch.max(1),
+        generation: member.state.epoch,
+        since: member.told.epoch.max(1),
         assignment: Bytes::new(),
     })
 }

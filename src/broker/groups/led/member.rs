@@ -1,5 +1,6 @@
 //! A member of a group that one of them leads.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,8 +23,10 @@ pub struct LedMemberState {
     pub rebalance_timeout_ms: u32,
     /// What it can go by, what it likes best first.
     pub protocols: Vec<Protocol>,
-    /// The generation that it was told.
+    /// The generation of which it is a member.
     pub generation: i32,
+    /// The earliest that it may take for it: while the brokers said what it reads, its epoch grew and its generation did not.
+    pub since: i32,
     /// What it is to do in that generation, by its leader.
     #[serde(with = "text")]
     pub assignment: Bytes,
@@ -48,7 +51,12 @@ pub struct LedMember {
     pub heard: Duration,
     /// What it waits for.
     pub waits: Waits,
+    /// True if it has asked in this generation what it is to do.
+    pub has_asked: bool,
 }
+
+/// Bytes that each thing which it can go by takes besides what it says.
+const BESIDES: usize = 64;
 
 /// What a member waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +73,8 @@ pub enum Waits {
 impl LedMember {
     /// One that was heard of now.
     pub fn new(state: LedMemberState, now: Duration) -> LedMember {
-        LedMember { state, heard: now, waits: Waits::Nothing }
+        // One that the coordinator before this one knew may have asked that one.
+        LedMember { state, heard: now, waits: Waits::Nothing, has_asked: true }
     }
 
     /// When it is out, if nothing is heard of it before. Nobody is silent who waits to be answered.
@@ -80,6 +89,17 @@ impl LedMemberState {
     pub fn metadata(&self, protocol: &str) -> Bytes {
         let known = self.protocols.iter().find(|known| known.name == protocol);
         known.map(|known| known.metadata.clone()).unwrap_or_default()
+    }
+
+    /// How many bytes it says.
+    pub fn said(&self) -> usize {
+        let each = self.protocols.iter();
+        each.map(|known| known.name.len() + known.metadata.len() + BESIDES).sum()
+    }
+
+    /// The names of what it can go by, each once.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.protocols.iter().map(|known| known.name.as_str()).collect()
     }
 
     /// True if it can go by a protocol.

@@ -8,6 +8,8 @@
 mod answer;
 pub mod group;
 mod member;
+#[cfg(test)]
+mod model;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -48,11 +50,8 @@ pub enum Phase {
         /// Then at most.
         until: Duration,
     },
-    /// The leader is to say what each is to do; whoever has not asked for it `until` then is out.
-    Syncing {
-        /// Until then.
-        until: Duration,
-    },
+    /// The leader is to say what each is to do.
+    Syncing,
     /// All know what they are to do.
     Stable,
 }
@@ -63,6 +62,8 @@ pub struct Led {
     generation: i32,
     state: LedState,
     phase: Phase,
+    /// Whoever has not asked until then what it is to do is out: nobody does its work.
+    asks_until: Duration,
     members: BTreeMap<String, LedMember>,
     told: Vec<Told>,
     /// Members that have changed, or are no more, and are to be written down.
@@ -78,6 +79,7 @@ impl Led {
             generation,
             state,
             phase: Phase::Joining { since: now, hold, until: Duration::MAX },
+            asks_until: Duration::MAX,
             members: BTreeMap::new(),
             told: Vec::new(),
             changed: BTreeSet::new(),
@@ -91,16 +93,20 @@ impl Led {
         members: BTreeMap<String, LedMemberState>,
         now: Duration,
     ) -> Led {
+        // Of what was written down for the next generation only a part is there.
+        let newest = members.values().map(|member| member.generation).max().unwrap_or(0);
+        let is_whole = newest <= generation;
         let members = members.into_iter().map(|(id, state)| (id, LedMember::new(state, now)));
         let mut led = Led {
-            generation,
+            generation: generation.max(newest),
             state,
             phase: Phase::Stable,
+            asks_until: Duration::MAX,
             members: members.collect(),
             told: Vec::new(),
             changed: BTreeSet::new(),
         };
-        if !led.state.is_settled {
+        if !led.state.is_settled || !is_whole {
             led.begin(now);
         }
         led
@@ -137,7 +143,7 @@ impl Led {
     pub fn phase_name(&self) -> &'static str {
         match self.phase {
             Phase::Joining { .. } => "PreparingRebalance",
-            Phase::Syncing { .. } => "CompletingRebalance",
+            Phase::Syncing => "CompletingRebalance",
             Phase::Stable => "Stable",
         }
     }
@@ -164,17 +170,37 @@ impl Led {
         self.check_generation(id, generation)?;
         match self.phase {
             // It does not know yet what it is to do: what it has done was of another generation.
-            Phase::Syncing { .. } => Err(GroupError::JoinAgain),
+            Phase::Syncing => Err(GroupError::JoinAgain),
             Phase::Joining { .. } | Phase::Stable => Ok(()),
         }
     }
 
-    fn check_generation(&self, id: &str, generation: i32) -> Result<(), GroupError> {
-        let unknown = || GroupError::UnknownMember(id.to_owned());
-        let actual = self.members.get(id).ok_or_else(unknown)?.state.generation;
-        if generation == actual {
+    /// An error if who asks what it is to do is no member, is to join again, or takes the group for another than it is.
+    pub fn check_sync(
+        &self,
+        id: &str,
+        generation: i32,
+        (kind, protocol): &(Option<String>, Option<String>),
+    ) -> Result<(), GroupError> {
+        self.check_generation(id, generation)?;
+        if matches!(self.phase, Phase::Joining { .. }) {
+            return Err(GroupError::JoinAgain);
+        }
+        let is_same = |said: &Option<String>, own: &str| said.as_deref().is_none_or(|s| s == own);
+        let LedState { protocol_type: own, protocol: goes_by, .. } = &self.state;
+        if is_same(kind, own) && is_same(protocol, goes_by) {
             return Ok(());
         }
-        Err(GroupError::OldGeneration { said: generation, actual })
+        let said = format!("'{}'", kind.as_deref().unwrap_or_default());
+        Err(GroupError::NothingInCommon { said, kind: own.clone() })
+    }
+
+    fn check_generation(&self, id: &str, generation: i32) -> Result<(), GroupError> {
+        let unknown = || GroupError::UnknownMember(id.to_owned());
+        let state = &self.members.get(id).ok_or_else(unknown)?.state;
+        if (state.since..=state.generation).contains(&generation) {
+            return Ok(());
+        }
+        Err(GroupError::OldGeneration { said: generation, actual: state.generation })
     }
 }

@@ -1,12 +1,18 @@
 //! How a group that is led comes to its next generation: all join, one leads, it says what each is to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::{Led, LedMember, LedMemberState, Phase, Waits};
 use crate::broker::groups::group::{GroupError, GroupLimits};
+
+/// Most bytes that all members of a group say of themselves: their leader is told all of it at once.
+const MOST_SAID_BY_ALL: usize = 16 << 20;
+
+/// Members that say less are given so long to join, and to ask what they are to do.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A member that joins, or joins again.
 #[derive(Clone, Debug)]
@@ -40,19 +46,27 @@ impl Led {
         if is_new && self.members.len() >= limits.most_members {
             return Err(GroupError::Full(limits.most_members));
         }
+        self.check_room(&id, &state)?;
         let known = self.members.get(&id).map(|member| &member.state);
         let says_the_same = known.is_some_and(|known| known.protocols == state.protocols);
-        if let Some(known) = known {
-            (state.generation, state.assignment) = (known.generation, known.assignment.clone());
+        let known = self.members.get(&id).cloned();
+        if let Some(LedMember { state: known, .. }) = &known {
+            (state.since, state.generation) = (known.since, known.generation);
+            state.assignment = known.assignment.clone();
         }
-        self.members.insert(id.clone(), LedMember::new(state, now));
+        if known.as_ref().is_some_and(|known| known.waits == Waits::Leader) {
+            // It has given that up.
+            self.answer_sync(&id, Err(GroupError::JoinAgain));
+        }
+        let has_asked = known.is_some_and(|known| known.has_asked);
+        self.members.insert(id.clone(), LedMember { has_asked, ..LedMember::new(state, now) });
         self.changed.insert(id.clone());
         self.state.protocol_type = protocol_type;
         let leads = self.state.leader == id;
         match (self.phase, predecessor) {
             (Phase::Joining { .. }, _) => {}
-            // It comes back in the place of one that knows what to do.
-            (Phase::Stable, Some(before)) if says_the_same => {
+            // It comes back in the place of one that knows what to do; what it says to the leader may have changed (KIP-345).
+            (Phase::Stable, Some(before)) if self.vote() == self.state.protocol => {
                 match leads && !can_skip {
                     true => self.tell_follower(&id, &before),
                     false => self.tell_joined(&id, true),
@@ -60,7 +74,7 @@ impl Led {
                 return Ok(());
             }
             // The answer was lost.
-            (Phase::Syncing { .. }, None) if says_the_same => {
+            (Phase::Syncing, None) if says_the_same => {
                 self.tell_joined(&id, false);
                 return Ok(());
             }
@@ -69,7 +83,7 @@ impl Led {
                 self.tell_joined(&id, false);
                 return Ok(());
             }
-            (Phase::Stable | Phase::Syncing { .. }, _) => self.begin(now),
+            (Phase::Stable | Phase::Syncing, _) => self.begin(now),
         }
         if let Some(member) = self.members.get_mut(&id) {
             member.waits = Waits::Others;
@@ -95,14 +109,24 @@ impl Led {
             let others = self.members.iter().filter(|(other, _)| *other != id);
             others.map(|(_, member)| &member.state).filter(|other| !is_same(other))
         };
-        let shared = |name: &str| others().all(|other| other.knows(name));
+        let (shared, count) = shared(others());
         let names = || state.protocols.iter().map(|protocol| protocol.name.as_str());
-        let is_of_kind = others().next().is_none() || self.state.protocol_type == protocol_type;
-        if is_of_kind && names().any(shared) {
+        let is_of_kind = count == 0 || self.state.protocol_type == protocol_type;
+        if is_of_kind && names().any(|name| count == 0 || shared.contains(name)) {
             return Ok(());
         }
         let said = format!("'{protocol_type}' with {:?}", names().collect::<Vec<_>>());
         Err(GroupError::NothingInCommon { said, kind: self.state.protocol_type.clone() })
+    }
+
+    /// An error if the leader would be told too much of all.
+    fn check_room(&self, id: &str, state: &LedMemberState) -> Result<(), GroupError> {
+        let others = self.members.iter().filter(|(other, _)| *other != id);
+        let bytes: usize = others.map(|(_, member)| member.state.said()).sum();
+        match bytes + state.said() {
+            0..=MOST_SAID_BY_ALL => Ok(()),
+            bytes => Err(GroupError::SaysTooMuch(bytes, MOST_SAID_BY_ALL)),
+        }
     }
 
     /// A member has come under the instance id of another: it takes its place, and that one is out.
@@ -125,6 +149,7 @@ impl Led {
             self.answer_sync(&id, Err(GroupError::JoinAgain));
         }
         self.state.is_settled = false;
+        self.asks_until = Duration::MAX;
         self.phase = Phase::Joining { since: now, hold: None, until: now + self.patience() };
     }
 
@@ -145,7 +170,7 @@ impl Led {
     /// How long the slowest may take to join.
     fn patience(&self) -> Duration {
         let each = self.members.values().map(|member| member.state.rebalance_timeout_ms);
-        Duration::from_millis(each.max().unwrap_or(0).into())
+        Duration::from_millis(each.max().unwrap_or(0).into()).max(LEAST_PATIENCE)
     }
 
     fn complete_if_all_joined(&mut self, now: Duration) {
@@ -179,9 +204,11 @@ impl Led {
         }
         self.generation += 1;
         self.state.protocol = self.vote();
-        self.phase = Phase::Syncing { until: now + self.patience() };
+        self.phase = Phase::Syncing;
+        self.asks_until = now + self.patience();
         for (id, member) in &mut self.members {
-            member.state.generation = self.generation;
+            (member.state.since, member.state.generation) = (self.generation, self.generation);
+            member.has_asked = false;
             member.state.assignment = Bytes::new();
             member.heard = now;
             self.changed.insert(id.clone());
@@ -195,10 +222,11 @@ impl Led {
     /// What most members like best of what all know.
     fn vote(&self) -> String {
         let all = || self.members.values().map(|member| &member.state);
+        let (shared, _) = shared(all());
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in all() {
-            let shared = member.protocols.iter().find(|p| all().all(|other| other.knows(&p.name)));
-            if let Some(protocol) = shared {
+            let best = member.protocols.iter().find(|known| shared.contains(&*known.name));
+            if let Some(protocol) = best {
                 *votes.entry(&protocol.name).or_default() += 1;
             }
         }
@@ -218,14 +246,17 @@ impl Led {
         match self.phase {
             Phase::Joining { .. } => return Err(GroupError::JoinAgain),
             Phase::Stable => {
+                if let Some(member) = self.members.get_mut(id) {
+                    member.has_asked = true;
+                }
                 let assignment = self.members.get(id).map(|m| m.state.assignment.clone());
                 self.answer_sync(id, Ok(assignment.unwrap_or_default()));
                 return Ok(());
             }
-            Phase::Syncing { .. } => {}
+            Phase::Syncing => {}
         }
         if let Some(member) = self.members.get_mut(id) {
-            member.waits = Waits::Leader;
+            (member.waits, member.has_asked) = (Waits::Leader, true);
         }
         if self.state.leader == id {
             self.settle(assignments);
@@ -260,7 +291,7 @@ impl Led {
         self.hear(id, generation, now)?;
         match self.phase {
             Phase::Joining { .. } => Err(GroupError::JoinAgain),
-            Phase::Syncing { .. } | Phase::Stable => Ok(()),
+            Phase::Syncing | Phase::Stable => Ok(()),
         }
     }
 
@@ -291,7 +322,7 @@ impl Led {
     fn go_on(&mut self, now: Duration) {
         match self.phase {
             Phase::Joining { .. } => self.complete_if_all_joined(now),
-            Phase::Syncing { .. } | Phase::Stable => self.begin(now),
+            Phase::Syncing | Phase::Stable => self.begin(now),
         }
     }
 
@@ -302,12 +333,10 @@ impl Led {
         let silent = self.members.iter().filter(|(_, member)| is_silent(member));
         let mut gone: Vec<(String, &str)> =
             silent.map(|(id, _)| (id.clone(), "was not heard of")).collect();
-        if let Phase::Syncing { until } = self.phase
-            && now > until
-        {
-            let late = self.waiting(Waits::Nothing).filter(|id| gone.iter().all(|(g, _)| g != id));
-            let late: Vec<_> = late.map(|id| (id, "did not ask what it is to do")).collect();
-            gone.extend(late);
+        if now > self.asks_until {
+            self.asks_until = Duration::MAX;
+            let late = self.members.iter().filter(|(_, m)| !m.has_asked && !is_silent(m));
+            gone.extend(late.map(|(id, _)| (id.clone(), "did not ask what it is to do")));
         }
         for (id, _) in &gone {
             self.remove(id);
@@ -330,10 +359,21 @@ impl Led {
     pub fn next_deadline(&self) -> Option<Duration> {
         let sessions = self.members.values().filter_map(LedMember::deadline);
         let of_phase = match self.phase {
-            Phase::Joining { hold, until, .. } => Some(hold.unwrap_or(until).min(until)),
-            Phase::Syncing { until } => Some(until),
-            Phase::Stable => None,
+            Phase::Joining { hold, until, .. } => hold.unwrap_or(until).min(until),
+            Phase::Syncing | Phase::Stable => self.asks_until,
         };
-        sessions.chain(of_phase).min()
+        sessions.chain([of_phase]).filter(|at| *at < Duration::MAX).min()
     }
+}
+
+/// What all of these members know, and how many they are.
+fn shared<'a>(members: impl Iterator<Item = &'a LedMemberState>) -> (BTreeSet<&'a str>, usize) {
+    let (mut known, mut count) = (BTreeMap::new(), 0);
+    for member in members {
+        count += 1;
+        for name in member.names() {
+            *known.entry(name).or_insert(0) += 1;
+        }
+    }
+    (known.into_iter().filter(|(_, knows)| *knows == count).map(|(name, _)| name).collect(), count)
 }

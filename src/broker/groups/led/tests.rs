@@ -223,6 +223,74 @@ fn who_comes_under_an_instance_id_does_what_was_done_under_it() {
     assert_eq!(led.take_changed().len(), 3);
 }
 
+/// What a consumer says has the generation in it: with each start of a static one all joined again.
+#[test]
+fn who_comes_back_disturbs_nobody_though_it_says_something_else() {
+    let mut led = settled();
+    led.join(join_with("c-1", Some("c"), &["own"]), seconds(1), &LIMITS).unwrap();
+    joins(&mut led, "a", 1);
+    joins(&mut led, "b", 1);
+    led.sync("a", 3, vec![], seconds(1)).unwrap();
+    led.take_told();
+    let mut again = join_with("c-2", Some("c"), &["own"]);
+    again.state.protocols[0].metadata = Bytes::from_static(b"other");
+    led.join(again, seconds(2), &LIMITS).unwrap();
+    assert_eq!(told(&mut led), [is("c-2", "3 own of a: 0")]);
+    assert_eq!(led.heartbeat("a", 3, seconds(2)), Ok(()));
+    assert_eq!(led.members()["c-2"].state.metadata("own"), "other");
+}
+
+/// Its own answer never came: the connection on which it waited was held up by it.
+#[test]
+fn who_joins_while_it_waits_for_the_leader_is_answered_there_too() {
+    let mut led = settled();
+    joins(&mut led, "c", 1);
+    joins(&mut led, "a", 1);
+    joins(&mut led, "b", 1);
+    led.take_told();
+    led.sync("b", 3, vec![], seconds(1)).unwrap();
+    joins(&mut led, "b", 1);
+    assert_eq!(told(&mut led), [is("b", AGAIN), is("b", "3 own of a: 0")]);
+}
+
+/// The leader has said what each is to do, and one sends heartbeats and does not ask: nobody does its work.
+#[test]
+fn a_follower_that_does_not_ask_for_its_work_is_out() {
+    let mut led = settled();
+    joins(&mut led, "c", 1);
+    joins(&mut led, "a", 1);
+    joins(&mut led, "b", 1);
+    led.sync("a", 3, vec![], seconds(1)).unwrap();
+    led.sync("b", 3, vec![], seconds(1)).unwrap();
+    for now in (5..25).step_by(5) {
+        for id in ["a", "b", "c"] {
+            assert_eq!(led.heartbeat(id, 3, seconds(now)), Ok(()));
+        }
+        assert_eq!(led.expire(seconds(now.min(21))), []);
+    }
+    assert_eq!(led.expire(seconds(22)), [("c".to_owned(), "did not ask what it is to do")]);
+}
+
+/// A group of one that is away was looked at without end.
+#[test]
+fn there_is_time_between_two_looks_at_a_group_that_waits_for_one_that_is_away() {
+    let mut led = Led::new(0, "connect", seconds(0), Duration::ZERO);
+    let at_once = GroupLimits { initial_delay: Duration::ZERO, ..LIMITS };
+    for (id, instance) in [("a", Some("a")), ("b", None)] {
+        let mut join = join_with(id, instance, &["own"]);
+        join.state.rebalance_timeout_ms = 0;
+        led.join(join, seconds(0), &at_once).unwrap();
+    }
+    led.leave("b", seconds(1)).unwrap();
+    let looks = std::iter::from_fn(|| {
+        let at = led.next_deadline()? + Duration::from_nanos(1);
+        led.expire(at);
+        (!led.members().is_empty()).then_some(at)
+    });
+    let looks = looks.take(100).collect::<Vec<_>>();
+    assert!((5..15).contains(&looks.len()), "{looks:?}");
+}
+
 /// One that waited under the instance id is told that another has come.
 #[test]
 fn who_waits_is_told_that_another_has_its_place() {
@@ -272,6 +340,22 @@ fn they_go_by_what_most_like_best_of_what_all_know() {
     assert_eq!(told(&mut led)[0], is("a", "1 y of a: 3"));
 }
 
+/// The leader of many that each say much was to be told all of it, in one answer that nobody could read.
+#[test]
+fn all_together_do_not_say_more_than_can_be_told() {
+    let mut led = Led::new(0, "connect", seconds(0), LIMITS.initial_delay);
+    let much = |id: &str| {
+        let mut join = join_with(id, None, &["own"]);
+        join.state.protocols[0].metadata = Bytes::from(vec![0; 6 << 20]);
+        join
+    };
+    led.join(much("a"), seconds(0), &LIMITS).unwrap();
+    led.join(much("b"), seconds(0), &LIMITS).unwrap();
+    let refused = led.join(much("c"), seconds(0), &LIMITS).unwrap_err();
+    assert!(matches!(refused, GroupError::SaysTooMuch(..)), "{refused}");
+    led.join(much("b"), seconds(0), &LIMITS).unwrap();
+}
+
 fn now(at: u64) -> Now {
     Now { since_start: seconds(at), ms: at as i64 * 1000 }
 }
@@ -319,6 +403,32 @@ fn who_coordinates_next_goes_on() {
     assert_eq!(next.epoch(), 2);
 }
 
+/// Whoever joined and left before the first generation left a record that nothing took away.
+#[test]
+fn a_group_that_never_had_a_generation_leaves_nothing() {
+    let mut group = Group::new("g");
+    group.led_join(join_with("a", None, &["own"]), now(0), &LIMITS).unwrap();
+    group.with_led(now(1), |led| led.leave("a", seconds(1))).unwrap();
+    assert_eq!(group.take_changes().last(), Some(&Change::Group("g".to_owned(), None)));
+    assert!(group.is_nothing());
+}
+
+/// Only the first of two appends is there, with the members' next generation and not the group's.
+#[test]
+fn what_was_written_down_by_half_is_begun_again() {
+    let mut group = Group::new("g");
+    let at_once = GroupLimits { initial_delay: Duration::ZERO, ..LIMITS };
+    group.led_join(join_with("a", None, &["own"]), now(0), &at_once).unwrap();
+    group.with_led(now(0), |led| led.sync("a", 1, vec![], seconds(0))).unwrap();
+    let mut log = group.take_changes();
+    group.led_join(join_with("a", None, &["own"]), now(1), &at_once).unwrap();
+    let of_member = |change: &Change| matches!(change, Change::LedMember(..));
+    log.extend(group.take_changes().into_iter().filter(of_member));
+    let mut next = replay(&log, 2);
+    let again = next.with_led(now(2), |led| led.heartbeat("a", 2, seconds(2)));
+    assert_eq!((again, next.led().unwrap().generation()), (Err(GroupError::JoinAgain), 2));
+}
+
 fn served_join(group: &mut Group, id: &str, names: &[&str]) -> i32 {
     let topics = |name: &str| (name == "orders").then_some((uuid::Uuid::from_u128(7), 4));
     let profile = Profile {
@@ -342,6 +452,38 @@ fn served_join(group: &mut Group, id: &str, names: &[&str]) -> i32 {
 
 fn consumer(id: &str, names: &[&str]) -> LedJoin {
     LedJoin { protocol_type: "consumer".to_owned(), ..join_with(id, None, names) }
+}
+
+/// What was on its way while the group went over was refused for good: the client's program ended.
+#[test]
+fn who_asks_while_its_group_goes_over_joins_again() {
+    let mut group = Group::new("g");
+    served_join(&mut group, "z", &["own", "range"]);
+    let generation = served_join(&mut group, "a", &["own", "range"]);
+    let log = group.take_changes();
+    // The next coordinator does not know which generation it was told.
+    let mut next = replay(&log, 1);
+    for group in [&mut group, &mut next] {
+        group.led_join(consumer("b", &["own"]), now(1), &LIMITS).unwrap();
+        let said = (Some("consumer".to_owned()), Some("range".to_owned()));
+        let led = group.led().unwrap();
+        assert_eq!(led.check_sync("a", generation, &said), Err(GroupError::JoinAgain));
+        assert_eq!(led.check_commit("a", generation), Ok(()), "what it has done counts");
+        let early = GroupError::OldGeneration { said: generation + 1, actual: generation };
+        assert_eq!(led.check_commit("a", generation + 1), Err(early));
+    }
+    let led = group.led().unwrap();
+    let gone = Err(GroupError::UnknownMember("x".to_owned()));
+    assert_eq!(led.check_sync("x", generation, &(None, Some("range".to_owned()))), gone);
+}
+
+#[test]
+fn a_group_does_not_go_over_for_one_that_it_cannot_take() {
+    let mut group = Group::new("g");
+    served_join(&mut group, "a", &["own", "range"]);
+    let full = GroupLimits { most_members: 1, ..LIMITS };
+    let refused = group.led_join(consumer("b", &["own"]), now(1), &full);
+    assert_eq!((refused, group.members().len()), (Err(GroupError::Full(1)), 1));
 }
 
 /// From an assignor that the brokers know to one of the client's own, one member after the other: with the second round of

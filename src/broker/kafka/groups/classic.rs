@@ -36,6 +36,8 @@ const MANY_LEAVE: i16 = 3;
 const CAN_SKIP: i16 = 9;
 /// Most bytes that a member says of itself to its leader, and it to a member: one record holds both.
 const MOST_SAID: usize = 256 << 10;
+/// Most ways of giving out work that a member knows.
+const MOST_PROTOCOLS: usize = 100;
 /// Assignors that do what a client's leader would do with the usual ones: their names with several clients. Others
 /// are run by the member that leads alone.
 const KNOWN: [(&str, Assignor); 7] = [
@@ -150,11 +152,8 @@ fn state_of(
         let what = "a member says what it is, and by what it can go";
         return Err(Fault::new(ErrorCode::INCONSISTENT_GROUP_PROTOCOL, what));
     }
-    let names = request.protocols.iter().map(|protocol| protocol.name.len());
-    let said = request.protocols.iter().map(|protocol| protocol.metadata.len());
-    let bytes = names.chain(said).sum::<usize>() + request.protocol_type.len();
-    if bytes > MOST_SAID {
-        let what = format!("a member that says {bytes} bytes of itself; {MOST_SAID} are allowed");
+    if request.protocols.len() > MOST_PROTOCOLS {
+        let what = format!("{} protocols; {MOST_PROTOCOLS} are allowed", request.protocols.len());
         return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
     }
     let positive = |ms: i32| u32::try_from(ms).unwrap_or(0);
@@ -167,7 +166,7 @@ fn state_of(
         name: protocol.name.to_string(),
         metadata: protocol.metadata.clone(),
     });
-    Ok(LedMemberState {
+    let state = LedMemberState {
         instance_id: request.group_instance_id.as_ref().map(StrBytes::to_string),
         client_id,
         client_host,
@@ -175,7 +174,13 @@ fn state_of(
         rebalance_timeout_ms,
         protocols: protocols.collect(),
         ..LedMemberState::default()
-    })
+    };
+    let bytes = state.said() + request.protocol_type.len();
+    if bytes > MOST_SAID {
+        let what = format!("a member that says {bytes} bytes of itself; {MOST_SAID} are allowed");
+        return Err(Fault::new(ErrorCode::INVALID_REQUEST, what));
+    }
+    Ok(state)
 }
 
 /// What it says in a group whose members the brokers tell what to read; nothing, if no broker knows its assignors.

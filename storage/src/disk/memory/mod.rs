@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -34,6 +35,7 @@ pub(crate) const SYNC_FAILED: &str = "the disk failed to write";
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
     watcher: Watcher,
+    reads: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,13 +74,18 @@ impl MemoryDisk {
         let state = self.state.lock();
         let now = state.durable.crash(&state.pending, &mut chance);
         let after = State { durable: now.clone(), now, ..State::default() };
-        MemoryDisk { state: Arc::new(Mutex::new(after)), watcher: Watcher::default() }
+        MemoryDisk { state: Arc::new(Mutex::new(after)), ..MemoryDisk::default() }
     }
 
     /// Calls `watch` after every operation that changes what is on the disk, or what of it is there
     /// for certain.
     pub fn watch(&self, watch: impl Fn(&MemoryDisk) + Send + Sync + 'static) {
         *self.watcher.0.lock() = Some(Arc::new(watch));
+    }
+
+    /// How often bytes of a file were read: of a real disk, each is a system call.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Files can grow by `bytes` in all from now on; then the disk is full.
@@ -286,6 +293,7 @@ struct MemoryAppender {
 
 impl View for MemoryFile {
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.disk.reads.fetch_add(1, Ordering::Relaxed);
         let inode = self.inode.lock();
         let rest = inode.bytes().get(position as usize..).unwrap_or_default();
         let length = rest.len().min(into.len());

@@ -4,6 +4,7 @@ mod append_time;
 mod compaction;
 mod model;
 mod producers;
+mod reads;
 mod replica;
 
 use std::path::{Path, PathBuf};

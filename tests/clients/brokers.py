@@ -27,8 +27,8 @@ def free_ports(count):
 class Fleet:
     """Brokers of one cluster, and what they need; `bootstrap` is the way in."""
 
-    def __init__(self, folder):
-        self.folder, self.processes, self.names = Path(folder), {}, {}
+    def __init__(self, folder, is_mk):
+        self.folder, self.is_mk, self.processes, self.names = Path(folder), is_mk, {}, {}
 
     @property
     def addresses(self):
@@ -100,7 +100,7 @@ def binary(name):
 
 def mk(folder, count):
     """One mkbroker that stands alone, or a mkzoo and so many."""
-    fleet = Fleet(folder)
+    fleet = Fleet(folder, is_mk=True)
     try:
         start_mk(fleet, count)
     except RuntimeError:
@@ -124,7 +124,7 @@ def start_mk(fleet, count):
 
 def kafka(folder, count, jars):
     """So many of Apache Kafka in KRaft mode, each of them broker and controller."""
-    fleet = Fleet(folder)
+    fleet = Fleet(folder, is_mk=False)
     ports, controllers = free_ports(count), free_ports(count)
     run = ["java", "-cp", f"{jars}/*"]
     voters = ",".join(f"{n}@127.0.0.1:{port}" for n, port in enumerate(controllers, 1))

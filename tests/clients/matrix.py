@@ -17,12 +17,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "python"))  # the shows wait and compare as the Python clients' cases do
+
+import assignors
 import brokers
 import compare
+import frameworks
 import shows
+import stage
 import wire
 
-HERE = Path(__file__).resolve().parent
 CASES = ("codecs", "offsets", "fields", "large", "idempotence", "group", "commit", "admin", "failover")
 AT_A_TIME = 4
 SECONDS = 120  # for a case; the slowest are the tools, a start of Java for each command
@@ -44,6 +49,19 @@ def programs(cache):
         "franz-go": go, "sarama": go, "kafka-go": go,
         "rdkafka": rust, "rskafka": rust, "kcat": kcat,
     }
+
+
+def commands_of_shows(cache):
+    """Those of the clients, and how Java runs the frameworks."""
+    java = ["java", "-Xmx256m", "-cp", f"{cache}/frameworks/classes:{cache}/frameworks/jars/*"]
+    return {"frameworks": java, **{client: command for client, (_, command) in programs(cache).items()}}
+
+
+# Of each show the folders of `setup` that it needs, and its function.
+SHOWS = {
+    **{name: (("java", "python"), show) for name, show in shows.SHOWS.items()},
+    **{name: (("frameworks",), show) for name, show in {**frameworks.SHOWS, **assignors.SHOWS}.items()},
+}
 
 
 # Where the version of a client is pinned: a file, and what stands before it.
@@ -96,7 +114,8 @@ PAGE = """# Kafka's clients
 
 What Kafka's own clients can do with a broker, written by `tests/clients/run --out docs/clients.md`: `yes` it
 works, `-` the client cannot do it, **no** it does not work. [The cases](../tests/clients/README.md#cases).
-Several clients on one topic are tried by `tests/clients/run --shows`: [what they do](../tests/clients/README.md#shows).
+Several clients on one topic, Kafka Streams and Kafka Connect are tried by `tests/clients/run --shows`: [what they
+do](../tests/clients/README.md#shows).
 
 """
 
@@ -201,19 +220,25 @@ def table(cells, clients, cases):
     return "\n".join(lines) + "\n"
 
 
-def set_up(options, clients):
-    """Fetches and builds what is missing of the clients."""
-    every = programs(options.cache)
-    folders = {every[client][0] for client in clients} | ({"java"} if options.kafka else set())
+def set_up(options, clients, names):
+    """Fetches and builds what is missing of that which is to be run."""
+    if options.compare:
+        folders = {"java"}
+    elif names:
+        folders = {folder for name in names for folder in SHOWS[name][0]}
+    else:
+        folders = {programs(options.cache)[client][0] for client in clients}
+    folders |= {"java"} if options.kafka else set()
     subprocess.run([HERE / "setup", options.cache, *sorted(folders)], check=True)
 
 
 def chosen(options, every):
     clients = options.clients.split(",") if options.clients else list(every)
     cases = options.cases.split(",") if options.cases else list(CASES)
-    for name in set(clients) - set(every) | set(cases) - set(CASES):
-        sys.exit(f"there is no client and no case {name}")
-    return clients, cases
+    names = [] if options.shows is None else options.shows.split(",") if options.shows else list(SHOWS)
+    for name in set(clients) - set(every) | set(cases) - set(CASES) | set(names) - set(SHOWS):
+        sys.exit(f"there is no client, no case and no show {name}")
+    return clients, cases, names
 
 
 class Given:
@@ -288,23 +313,29 @@ def run_where_it_belongs(options, cell, one, folder):
     return cell
 
 
-def run_shows(options, folder):
-    """Each show on one broker and on three; whether all went well."""
-    every, went_well = programs(options.cache), True
-    for client in shows.CLIENTS:
-        directory, _ = every[client]
-        if (skip := options.cache / f"skip-{directory}").exists():
-            print(f"skipped: {client}: {skip.read_text().strip()}")
-            return True
-    commands = {client: every[client][1] for client in shows.CLIENTS}
+def run_shows(options, names, folder):
+    """Each show on one broker and on three, which are its own, as it may kill them; whether all went well."""
+    commands, went_well = commands_of_shows(options.cache), True
     for count in (1, 3):
-        fleet = start_fleet(options, folder / f"shows-{count}", count)
-        try:
-            for name in shows.SHOWS:
-                went_well &= shows.show(name, fleet, commands)
-        finally:
-            fleet.stop()
+        for name in names:
+            folders, run_it = SHOWS[name]
+            if why := why_not(options, name, folders):
+                print(f"skipped: {name}, brokers: {count}  {why}")
+                continue
+            fleet = start_fleet(options, folder / f"{name}-{count}", count)
+            try:
+                went_well &= stage.show(name, run_it, fleet, commands)
+            finally:
+                fleet.stop()
     return went_well
+
+
+def why_not(options, name, folders):
+    """Why a show cannot be run here, or None."""
+    if options.kafka and name in shows.SHOWS:
+        return "Apache Kafka does not understand mkctl"
+    skips = (options.cache / f"skip-{folder}" for folder in folders)
+    return next((skip.read_text().strip() for skip in skips if skip.exists()), None)
 
 
 def run_compare(options, folder):
@@ -315,12 +346,12 @@ def run_compare(options, folder):
     return True
 
 
-def run_what_is_asked(options, clients, cases, folder):
+def run_what_is_asked(options, clients, cases, names, folder):
     """Whether all is well."""
     if options.compare:
         return run_compare(options, folder)
-    if options.shows:
-        return run_shows(options, folder)
+    if names:
+        return run_shows(options, names, folder)
     return run_matrix(options, clients, cases, folder)
 
 
@@ -342,19 +373,19 @@ def main():
     parser.add_argument("--half", action="store_true", help="each client and each case at least once")
     parser.add_argument("--fetch", action="store_true", help="instead, only fetch and build the clients")
     parser.add_argument("--no-fetch", action="store_true", help="the clients as they are")
-    parser.add_argument("--shows", action="store_true", help="instead, what several clients do with one topic")
+    parser.add_argument("--shows", metavar="A,B", nargs="?", const="", help="instead, the shows, or these of them")
     parser.add_argument("--compare", metavar="ROUNDS", type=int, help="instead, how fast mk is beside Apache Kafka")
     parser.add_argument("--out", metavar="FILE", type=Path, help="where the matrix is written, too")
     parser.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    clients, cases = chosen(options, programs(options.cache))
+    clients, cases, names = chosen(options, programs(options.cache))
     if not options.no_fetch:
-        set_up(options, ["kafka-tools"] if options.compare else shows.CLIENTS if options.shows else clients)
+        set_up(options, clients, names)
     if options.fetch:
         return
     with tempfile.TemporaryDirectory(prefix="mk-clients-") as folder:
         try:
-            well = run_what_is_asked(options, clients, cases, Path(folder))
+            well = run_what_is_asked(options, clients, cases, names, Path(folder))
         except RuntimeError as error:  # no broker, no matrix
             sys.exit(f"matrix: {error}")
     sys.exit(0 if well else 1)

@@ -5,47 +5,16 @@ mixed     one group of mk's client and Java's, the latter with the classic and w
 """
 
 import base64
-import contextlib
 import hashlib
-import io
 import json
-import sys
-import threading
-import time
 from collections import Counter
-from pathlib import Path
 
-import brokers
+from cases import CODECS, equal
+from commands import run
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "python"))
-
-from cases import CODECS, equal, until
-from commands import Running, run
-
-JAVA, LIBRDKAFKA = "java-classic", "confluent-kafka"
-CLIENTS = (JAVA, LIBRDKAFKA)
+CLIENTS = ("java-classic", "confluent-kafka")  # Java's and librdkafka
 PARTITIONS = 6
 BEGIN = 1_700_000_000_000  # when the records are said to be of
-
-
-def mkctl(bootstrap, *words):
-    return [brokers.binary("mkctl"), "-b", bootstrap, *words]
-
-
-class Program(Running):
-    """A client's program that is told what to do on its input; its lines are kept."""
-
-    def __init__(self, command):
-        self.printed = []
-        super().__init__(command, self.printed.append)
-
-    def tell(self, text):
-        self.process.stdin.write(text)
-        self.process.stdin.flush()
-
-    def finish(self, what):
-        self.process.stdin.close()
-        equal(self.ended(60), 0, f"exit code of {what} ({' '.join(self.printed[-1:])[:200]})")
 
 
 # A record is (timestamp, key, value, headers), a place before it is (partition, offset).
@@ -86,7 +55,7 @@ def from_json(name, found):
     return None if found[name] is None else found[name].encode()
 
 
-def send_with_mkctl(bootstrap, topic, sent):
+def send_with_mkctl(stage, sent):
     """A command for each codec; the places of the records, in their order."""
     places = []
     for codec in CODECS:
@@ -95,38 +64,37 @@ def send_with_mkctl(bootstrap, topic, sent):
             pairs = [{"name": name, **to_json("value", content)} for name, content in headers]
             line = {"timestamp": timestamp, **to_json("key", key), **to_json("value", value)}
             lines.append(json.dumps({**line, **({"headers": pairs} if pairs else {})}))
-        receipts = run(mkctl(bootstrap, "produce", topic, "--json", "-J", "-q", "-z", codec), "\n".join(lines))
+        receipts = run(stage.mkctl("produce", stage.topic, "--json", "-J", "-q", "-z", codec), "\n".join(lines))
         places += [f"{one['partition']}\t{one['offset']}" for one in map(json.loads, receipts.splitlines())]
     return places
 
 
-def read_with_mkctl(bootstrap, topic):
-    for found in map(json.loads, run(mkctl(bootstrap, "consume", topic, "-o", "start", "-e", "-J")).splitlines()):
+def read_with_mkctl(stage):
+    for found in map(json.loads, run(stage.mkctl("consume", stage.topic, "-o", "start", "-e", "-J")).splitlines()):
         headers = [(one["name"], from_json("value", one)) for one in found.get("headers", [])]
         record = found["timestamp"], from_json("key", found), from_json("value", found), headers
         yield f"{found['partition']}\t{found['offset']}\t{fields(record)}"
 
 
-def together(bootstrap, topic, commands, start):
+def together(stage):
     """Three clients write at once; each reads what all have written, where it was acknowledged."""
-    run(mkctl(bootstrap, "topic", "create", topic, "-p", str(PARTITIONS)))
-    prefix = topic.removesuffix("-together")
-    programs = {name: start([*commands[name], name, "together", bootstrap, prefix]) for name in CLIENTS}
+    run(stage.mkctl("topic", "create", stage.topic, "-p", str(PARTITIONS)))
+    programs = {name: stage.start(name, stage.client(name, "together")) for name in CLIENTS}
     sent = {name: list(records(name)) for name in ("mkctl", *CLIENTS)}
     for name, program in programs.items():
         program.tell("".join(f"{codec}\t{fields(record)}\n" for codec, record in sent[name]) + "\n")
-    places = {"mkctl": send_with_mkctl(bootstrap, topic, sent["mkctl"])}
+    places = {"mkctl": send_with_mkctl(stage, sent["mkctl"])}
     for name, program in programs.items():
-        until(lambda: "sent" in program.printed or program.process.poll() is not None, f"{name} has sent")
+        stage.until(lambda: "sent" in program.printed, f"{name} has sent")
         end = len(sent[name])
         equal(program.printed[end:], ["sent"], f"{name} says")
         places[name] = program.printed[:end]
     wanted = sorted(f"{place}\t{fields(record)}" for name in sent
                     for place, (_, record) in zip(places[name], sent[name], strict=True))
-    read = {"mkctl": sorted(read_with_mkctl(bootstrap, topic))}
+    read = {"mkctl": sorted(read_with_mkctl(stage))}
     for name, program in programs.items():
         program.tell(f"{len(wanted)}\n")
-        program.finish(name)
+        stage.finish(name)
         read[name] = sorted(program.printed[len(sent[name]) + 1:])
     for name, lines in read.items():
         equal(lines == wanted, True, f"what {name} reads is what was sent")
@@ -144,63 +112,37 @@ def split_keys(lines):
     return [key for key, found in partitions.items() if len(found) > 1 and key not in ("-", "")]
 
 
-class Load(threading.Thread):
-    """Sends the numbers from `number` on, about one a millisecond, until it is told to stop."""
-
-    def __init__(self, producer, number):
-        super().__init__(daemon=True)
-        self.producer, self.number, self.stopping = producer, number, False
-        self.start()
-
-    def run(self):
-        while not self.stopping:
-            self.producer.tell(f"{self.number}:{self.number}\n")
-            self.number += 1
-            time.sleep(0.001)
-
-    def stop(self):
-        """The number behind the last; all are acknowledged then."""
-        self.stopping = True
-        self.join()
-        self.producer.finish("the load")
-        return self.number
-
-
-def mixed(bootstrap, topic, commands, start):
+def mixed(stage):
     """Three members share the partitions and read each record once; two leave under load, one after
     the other, and nothing is lost."""
-    run(mkctl(bootstrap, "topic", "create", topic, "-p", str(PARTITIONS)))
-    prefix, group = topic.removesuffix("-mixed"), f"{topic}-group"
-    members = {name: start([*commands[JAVA], name, "mixed", bootstrap, prefix])
-               for name in ("java-classic", "java-consumer")}
-    members["mkctl"] = start(mkctl(bootstrap, "consume", topic, "-g", group))
-    produce = mkctl(bootstrap, "produce", topic, "-K", ":", "-q")
-
-    def listed(*words):
-        return [json.loads(line) for line in run(mkctl(bootstrap, "group", *words, "-J")).splitlines()]
+    run(stage.mkctl("topic", "create", stage.topic, "-p", str(PARTITIONS)))
+    members = {name: stage.start(name, stage.client(name, "mixed")) for name in ("java-classic", "java-consumer")}
+    members["mkctl"] = stage.start("mkctl", stage.mkctl("consume", stage.topic, "-g", stage.group))
+    produce = stage.mkctl("produce", stage.topic, "-K", ":", "-q")
 
     def covered(count):
-        shares = [(one["assigned"], one["target"]) for one in listed("members", group)]
+        shares = [(one["assigned"], one["target"]) for one in stage.groups("members", stage.group)]
         return (len(shares) == count and all(share and set(share) == set(target) for share, target in shares)
                 and sum(len(share) for share, _ in shares) == PARTITIONS)
 
     def all_read():
-        return all(one["lag"] == 0 for one in listed("describe", group))
+        return all(one["lag"] == 0 for one in stage.groups("describe", stage.group))
 
-    until(lambda: group in [one["group"] for one in listed("list")], "the group is there")
-    until(lambda: covered(3), "three members read all partitions")
+    # Of a group that nobody has joined yet, `members` says that it is not there, and ends with 1.
+    stage.until(lambda: stage.group in [one["group"] for one in stage.groups("list")], "the group is there")
+    stage.until(lambda: covered(3), "three members read all partitions")
     run(produce, "".join(f"{number}:{number}\n" for number in range(3000)))
-    until(all_read, "all is read and committed")
+    stage.until(all_read, "all is read and committed")
     end = 3000
     for count, name in ((2, "mkctl"), (1, "java-classic")):
-        load = Load(start(produce), end)
+        load = stage.load(produce, number=end)
         begun = load.number + 200
-        until(lambda: load.number > begun, "the load has begun")
-        leave(members[name], name)
-        until(lambda: covered(count), f"without {name} all partitions are read")
+        stage.until(lambda: load.number > begun, "the load has begun")
+        leave(stage, name)
+        stage.until(lambda: covered(count), f"without {name} all partitions are read")
         end = load.stop()
-        until(all_read, "all is read and committed")
-    leave(members["java-consumer"], "java-consumer")
+        stage.until(all_read, "all is read and committed")
+    leave(stage, "java-consumer")
     read = {name: [int(line) for line in member.printed] for name, member in members.items()}
     times = Counter(number for numbers in read.values() for number in numbers)
     equal(sorted(set(range(end)) - set(times))[:10], [], "records that nobody has read")
@@ -210,31 +152,11 @@ def mixed(bootstrap, topic, commands, start):
     return f"{end} records, all read ({shares}), {len(twice)} twice while members left under load"
 
 
-def leave(member, name):
+def leave(stage, name):
     """mkctl ends on SIGTERM, the Java programs with their input; both commit what they have read."""
     if name == "mkctl":
-        member.process.terminate()
-    member.finish(name)
+        stage.programs[name].process.terminate()
+    stage.finish(name)
 
 
 SHOWS = {"together": together, "mixed": mixed}
-
-
-def show(name, fleet, commands):
-    """Runs one; whether it went well."""
-    begun, count, steps = time.monotonic(), len(fleet.addresses), io.StringIO()
-    with contextlib.ExitStack() as at_the_end:
-        def start(command):
-            program = Program(command)
-            at_the_end.callback(program.process.kill)  # where the show fails; else it has ended
-            return program
-
-        try:
-            with contextlib.redirect_stderr(steps):
-                words = SHOWS[name](fleet.bootstrap, f"mk-show-{count}-{name}", commands, start)
-            state = "passed"
-        except Exception as error:  # whatever it is, it is the show's result
-            state, words = "failed", f"{type(error).__name__}: {error}"
-            print(*steps.getvalue().splitlines()[-20:], sep="\n", file=sys.stderr)
-    print(f"{state} {time.monotonic() - begun:5.1f} s  {name}, brokers: {count}  {words}", flush=True)
-    return state == "passed"

@@ -1,11 +1,11 @@
-"""Two requests of Kafka's protocol, just enough for the runner to ask the broker itself: who leads a
-partition, and how the batches in a log are packed."""
+"""Three requests of Kafka's protocol, just enough for the runner to ask the broker itself: who leads a
+partition or a group, and how the batches in a log are packed."""
 
 import socket
 import struct
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-FETCH, METADATA = 1, 3
+FETCH, METADATA, FIND_COORDINATOR = 1, 3, 10
 
 
 class Reader:
@@ -72,6 +72,15 @@ def leader_of(address, topic, partition):
     """The address of the broker that leads the partition, or None."""
     brokers, [partitions] = metadata(address, topic)
     return brokers.get(partitions.get(partition, {}).get("leader"))
+
+
+def coordinator(address, group):
+    """The address of the broker that is the group's coordinator."""
+    reader = ask(address, FIND_COORDINATOR, 0, text(group))
+    if error := reader.take("h"):
+        raise RuntimeError(f"coordinator of {group}: error {error}")
+    reader.take("i")  # the broker's id
+    return f"{reader.text()}:{reader.take('i')}"
 
 
 def batches(address, topic):

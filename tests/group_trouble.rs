@@ -121,7 +121,10 @@ fn a_record_that_is_given_out_again_and_again_is_told() {
 fn a_broker_stops_at_once_whoever_waits_for_it() {
     let runtime = Runtime::new().unwrap();
     let (_root, data) = data_dir();
-    let broker = Broker::start(&data);
+    // Long enough that a busy machine is not taken for a broker that waits.
+    let interval = "group.consumer.heartbeat.interval.ms=30s";
+    let session = "group.consumer.session.timeout.ms=2m";
+    let broker = Broker::start_with(&data, "127.0.0.1:0", &["--set", interval, "--set", session]);
     produce(&broker, 100);
     let mut member = runtime.block_on(async {
         let mut member = GroupConsumer::join(client(&broker), by_hand(), &["orders"]);
@@ -135,7 +138,7 @@ fn a_broker_stops_at_once_whoever_waits_for_it() {
     });
     let begin = Instant::now();
     broker.stop();
-    assert!(begin.elapsed() < Duration::from_millis(800), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     waiting.abort();
 }
 

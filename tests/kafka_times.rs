@@ -7,13 +7,12 @@ mod common;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use common::kafka::{KafkaClient, name, versions};
+use common::kafka::{self, KafkaClient, name, versions};
 use common::{Broker, data_dir};
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, ProduceRequest};
+use kafka_protocol::messages::{ListOffsetsRequest, ProduceRequest};
 use mk_net::fault::ErrorCode;
 use mk_net::kafka::api::ApiKey;
 use mk_storage::Timestamp;
@@ -53,18 +52,7 @@ fn produce(
 
 /// All batches from `offset` on, their checksums checked: each header with the times of its records.
 fn fetch(client: &mut KafkaClient, topic: &str, offset: i64) -> Vec<(Header, Vec<i64>)> {
-    let partition =
-        FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
-    let topic = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
-    let request = FetchRequest::default()
-        .with_replica_id((-1).into())
-        .with_max_bytes(1 << 20)
-        .with_session_epoch(-1)
-        .with_topics(vec![topic]);
-    let mut response = client.call(12, &request);
-    let partition = response.responses.remove(0).partitions.remove(0);
-    assert_eq!(partition.error_code, 0);
-    let mut rest = partition.records.unwrap();
+    let mut rest = kafka::fetch(client, topic, offset);
     let mut found = Vec::new();
     while !rest.is_empty() {
         let header = Header::parse(&rest).unwrap();

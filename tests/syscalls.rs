@@ -10,10 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::kafka::{KafkaClient, append, name};
+use common::kafka::{self, KafkaClient, append};
 use common::{Broker, data_dir, wait_until};
-use kafka_protocol::messages::FetchRequest;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use mk_storage::batch::Header;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -89,16 +87,7 @@ fn a_fetch_of_old_records_reads_few_times() {
     let strace = Strace::start(&broker, &root.path().join("out"), &["-e", "trace=pread64"]);
     let (mut at, mut fetches, mut read) = (0, 0, 0);
     while read < written {
-        let partition =
-            FetchPartition::default().with_fetch_offset(at).with_partition_max_bytes(1 << 20);
-        let topic = FetchTopic::default().with_topic(name("t")).with_partitions(vec![partition]);
-        let request = FetchRequest::default()
-            .with_replica_id((-1).into())
-            .with_max_bytes(1 << 20)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
-        let mut response = client.call(12, &request);
-        let records = response.responses.remove(0).partitions.remove(0).records.unwrap();
+        let records = kafka::fetch(&mut client, "t", at);
         fetches += 1;
         read += records.len();
         let mut rest = &records[..];

@@ -5,8 +5,11 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ProduceRequest, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::messages::{
+    FetchRequest, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use mk_net::kafka::api::{Api, ApiKey};
 use mk_storage::Timestamp;
@@ -101,6 +104,21 @@ pub fn append(client: &mut KafkaClient, topic: &str, acks: i16, records: usize) 
     let response = client.call(9, &request.with_topic_data(vec![topic]));
     assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
     length
+}
+
+/// The records of partition 0 of a topic from `offset` on, a mebibyte of them.
+pub fn fetch(client: &mut KafkaClient, topic: &str, offset: i64) -> Bytes {
+    let partition =
+        FetchPartition::default().with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
+    let partition = client.call(12, &request).responses.remove(0).partitions.remove(0);
+    assert_eq!(partition.error_code, 0);
+    partition.records.unwrap()
 }
 
 /// A request with its header and its length.

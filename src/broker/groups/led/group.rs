@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::round::{nothing_in_common, shared};
 use super::{Led, LedJoin, LedMemberState, Protocol};
 use crate::broker::groups::error::GroupError;
 use crate::broker::groups::group::{Group, GroupLimits, Now};
@@ -44,14 +45,11 @@ impl Group {
         let members: Option<BTreeMap<String, LedMemberState>> =
             self.members().iter().map(|(id, member)| Some((id.clone(), led_of(member)?))).collect();
         let members = members.filter(|members| {
-            let mut names = join.state.protocols.iter().map(|protocol| &protocol.name);
-            join.protocol_type == CONSUMER
-                && names.any(|name| members.values().all(|member| member.knows(name)))
+            let (shared, _) = shared(members.values());
+            join.protocol_type == CONSUMER && !shared.is_disjoint(&join.state.names())
         });
         let Some(members) = members else {
-            let names = join.state.protocols.iter().map(|protocol| &protocol.name);
-            let said = format!("'{}' with {:?}", join.protocol_type, names.collect::<Vec<_>>());
-            return Err(GroupError::NothingInCommon { said, kind: CONSUMER.to_owned() });
+            return Err(nothing_in_common(&join.protocol_type, &join.state, CONSUMER));
         };
         let epoch = self.epoch();
         self.forget_members();

@@ -102,11 +102,6 @@ impl LedMemberState {
         self.protocols.iter().map(|known| known.name.as_str()).collect()
     }
 
-    /// True if it can go by a protocol.
-    pub fn knows(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|known| known.name == protocol)
-    }
-
     /// True if it may stay away without being out: it comes back under its instance id, or its session ends.
     pub fn is_static(&self) -> bool {
         self.instance_id.is_some()

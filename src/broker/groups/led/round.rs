@@ -111,13 +111,16 @@ impl Led {
             others.map(|(_, member)| &member.state).filter(|other| !is_same(other))
         };
         let (shared, count) = shared(others());
-        let names = || state.protocols.iter().map(|protocol| protocol.name.as_str());
         let is_of_kind = count == 0 || self.state.protocol_type == protocol_type;
-        if is_of_kind && names().any(|name| count == 0 || shared.contains(name)) {
+        let has_any = if count == 0 {
+            !state.protocols.is_empty()
+        } else {
+            !shared.is_disjoint(&state.names())
+        };
+        if is_of_kind && has_any {
             return Ok(());
         }
-        let said = format!("'{protocol_type}' with {:?}", names().collect::<Vec<_>>());
-        Err(GroupError::NothingInCommon { said, kind: self.state.protocol_type.clone() })
+        Err(nothing_in_common(protocol_type, state, &self.state.protocol_type))
     }
 
     /// An error if the leader would be told too much of all.
@@ -367,8 +370,20 @@ impl Led {
     }
 }
 
+/// Why members of this kind do not take one.
+pub(super) fn nothing_in_common(
+    protocol_type: &str,
+    state: &LedMemberState,
+    kind: &str,
+) -> GroupError {
+    let said = format!("'{protocol_type}' with {:?}", state.names());
+    GroupError::NothingInCommon { said, kind: kind.to_owned() }
+}
+
 /// What all of these members know, and how many they are.
-fn shared<'a>(members: impl Iterator<Item = &'a LedMemberState>) -> (BTreeSet<&'a str>, usize) {
+pub(super) fn shared<'a>(
+    members: impl Iterator<Item = &'a LedMemberState>,
+) -> (BTreeSet<&'a str>, usize) {
     let (mut known, mut count) = (BTreeMap::new(), 0);
     for member in members {
         count += 1;
